@@ -1,0 +1,56 @@
+"""Overload protection for Kafka and RabbitMQ: quotas, load shedding, backpressure.
+
+A tour: a `Message` is what Shield sees of one publish. A `Rule` says which messages it covers,
+its `Policy`s (each admits, or refuses) and a chain of `Action`s for what is over the limit. A
+`Shield` holds all rules of a process: `Shield.admit(message)` returns a `Permit`, to be settled
+once with an `Outcome`, or `OverLimit`, whose chain `shield.sync.react` runs on an adapter's
+outlet. The `Ledger` says what became of every message. Policies, actions and keys come from
+plugins, the built-in ones too: `shield/hookspecs.py` is the list of what a plugin can do. The
+drop-in clients are in `shield_kafka`. Settings are a `shield.toml` and `SHIELD_*` variables;
+`shield config check` tells what is wrong with them.
+"""
+
+from shield import action
+from shield.action import Action
+from shield.errors import OverLimitError, PluginError, Reject, SettingsError, ShieldError
+from shield.events import Event, Kind
+from shield.fate import fate
+from shield.hookspecs import Labels, hookimpl
+from shield.ledger import End, Ledger
+from shield.message import Message
+from shield.policy import KeyOf, Policy
+from shield.rule import Rule
+from shield.shield import Shield, default, ledger, shield_of
+from shield.strict import StrictModel
+from shield.verdict import Outcome, OverLimit, Permit, Refusal, Verdict
+
+__all__ = [
+    "Action",
+    "End",
+    "Event",
+    "KeyOf",
+    "Kind",
+    "Labels",
+    "Ledger",
+    "Message",
+    "Outcome",
+    "OverLimit",
+    "OverLimitError",
+    "Permit",
+    "PluginError",
+    "Policy",
+    "Refusal",
+    "Reject",
+    "Rule",
+    "SettingsError",
+    "Shield",
+    "ShieldError",
+    "StrictModel",
+    "Verdict",
+    "action",
+    "default",
+    "fate",
+    "hookimpl",
+    "ledger",
+    "shield_of",
+]

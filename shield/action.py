@@ -1,0 +1,81 @@
+"""What an action is: the reaction to a message over the limit."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel
+
+from shield.strict import StrictModel
+
+if TYPE_CHECKING:
+    from shield.rule import Rule
+    from shield.verdict import OverLimit
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Count the message as dropped and hand its caller a result that says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Raise:
+    """Raise `OverLimitError` to the message's caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Stand in line until the policies admit the message, `limit_s` seconds at the most."""
+
+    limit_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Divert:
+    """Send the message to `destination` instead; `done` is called once when that send has ended."""
+
+    destination: str
+    done: Callable[[], None]
+
+
+Step = Drop | Raise | Wait | Divert
+
+
+class Action(ABC):
+    """Says what is to be done with a message over the limit; the adapter does it.
+
+    An action does no I/O and counts nothing: it returns a step, which a synchronous or an
+    asynchronous client carries out, or None to decline and hand on to the chain's next action.
+
+    Example:
+        >>> class DropLarge(Action):
+        ...     class Settings(StrictModel):
+        ...         above: int = 1024
+        ...
+        ...     argument = "above"  # `drop_large 4096`
+        ...
+        ...     def step(self, over):
+        ...         return Drop() if over.message.size > self.settings.above else None
+    """
+
+    Settings: ClassVar[type[BaseModel]] = StrictModel
+    """The model of the action's table; the text form fills its field `argument`."""
+    argument: ClassVar[str | None] = None
+    """The field that the words after the action's name fill; None where it takes none."""
+    final: ClassVar[bool] = False
+    """Whether it never declines, so that nothing may follow it."""
+
+    def __init__(self, settings: Any, rule: Rule, name: str) -> None:
+        self.settings = settings
+        self.rule = rule
+        self.name = name
+
+    def validate(self) -> None:  # noqa: B027 - optional
+        """Raise ValueError where the settings are impossible in this rule."""
+
+    @abstractmethod
+    def step(self, over: OverLimit) -> Step | None:
+        """Return what is to be done, or None to decline. Called without the Shield's lock."""

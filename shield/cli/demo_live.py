@@ -1,0 +1,37 @@
+"""The demo in a terminal: a screen that is drawn anew as things change."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.live import Live
+
+from shield.cli import demo_screen
+from shield.cli.demo_report import Line, Report
+from shield.cli.demo_run import Snapshot
+from shield.cli.demo_view import View
+
+
+class LiveView(View):
+    """Draws each snapshot over the one before; what it printed first and last stays."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+
+    def open(self, title: str, rules: str, seconds: float) -> None:
+        """Print the rules."""
+        self._console.print(demo_screen.opening(title, rules, seconds))
+        self._live.start()
+
+    def show(self, snapshot: Snapshot, lines: tuple[Line, ...]) -> None:
+        """Draw."""
+        self._live.update(demo_screen.frame(snapshot, lines), refresh=True)
+
+    def close(self, report: Report) -> None:
+        """Print the last screen."""
+        self._live.stop()
+        self._console.print(demo_screen.closing(report))
+
+    def abandon(self) -> None:
+        """Take the drawing away and show the cursor."""
+        self._live.stop()

@@ -1,0 +1,49 @@
+"""Where the demo is shown: chosen by what standard output is."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from shield.cli.demo_report import Line, Report
+from shield.cli.demo_run import Snapshot
+from shield.cli.printing import print_json
+
+
+class View:
+    """Follows one run from `open` to `close`, or to `abandon` where it cannot be finished.
+
+    This one shows nothing.
+    """
+
+    def open(self, title: str, rules: str, seconds: float) -> None:
+        """Say what is about to happen."""
+
+    def show(self, snapshot: Snapshot, lines: tuple[Line, ...]) -> None:
+        """Show how things stand."""
+
+    def close(self, report: Report) -> None:
+        """Show how it ended."""
+
+    def abandon(self) -> None:
+        """Leave the screen in order."""
+
+
+class JsonView(View):
+    """One document at the end, for another program."""
+
+    def close(self, report: Report) -> None:
+        """Print it."""
+        print_json(report.as_dict())
+
+
+def view_for(*, as_json: bool) -> View:
+    """Return the view that suits standard output."""
+    from shield.cli.demo_live import LiveView
+    from shield.cli.demo_plain import PlainView
+
+    if as_json:
+        return JsonView()
+    console = Console(highlight=False)
+    if console.is_terminal and not console.is_dumb_terminal:
+        return LiveView(console)
+    return PlainView(console)

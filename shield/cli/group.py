@@ -1,0 +1,58 @@
+"""The root of the command line: plugins' subcommands, and errors as one line each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from shield.errors import ShieldError
+from shield.registry import Registry
+from shield.settings import load_settings
+
+BAD_INPUT = 2
+
+
+class ShieldGroup(TyperGroup):
+    """Looks for plugins only when a subcommand is not its own, or all are to be listed.
+
+    A plugin cannot take a name that is taken. Whatever Shield raises ends with exit status 2 and
+    its problems on standard error, a line each.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of our subcommands, then the plugins'."""
+        return [*self.commands, *(n for n in _from_plugins(ctx) if n not in self.commands)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return one of ours, else a plugin's, else None."""
+        return self.commands.get(cmd_name) or _from_plugins(ctx).get(cmd_name)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the subcommand."""
+        try:
+            return super().invoke(ctx)
+        except ShieldError as error:
+            typer.echo(error, err=True)
+            raise typer.Exit(BAD_INPUT) from error
+
+
+def _from_plugins(ctx: Any) -> dict[str, Any]:
+    """Return what plugins add; one that raises adds nothing, and is named on standard error."""
+    cli = typer.Typer()
+    cli.callback()(lambda: None)
+    for add in _registry(ctx).implementations("shield_commands"):
+        try:
+            add(cli=cli)
+        except Exception as error:
+            typer.echo(f"plugin {add.__module__}: subcommands left out: {error!r}", err=True)
+    return dict(typer.main.get_group(cli).commands)
+
+
+def _registry(ctx: Any) -> Registry:
+    """Return the plugins that the settings leave on; all of them where settings are wrong."""
+    try:
+        return load_settings(ctx.params.get("file")).registry
+    except ShieldError:
+        return Registry()

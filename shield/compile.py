@@ -1,0 +1,68 @@
+"""Turns settings into rules whose policies and actions are ready to run."""
+
+from __future__ import annotations
+
+from shield.errors import SettingsError
+from shield.registry import Registry
+from shield.rule import Rule
+from shield.settings import Mode, RuleSettings, ShieldSettings
+
+
+def compile_rules(settings: ShieldSettings, registry: Registry) -> tuple[Rule, ...]:
+    """Return the rules in file order; those whose mode is `off` are left out.
+
+    Raises:
+        SettingsError: settings that are impossible together, each with its key.
+    """
+    problems: list[str] = []
+    rules: list[Rule] = []
+    for index, table in enumerate(settings.rules):
+        where = f"rules[{index}]"
+        rule = _rule(table, index, settings, registry)
+        if rule.name in {other.name for other in rules}:
+            problems.append(
+                f"{where}.name: found {rule.name!r}, another rule's name already; "
+                "allowed is a name of its own"
+            )
+        rules.append(rule)
+        problems += _fill(rule, table, registry, where)
+    if problems:
+        raise SettingsError(*(f"{settings.source}: {problem}" for problem in problems))
+    modes = [_mode(table, settings) for table in settings.rules]
+    return tuple(rule for rule, mode in zip(rules, modes, strict=True) if mode != "off")
+
+
+def _mode(table: RuleSettings, settings: ShieldSettings) -> Mode:
+    """Return the rule's own mode, else the process's; that the process is off beats both."""
+    return "off" if settings.mode == "off" else table.mode or settings.mode
+
+
+def _rule(table: RuleSettings, index: int, settings: ShieldSettings, registry: Registry) -> Rule:
+    return Rule(
+        name=table.name or f"rule-{index + 1}",
+        match=table.match,
+        exclude=table.exclude,
+        producers=table.producers,
+        direction=table.direction,
+        shadow=_mode(table, settings) == "shadow",
+        resolve=registry.resolver,
+    )
+
+
+def _fill(rule: Rule, table: RuleSettings, registry: Registry, where: str) -> list[str]:
+    """Make the rule's policies and actions; return what is wrong with them."""
+    problems = []
+    for name, kind in registry.policies.items():
+        for number, chosen in enumerate(getattr(table, name)):
+            try:
+                rule.policies.append(kind(chosen, rule, name))
+            except ValueError as error:
+                problems.append(f"{where}.{name}[{number}].{error}")
+    for number, link in enumerate(table.over_limit):
+        action = registry.actions[link.name](link.settings, rule, link.name)
+        rule.chain.append(action)
+        try:
+            action.validate()
+        except ValueError as error:
+            problems.append(f"{where}.over_limit[{number}]: found {link.text!r}; {error}")
+    return problems

@@ -1,0 +1,56 @@
+"""What Shield raises: one base class and few leaves."""
+
+from __future__ import annotations
+
+
+class ShieldError(Exception):
+    """Base of everything Shield raises by itself."""
+
+
+class SettingsError(ShieldError):
+    """Settings that cannot be used; nothing of them was loaded.
+
+    `problems` holds one line for each: where it stands, what was found, what is allowed.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class PluginError(ShieldError):
+    """A plugin that cannot be registered: a hook that is not one, or a name taken twice."""
+
+
+class Reject(ShieldError):  # noqa: N818 - the hook reads `raise Reject("why")`
+    """Raised by a before-hook to refuse a message: its caller gets it, it counts as raised."""
+
+
+class OverLimitError(ShieldError):
+    """A message was over the limit and its rule's chain ended in `raise`.
+
+    Args:
+        rule: name of the rule that refused.
+        policy: name of the policy in it, as settings spell it.
+        reason: what was exceeded, in the policy's words.
+        retry_after: seconds until the policy would admit it; None where unknown
+            (it depends on others' answers), `inf` where it never will.
+    """
+
+    def __init__(
+        self, rule: str, policy: str, reason: str, retry_after: float | None = None
+    ) -> None:
+        super().__init__(rule, policy, reason, retry_after)
+        self.rule = rule
+        self.policy = policy
+        self.reason = reason
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        if self.retry_after is None:
+            when = "retry when messages in flight are answered"
+        elif self.retry_after == float("inf"):
+            when = "it will never be admitted"
+        else:
+            when = f"retry after {self.retry_after:.3f} s"
+        return f"rule {self.rule!r}: over the limit of {self.policy} ({self.reason}); {when}"

@@ -1,0 +1,37 @@
+"""What observers hear of: `shield_on_event(event)`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from shield.message import Message
+
+
+class Kind(StrEnum):
+    """What happened."""
+
+    ADMITTED = "admitted"
+    OVER_LIMIT = "over_limit"
+    WAITED = "waited"
+    DROPPED = "dropped"
+    RAISED = "raised"
+    OVERFLOWED = "overflowed"
+    SETTLED = "settled"
+    PLUGIN_FAILED = "plugin_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened to one message, or to a plugin.
+
+    `rule`, `policy` and `reason` are set where a rule refused; `detail` is the outcome of a
+    settled message, or the error of a plugin that failed.
+    """
+
+    kind: Kind
+    message: Message | None = None
+    rule: str | None = None
+    policy: str | None = None
+    reason: str | None = None
+    detail: str | None = None

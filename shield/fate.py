@@ -1,0 +1,17 @@
+"""What became of the message whose publish returned this future."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+
+@singledispatch
+def fate(future: object) -> str:
+    """Return `sent`, `dropped`, `buffered`, `spooled` or `overflowed`, for every client's future.
+
+    It says which way the message went, not whether it has arrived: the future itself tells that.
+    A future that fails with `OverLimitError`, because a chain went on behind a failed overflow and
+    ran out, says `raised`.
+    Adapters register their clients' classes here.
+    """
+    return str(getattr(future, "shield_fate", "sent"))

@@ -1,0 +1,54 @@
+"""All that applies to the messages of one producer to one destination, compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from shield.ledger import Account
+from shield.message import Message
+from shield.policy import Policy
+from shield.verdict import Outcome, Refusal
+
+if TYPE_CHECKING:
+    from shield.shield import Shield
+
+Check = Callable[[Message, float], Refusal | None]
+Take = Callable[[Message, float], None]
+Settle = Callable[[Message, Outcome, float], None]
+
+
+class Flow:
+    """Policies of all covering rules, in file order, as frozen tuples of callables; one account."""
+
+    __slots__ = (
+        "account",
+        "bounded",
+        "checks",
+        "patient",
+        "policies",
+        "settles",
+        "shield",
+        "takes",
+    )
+
+    def __init__(self, shield: Shield, policies: Iterable[Policy], account: Account) -> None:
+        self.shield = shield
+        self.account = account
+        self.policies = tuple(policies)
+        self.checks: tuple[Check, ...] = tuple(p.check for p in self.policies)
+        self.takes: tuple[Take, ...] = tuple(p.take for p in self.policies if p.overrides("take"))
+        self.settles: tuple[Settle, ...] = tuple(
+            p.settle for p in self.policies if p.overrides("settle")
+        )
+        self.patient = not shield.watched and all(
+            p.patient for p in self.policies if p.overrides("settle")
+        )
+        """Whether an answer may be picked up a little later, by who next takes the lock."""
+        self.bounded = any(p.bounds and not p.rule.shadow for p in self.policies)
+        """Whether a rule bounds what may be unanswered, so that a client needs no bound itself."""
+
+    def without(self, policies: set[Policy]) -> Flow:
+        """Return this flow less the policies that a message passed unasked: they get no charge."""
+        rest = (p for p in self.policies if p not in policies)
+        return Flow(self.shield, rest, self.account)

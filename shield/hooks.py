@@ -1,0 +1,137 @@
+"""Calls plugins' per-message hooks, each isolated from the others and from the message."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable
+
+from shield.errors import Reject
+from shield.events import Event, Kind
+from shield.message import Message
+from shield.policy import Policy
+from shield.registry import Registry
+from shield.verdict import Outcome, OverLimit
+
+log = logging.getLogger("shield")
+LOG_EVERY_S = 60.0
+LABELS = ("producer", "tenant", "priority", "deadline")
+
+
+class Hooks:
+    """A Shield's hooks as frozen tuples. Fail-open or fail-closed, as the settings say."""
+
+    def __init__(self, registry: Registry, now: Callable[[], float], *, fail_open: bool) -> None:
+        self.fail_open = fail_open
+        self._now = now
+        self.classifiers = registry.implementations("shield_classify")
+        self.before = registry.implementations("shield_before_publish")
+        self.after = registry.implementations("shield_after_publish")[::-1]
+        self.observers = registry.implementations("shield_on_event")
+        self.prepare = bool(self.classifiers or self.before)
+        self.errors: Counter[str] = Counter()
+        self._logged: dict[str, float] = {}
+        self._unreported: deque[Event] = deque(maxlen=100)
+        self.unlogged: deque[tuple[str, int, Exception]] = deque(maxlen=100)
+        """Failures to be logged by `log_failures`, by whoever has let go of the Shield's lock."""
+
+    def before_publish(self, message: Message) -> None:
+        """Classify a message, then let before-hooks see it; `Reject` is theirs to raise."""
+        for field, value in self._labels(message).items():
+            setattr(message, field, value)
+        for hook in self.before:
+            try:
+                hook(message=message)
+            except Reject:
+                raise
+            except Exception as error:
+                self._failed_before(hook, error)
+
+    def _labels(self, message: Message) -> dict[str, object]:
+        """Merge what classifiers say; the first to say something of a label wins."""
+        found: dict[str, object] = {}
+        for classify in self.classifiers:
+            try:
+                labels = classify(message=message)
+                said = {} if labels is None else {name: getattr(labels, name) for name in LABELS}
+            except Exception as error:
+                self._failed_before(classify, error)
+                continue
+            for label, value in said.items():
+                if value is not None:
+                    found.setdefault(label, value)
+        return found
+
+    def _failed_before(self, hook: object, error: Exception) -> None:
+        """Count an error that came before the verdict; refuse the message if that is the setting.
+
+        Raises:
+            Reject: `on_plugin_error` is "closed".
+        """
+        self.failed(hook, error)
+        if not self.fail_open:
+            raise Reject(f"plugin {_name(hook)} failed: {error!r}") from error
+
+    def after_publish(self, message: Message, outcome: Outcome) -> None:
+        """Tell after-hooks how an admitted message ended."""
+        for hook in self.after:
+            try:
+                hook(message=message, outcome=outcome)
+            except Exception as error:
+                self.failed(hook, error)
+
+    def report(
+        self,
+        kind: Kind,
+        message: Message,
+        over: OverLimit | None = None,
+        detail: str | None = None,
+    ) -> None:
+        """Tell observers of an event, and of plugins' failures since the last one."""
+        while self._unreported:
+            self._tell(self._unreported.popleft())
+        if over is None:
+            self._tell(Event(kind, message, detail=detail))
+        else:
+            self._tell(Event(kind, message, over.rule.name, over.policy, over.reason, detail))
+
+    def rejected(self, message: Message, reject: Reject) -> None:
+        """Tell observers of a message that was refused before any rule was asked."""
+        self._tell(Event(Kind.RAISED, message, reason=str(reject)))
+
+    def failed(self, who: object, error: Exception) -> None:
+        """Count a plugin's error; keep it for the log, once a minute for each plugin, and `report`.
+
+        May be called under the Shield's lock, so that log and observers are told of it later.
+        """
+        self._count(who, error)
+        self._unreported.append(Event(Kind.PLUGIN_FAILED, reason=_name(who), detail=repr(error)))
+
+    def _count(self, who: object, error: Exception) -> None:
+        name = _name(who)
+        self.errors[name] += 1
+        now = self._now()
+        if now - self._logged.get(name, float("-inf")) >= LOG_EVERY_S:
+            self._logged[name] = now
+            self.unlogged.append((name, self.errors[name], error))
+
+    def log_failures(self) -> None:
+        """Log what failed; without the Shield's lock, because a log handler may publish."""
+        while self.unlogged:
+            name, times, error = self.unlogged.popleft()
+            log.error("plugin %s raised (%d so far)", name, times, exc_info=error)
+
+    def _tell(self, event: Event) -> None:
+        for observer in self.observers:
+            try:
+                observer(event=event)
+            except Exception as error:
+                self._count(observer, error)  # told to nobody: that would fail again, for ever
+
+
+def _name(who: object) -> str:
+    owner = getattr(who, "__self__", who)
+    if isinstance(owner, Policy):
+        return f"{owner.rule.name}.{owner.name}"
+    module = getattr(owner, "__module__", "")
+    return f"{module}.{getattr(owner, '__qualname__', type(owner).__qualname__)}"

@@ -1,0 +1,149 @@
+"""The books: every message offered has exactly one end, or is in flight."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+
+class End(StrEnum):
+    """The ends a message can come to."""
+
+    DELIVERED = "delivered"
+    DROPPED = "dropped"
+    RAISED = "raised"
+    BUFFERED = "buffered"
+    SPOOLED = "spooled"
+    OVERFLOWED = "overflowed"
+    FAILED = "failed"
+
+
+COUNTS = ("offered", *(str(end) for end in End), "in_flight")
+OTHER_PRODUCERS = "(other)"
+MAX_PRODUCERS = 10_000
+
+
+class Account:
+    """Counts of the messages that one set of rules covers, from one producer.
+
+    A message is written into one account only; the process, each rule and each producer are
+    sums over accounts, so that a message covered by three rules costs no more than one.
+    """
+
+    __slots__ = (*COUNTS, "drops", "over_limit", "producer", "rules")
+
+    def __init__(self, rules: tuple[str, ...], producer: str) -> None:
+        self.rules = rules
+        self.producer = producer
+        self.offered = self.in_flight = 0
+        self.delivered = self.dropped = self.raised = self.failed = 0
+        self.buffered = self.spooled = self.overflowed = 0
+        self.over_limit: Counter[tuple[str, str, str]] = Counter()
+        self.drops: Counter[tuple[str, str, str]] = Counter()
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What became of every message offered, at one moment.
+
+    `over_limit` and `drops` count verdicts and dropped messages by (rule, policy, reason); a
+    message that waited and then went out is in `over_limit` and in `delivered`. `rules` and
+    `producers` hold a ledger each; a message is in that of every rule that covers it.
+    """
+
+    offered: int = 0
+    delivered: int = 0
+    dropped: int = 0
+    raised: int = 0
+    buffered: int = 0
+    spooled: int = 0
+    overflowed: int = 0
+    in_flight: int = 0
+    failed: int = 0
+    over_limit: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    drops: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    rules: dict[str, Ledger] = field(default_factory=dict)
+    producers: dict[str, Ledger] = field(default_factory=dict)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every message offered is accounted for, here and in every part."""
+        ends = sum(getattr(self, end) for end in End)
+        parts = (*self.rules.values(), *self.producers.values())
+        return self.offered == ends + self.in_flight and all(part.balanced for part in parts)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return plain numbers and nested mappings, ready for JSON."""
+        result: dict[str, object] = {name: getattr(self, name) for name in COUNTS}
+        result["balanced"] = self.balanced
+        for name in ("over_limit", "drops"):
+            counter: Counter[tuple[str, str, str]] = getattr(self, name)
+            keys = ("rule", "policy", "reason")
+            result[name] = [
+                dict(zip(keys, key, strict=True)) | {"count": n} for key, n in counter.items()
+            ]
+        if self.rules or self.producers:
+            result["rules"] = {name: part.as_dict() for name, part in self.rules.items()}
+            result["producers"] = {name: part.as_dict() for name, part in self.producers.items()}
+        return result
+
+
+class Books:
+    """All accounts of one Shield. Not locked: the Shield's lock covers every call."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[tuple[tuple[str, ...], str], Account] = {}
+        self._producers: set[str] = set()
+
+    def account(self, rules: tuple[str, ...], producer: str) -> Account:
+        """Return the account of these rules and producer; past 10,000 producers a shared one."""
+        if producer not in self._producers:
+            if len(self._producers) >= MAX_PRODUCERS:
+                producer = OTHER_PRODUCERS
+            self._producers.add(producer)
+        key = (rules, producer)
+        account = self._accounts.get(key)
+        if account is None:
+            account = self._accounts[key] = Account(rules, producer)
+        return account
+
+    def __iter__(self) -> Iterator[Account]:
+        return iter(self._accounts.values())
+
+
+def ledger_of(accounts: Iterable[Account]) -> Ledger:
+    """Add accounts up into a ledger with its parts."""
+    accounts = list(accounts)
+    rules: dict[str, list[Account]] = {}
+    producers: dict[str, list[Account]] = {}
+    for account in accounts:
+        producers.setdefault(account.producer, []).append(account)
+        for rule in account.rules:
+            rules.setdefault(rule, []).append(account)
+    return replace(
+        _sum(accounts),
+        rules={name: _sum(part) for name, part in sorted(rules.items())},
+        producers={name: _sum(part) for name, part in sorted(producers.items())},
+    )
+
+
+def _sum(accounts: list[Account]) -> Ledger:
+    counts = {name: sum(getattr(account, name) for account in accounts) for name in COUNTS}
+    over_limit: Counter[tuple[str, str, str]] = Counter()
+    drops: Counter[tuple[str, str, str]] = Counter()
+    for account in accounts:
+        over_limit.update(account.over_limit)
+        drops.update(account.drops)
+    return Ledger(**counts, over_limit=over_limit, drops=drops)
+
+
+def copy_of(account: Account) -> Account:
+    """Return the account as it stands, free of its lock."""
+    copy = Account(account.rules, account.producer)
+    for name in COUNTS:
+        setattr(copy, name, getattr(account, name))
+    copy.over_limit = account.over_limit.copy()
+    copy.drops = account.drops.copy()
+    return copy

@@ -1,0 +1,111 @@
+"""Waiting lines: first come, first served, woken instead of polling.
+
+A message that waits stands in the line of the policy that refuses it. Lines never deadlock: every
+waiter keeps the number it drew on arrival, a line is ordered by it, and only lower numbers hold a
+message back, so that the lowest of all waits for nobody but the policies.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable, Hashable, Iterable
+from itertools import count
+
+from shield.message import Message
+from shield.policy import Policy
+from shield.verdict import OverLimit, Refusal
+
+Line = tuple[Policy, Hashable]
+LAST = float("inf")
+"""The number of a message that has just arrived: everyone who waits is ahead of it."""
+
+
+class Waiter:
+    """One message in line. `wake` is called, from any thread, when it should ask again."""
+
+    __slots__ = ("line", "number", "over", "wake")
+
+    def __init__(self, over: OverLimit, number: int, wake: Callable[[], None]) -> None:
+        self.over = over
+        self.number = number
+        self.wake = wake
+        self.line: Line | None = None
+
+    def __lt__(self, other: Waiter) -> bool:
+        return self.number < other.number
+
+
+class Lines(dict[Line, list[Waiter]]):
+    """All lines of one Shield; its lock covers every call. False while nobody waits.
+
+    Args:
+        failed: is told of a policy that raises when it is asked for a message's line; all of
+            its messages wait in one line.
+    """
+
+    def __init__(self, failed: Callable[[Policy, Exception], None]) -> None:
+        super().__init__()
+        self._failed = failed
+        self._numbers = count(1)
+
+    def draw(self, over: OverLimit, wake: Callable[[], None]) -> Waiter:
+        """Return a waiter with the next number, in no line yet."""
+        return Waiter(over, next(self._numbers), wake)
+
+    def refusal(
+        self, policy: Policy, message: Message, number: float, own: Refusal | None
+    ) -> Refusal | None:
+        """Return the policy's own refusal, put off by, or due to, those with lower numbers."""
+        line = self.get(self._line(policy, message), ())
+        sizes = [waiter.over.message.size for waiter in line if waiter.number < number]
+        if not sizes:
+            return own
+        ahead_s = policy.wait_s(len(sizes), sum(sizes))
+        if own is None:
+            return policy.refuse("others wait", ahead_s)
+        if own.retry_after_s is None or ahead_s is None:
+            return own
+        return policy.refuse(own.reason, own.retry_after_s + ahead_s)
+
+    def stand(self, waiter: Waiter, policy: Policy) -> Iterable[Waiter]:
+        """Put the waiter into its place in that policy's line; return whom its move lets ask."""
+        line = self._line(policy, waiter.over.message)
+        if waiter.line == line:
+            return ()
+        freed = self.leave(waiter)
+        insort(self.setdefault(line, []), waiter)
+        waiter.line = line
+        return freed
+
+    def _line(self, policy: Policy, message: Message) -> Line:
+        try:
+            line = policy, policy.line(message)
+            hash(line)
+        except Exception as error:
+            self._failed(policy, error)
+            return policy, None
+        return line
+
+    def leave(self, waiter: Waiter) -> Iterable[Waiter]:
+        """Take the waiter out of its line; return whom that lets ask."""
+        if waiter.line is None:
+            return ()
+        line = self[waiter.line]
+        was_first = line[0] is waiter
+        line.remove(waiter)
+        if not line:
+            del self[waiter.line]
+        waiter.line = None
+        return line[:1] if was_first else ()
+
+    def is_first(self, waiter: Waiter) -> bool:
+        """Tell whether nobody is ahead of the waiter in its line."""
+        return waiter.line is None or self[waiter.line][0] is waiter
+
+    def first_released(self) -> list[Waiter]:
+        """Return who stands first where an answer can let them in; time alone moves the others."""
+        return [line[0] for (policy, _), line in self.items() if policy.overrides("settle")]
+
+    def first(self) -> list[Waiter]:
+        """Return who stands first in each line, to be woken where a charge was given back."""
+        return [line[0] for line in self.values()]

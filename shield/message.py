@@ -1,0 +1,77 @@
+"""The broker-neutral view of one publish or delivery."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+
+Headers = Mapping[str, object] | Iterable[tuple[str, object]]
+
+
+class Message:
+    """What policies, hooks and actions see of a message. Never holds the payload.
+
+    Args:
+        destination: what rules match: the topic; `exchange/routing-key`; the queue's name alone
+            for RabbitMQ's default exchange.
+        size: bytes of body and key as they go on the wire.
+        producer: who sends it; quotas with `per = "producer"` count by it.
+        key: Kafka's message key as bytes, or None.
+        headers: as the client holds them: pairs (Kafka) or a mapping (RabbitMQ); None for none.
+        routing_key: RabbitMQ's routing key; None on Kafka.
+
+    `priority`, `deadline` (monotonic seconds) and `tenant` are None until a classifier sets them.
+    """
+
+    __slots__ = (
+        "deadline",
+        "destination",
+        "headers",
+        "key",
+        "priority",
+        "producer",
+        "routing_key",
+        "size",
+        "tenant",
+    )
+
+    def __init__(
+        self,
+        destination: str,
+        size: int,
+        producer: str = "",
+        key: bytes | None = None,
+        headers: Headers | None = None,
+        routing_key: str | None = None,
+    ) -> None:
+        self.destination = destination
+        self.size = size
+        self.producer = producer
+        self.key = key
+        self.headers = headers
+        self.routing_key = routing_key
+        self.priority: str | None = None
+        self.deadline: float | None = None
+        self.tenant: Hashable = None
+
+    def header(self, name: str) -> str | None:
+        """Return the last header of that name as text, or None where there is none."""
+        if not self.headers:
+            return None
+        if isinstance(self.headers, Mapping):
+            return _as_text(self.headers.get(name))
+        found = None
+        for key, value in self.headers:
+            if key == name:
+                found = value
+        return _as_text(found)
+
+    def __repr__(self) -> str:
+        return f"Message({self.destination!r}, {self.size} B, producer={self.producer!r})"
+
+
+def _as_text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    return str(value)

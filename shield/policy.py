@@ -1,0 +1,90 @@
+"""What a policy is: one question about one message now."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel
+
+from shield.strict import StrictModel
+from shield.verdict import Outcome, Refusal
+
+if TYPE_CHECKING:
+    from shield.message import Message
+    from shield.rule import Rule
+
+KeyOf = Callable[["Message"], Hashable]
+
+
+class Policy(ABC):
+    """Admits a message or refuses it. Never sleeps, sends or raises; never does I/O.
+
+    The Shield calls every method under its lock, in this order: `check` of all policies that
+    cover the message, then, only when none refused, `take` of all, then `settle` of all when the
+    message's fate is known. `give_back` undoes a `take` whose send never began.
+
+    A policy that raises is isolated: counted, logged once a minute, and treated as
+    `on_plugin_error` says ("open": as if it had admitted; "closed": as if it had refused).
+
+    Example:
+        >>> class OnlySmall(Policy):
+        ...     class Settings(StrictModel):
+        ...         most: int = 1024
+        ...
+        ...     def check(self, message, now):
+        ...         if message.size > self.settings.most:
+        ...             return self.refuse("too large", float("inf"))
+    """
+
+    Settings: ClassVar[type[BaseModel]] = StrictModel
+    """The model of the table that a rule gives this policy."""
+    shorthand: ClassVar[str | None] = None
+    """The field that a bare value stands for: `quota = "500/s"` is `quota = {rate = "500/s"}`."""
+
+    patient: ClassVar[bool] = False
+    """Whether `settle` may come a little after the answer, with a later `now`; that is cheaper."""
+    bounds: ClassVar[bool] = False
+    """Whether it bounds what may be unanswered at once, instead of a client's own bound."""
+
+    def __init__(self, settings: Any, rule: Rule, name: str) -> None:
+        self.settings = settings
+        self.rule = rule
+        self.name = name
+
+    @abstractmethod
+    def check(self, message: Message, now: float) -> Refusal | None:
+        """Return None to admit, or `self.refuse(...)`. Must change nothing."""
+
+    def take(self, message: Message, now: float) -> None:  # noqa: B027 - optional
+        """Charge the message: it is admitted. Comes right after `check` of the same message."""
+
+    def give_back(self, message: Message) -> None:  # noqa: B027 - optional
+        """Undo `take`: the message's send never began."""
+
+    def settle(self, message: Message, outcome: Outcome, now: float) -> None:  # noqa: B027
+        """Learn the message's fate; release what it held."""
+
+    def line(self, message: Message) -> Hashable:
+        """Return what the message competes for: those of one line wait first come, first served."""
+        return None
+
+    def wait_s(self, messages: int, size: int) -> float | None:
+        """Return the seconds it takes to admit so many messages of so many bytes together.
+
+        None where that is not a matter of time.
+        """
+        return None
+
+    def inherit(self, old: Policy) -> None:  # noqa: B027 - optional
+        """Take over the state of this policy's predecessor with the same settings, after a fork."""
+
+    def refuse(self, reason: str, retry_after_s: float | None = None) -> Refusal:
+        """Return a refusal; `retry_after_s` is None where only others' answers can end it."""
+        return Refusal(self, reason, retry_after_s)
+
+    @classmethod
+    def overrides(cls, method: str) -> bool:
+        """Tell whether this class does something of its own there, so that it must be called."""
+        return getattr(cls, method) is not getattr(Policy, method)

@@ -1,0 +1,47 @@
+"""A rule: which messages it covers, its policies, its over-limit chain."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shield.action import Action
+    from shield.policy import KeyOf, Policy
+
+
+def glob_matches(glob: str, text: str) -> bool:
+    """Tell whether `text` as a whole matches `glob`, where `*` is any characters, also none."""
+    return re.fullmatch(".*".join(map(re.escape, glob.split("*"))), text, re.DOTALL) is not None
+
+
+def resolve_nothing(per: str) -> KeyOf:
+    """Refuse every `per`: the rule was made without a registry."""
+    raise ValueError(f"per: nothing resolves {per!r}")
+
+
+@dataclass(eq=False)
+class Rule:
+    """One `[[rules]]` table, compiled. Every rule that covers a message applies, in file order."""
+
+    name: str
+    match: str
+    exclude: str | None = None
+    producers: str = "*"
+    direction: str = "publish"
+    shadow: bool = False
+    resolve: Callable[[str], KeyOf] = resolve_nothing
+    """Finds how `per = "..."` tells messages apart; for policies that have such a setting."""
+    policies: list[Policy] = field(default_factory=list)
+    chain: list[Action] = field(default_factory=list)
+
+    def covers(self, destination: str, producer: str, direction: str = "publish") -> bool:
+        """Tell whether the rule applies to messages of that producer to that destination."""
+        return (
+            direction == self.direction
+            and glob_matches(self.match, destination)
+            and glob_matches(self.producers, producer)
+            and not (self.exclude is not None and glob_matches(self.exclude, destination))
+        )

@@ -1,0 +1,246 @@
+"""Settings: arguments > environment `SHIELD_...` > shield.toml > defaults, validated as a whole."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, create_model
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings import SettingsError as UnreadableVariableError
+
+from shield.chain import ActionChoice, chain_type
+from shield.errors import SettingsError
+from shield.policy import Policy
+from shield.problems import describe
+from shield.registry import Registry
+from shield.strict import StrictModel, unknown_key
+
+DEFAULT_FILE = "shield.toml"
+PREFIX = "SHIELD_"
+Mode = Literal["enforce", "shadow", "off"]
+
+
+class RuleSettings(StrictModel):
+    """One `[[rules]]` table. The policies' keys beside these come from the registered policies."""
+
+    match: str = Field(min_length=1)
+    """Glob on the destination; `*` is any characters."""
+    name: str = ""
+    """What ledger, errors and headers call it; `rule-N` where it has none."""
+    exclude: str | None = Field(default=None, alias="except", min_length=1)
+    """Glob on destinations that the rule leaves out."""
+    producers: str = Field(default="*", min_length=1)
+    """Glob on the producer's name."""
+    direction: Literal["publish"] = "publish"
+    """Which way the messages go; `publish` is the only one so far."""
+    mode: Mode | None = None
+    """As the process's `mode`, for this rule alone."""
+    over_limit: list[ActionChoice] = []
+    """The chain of actions for a message over the limit; where it ends, the message is raised."""
+
+
+class PluginSettings(StrictModel):
+    """The `[plugins]` table."""
+
+    disable: list[str] = []
+    """Names of plugins, as `shield plugins` lists them, to leave out."""
+
+
+class ShieldSettings(BaseSettings):
+    """All settings of one Shield."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    producer: str = Field(default_factory=lambda: program_name(), min_length=1)
+    """Who this process is; the program's name where nothing says so."""
+    mode: Mode = "enforce"
+    """`shadow` computes and counts verdicts and lets every message pass; `off` applies no rule."""
+    on_plugin_error: Literal["open", "closed"] = "open"
+    """What a plugin that raises means: `open` as if it had admitted, `closed` as if refused."""
+    plugins: PluginSettings = PluginSettings()
+    rules: list[RuleSettings] = []
+
+    _registry: Registry = PrivateAttr()
+    _source: str = PrivateAttr(default="settings")
+
+    @property
+    def registry(self) -> Registry:
+        """The plugins that these settings were validated against."""
+        return self._registry
+
+    @property
+    def source(self) -> str:
+        """Where they came from: the file's path, or `settings`."""
+        return self._source
+
+    @property
+    def names_producer(self) -> bool:
+        """Whether the settings say who the process is."""
+        return "producer" in self.model_fields_set
+
+
+def program_name() -> str:
+    """Return the name of the running program, as a default for who it is."""
+    script = Path(sys.argv[0] if sys.argv else "")
+    return script.parent.name if script.stem == "__main__" else script.stem or "python"
+
+
+def load_settings(path: str | Path | None = None, plugins: Iterable[object] = ()) -> ShieldSettings:
+    """Read the named file, or `$SHIELD_CONFIG`, or `./shield.toml` where there is one.
+
+    Raises:
+        SettingsError: a named file is missing; any file is unreadable, no TOML, or wrong.
+    """
+    path = path or os.environ.get(PREFIX + "CONFIG") or None
+    if path is None and not Path(DEFAULT_FILE).exists():
+        return read_settings({}, plugins)
+    path = Path(path or DEFAULT_FILE)
+    return read_settings(_read_toml(path), plugins, path)
+
+
+def read_settings(
+    data: Mapping[str, Any], plugins: Iterable[object] = (), path: Path | None = None
+) -> ShieldSettings:
+    """Validate settings given as a mapping, or read from the file at `path`.
+
+    Raises:
+        SettingsError: one line for each thing that is wrong.
+    """
+    source = str(path) if path else "settings"
+    flat = _flatten(data, source)
+    try:
+        read = _from_arguments if path is None else _from_file
+        registry = Registry(plugins, read(_PluginChoice, flat).plugins.disable)
+        settings = read(settings_model(registry), flat)
+    except ValidationError as error:
+        raise SettingsError(*describe(error, source, flat if path is None else ())) from None
+    except UnreadableVariableError as error:
+        raise SettingsError(_unreadable(error)) from None
+    settings._registry = registry
+    settings._source = source
+    return settings
+
+
+def settings_model(registry: Registry) -> type[ShieldSettings]:
+    """Return the model of all settings, with the keys of every registered policy and action."""
+    kinds: dict[str, Any] = {
+        name: (_tables_of(kind), []) for name, kind in registry.policies.items()
+    }
+    chain: Any = (chain_type(registry), [])
+    rule = create_model(
+        "RuleSettings",
+        __base__=RuleSettings,
+        __doc__=RuleSettings.__doc__,
+        over_limit=chain,
+        **kinds,
+    )
+    return create_model("ShieldSettings", __base__=ShieldSettings, rules=(list[rule], []))  # type: ignore[valid-type]
+
+
+def _tables_of(kind: type[Policy]) -> Any:
+    """Return the type of a policy's key: tables, one table alone, or what is short for one."""
+    table: Any = kind.Settings
+    one: Any = table
+    if kind.shorthand is not None:
+        one = table | table.model_fields[kind.shorthand].annotation
+    validator = BeforeValidator(_as_tables(kind), json_schema_input_type=one | list[one])
+    return Annotated[list[table], validator]
+
+
+def _as_tables(kind: type[Policy]) -> Callable[[Any], Any]:
+    """Return what turns one table, or a bare value, of a policy into a list of tables."""
+
+    def as_tables(value: Any) -> Any:
+        items = value if isinstance(value, list) else [value]
+        if kind.shorthand is None:
+            return items
+        return [item if isinstance(item, dict) else {kind.shorthand: item} for item in items]
+
+    return as_tables
+
+
+class _PluginChoice(BaseSettings):
+    """Which plugins to leave out: read before the keys of the others can be known."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="ignore")
+
+    plugins: PluginSettings = PluginSettings()
+
+
+Model = TypeVar("Model", bound=BaseSettings)
+
+
+def _from_arguments(model: type[Model], data: dict[str, Any]) -> Model:
+    """Validate what was given in code; the environment stands in for what it leaves out."""
+    return model(**data)
+
+
+def _from_file(model: type[Model], data: dict[str, Any]) -> Model:
+    """Validate what a file holds; the environment goes before it."""
+
+    class FromFile(model):  # type: ignore[misc, valid-type]
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            **_others: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, data)
+
+    settings: Model = FromFile()
+    return settings
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: is not UTF-8 text: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: is not TOML: {error}") from None
+
+
+def _flatten(data: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Lift the `[shield]` table to the top, where the model has its keys."""
+    rest = dict(data)
+    table = rest.pop("shield", {})
+    if not isinstance(table, Mapping):
+        raise SettingsError(f"{source}: shield: found {table!r}; allowed is a table")
+    known = list(ShieldSettings.model_fields)
+    unknown = [(f"shield.{key}", unknown_key(key, known)) for key in table if key not in known]
+    unknown += [(key, unknown_key(key, ["shield", *known])) for key in rest if key not in known]
+    if unknown:
+        raise SettingsError(*(f"{source}: {where}: {why.message()}" for where, why in unknown))
+    return {**table, **rest}
+
+
+def _unreadable(error: UnreadableVariableError) -> str:
+    """Name the variable whose text is not the JSON that its list or table needs."""
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).partition("__")[0].lower() in str(
+            error
+        ):
+            return f"environment variable {name}: found {os.environ[name]!r}; allowed is JSON"
+    return f"environment: {error}"

@@ -1,0 +1,450 @@
+"""The Shield: asks the policies, keeps the books, lets messages wait in line."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from shield.clock import Clock, SystemClock
+from shield.compile import compile_rules
+from shield.errors import Reject
+from shield.events import Kind
+from shield.flow import Flow
+from shield.hooks import Hooks
+from shield.ledger import Account, Books, End, Ledger, copy_of, ledger_of
+from shield.lines import LAST, Lines, Waiter
+from shield.message import Message
+from shield.policy import Policy
+from shield.rule import Rule
+from shield.settings import ShieldSettings, load_settings, read_settings
+from shield.verdict import Outcome, OverLimit, Permit, Refusal, Verdict
+
+MAX_FLOWS = 10_000
+
+
+class Shield:
+    """Rules over messages, one account of each message's end. Thread-safe.
+
+    Args:
+        settings: what a `shield.toml` holds, as a dict: `{"shield": {...}, "rules": [...]}`;
+            environment variables stand in for what it leaves out. Or settings already read.
+        plugins: plugin objects or modules to register beside those that entry points name.
+        clock: tells the time; tests pass a `shield.testing.ManualClock`.
+
+    After `os.fork` the child has fresh locks, an empty ledger and nothing in flight: what was
+    under way belongs to the parent, which settles it. Quota levels are carried over as they
+    stood. With `spawn` every process loads its own.
+
+    Raises:
+        SettingsError: where anything in the settings is wrong; nothing is half-loaded.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any] | ShieldSettings | None = None,
+        *,
+        plugins: Iterable[object] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        self.clock = clock or SystemClock()
+        self._now = self.clock.now
+        if not isinstance(settings, ShieldSettings):
+            settings = read_settings(settings or {}, plugins)
+        self.settings = settings
+        self.registry = settings.registry
+        self.rules: tuple[Rule, ...] = compile_rules(self.settings, self.registry)
+        self._hooks = Hooks(
+            self.registry, self._now, fail_open=self.settings.on_plugin_error == "open"
+        )
+        self.watched = bool(self._hooks.observers or self._hooks.after)
+        """Whether plugins want to hear of each message; then each is settled at once."""
+        self._start_empty()
+        _shields.add(self)
+
+    @classmethod
+    def load(cls, path: str | Path | None = None, *, plugins: Iterable[object] = ()) -> Shield:
+        """Return a Shield from a file, else `$SHIELD_CONFIG`, `./shield.toml`, or defaults.
+
+        Raises:
+            SettingsError: where the file is missing, unreadable or wrong.
+        """
+        return cls(load_settings(path, plugins))
+
+    def _start_empty(self) -> None:
+        self._lock = threading.Lock()
+        self._flows: dict[tuple[str, str], Flow] = {}
+        self._books = Books()
+        self.lines = Lines(self._hooks.failed)
+        self.answers: deque[Permit] = deque()
+        """Permits that clients have answered as delivered, not yet picked up."""
+
+    def __del__(self) -> None:
+        """Leave the books to the process's ledger, with the answers that nobody has picked up."""
+        if hasattr(self, "_books") and not sys.is_finalizing():
+            self._pick_up_answers()
+            _retired.extend(self._books)
+
+    # --- deciding -----------------------------------------------------------------------------
+
+    def admit(self, message: Message, now: float | None = None) -> Verdict:
+        """Offer a message: ask all policies of all rules that cover it, charge them if all admit.
+
+        Returns a Permit, to be settled once, or an OverLimit whose chain is to be run
+        (`shield.sync.react` does so for synchronous clients).
+
+        Raises:
+            Reject: a plugin's before-hook refused the message; it is counted as raised.
+        """
+        if self._hooks.prepare:
+            self._prepare(message)
+        flow = self._flows.get((message.producer, message.destination)) or self._flow(message)
+        if now is None:
+            now = self._now()
+        self._lock.acquire()  # half the cost of `with`, and paid for every message
+        try:
+            if self.answers:
+                self._pick_up_answers(now)
+            account = flow.account
+            account.offered += 1
+            account.in_flight += 1
+            verdict = self._judge(flow, message, now)
+        finally:
+            self._lock.release()
+        if self.watched:
+            self._report_verdict(verdict)
+        if self._hooks.unlogged:
+            self._hooks.log_failures()
+        return verdict
+
+    def _judge(self, flow: Flow, message: Message, now: float) -> Verdict:
+        """Ask every policy where nobody waits: the short way, and that of most messages."""
+        if not self.lines:
+            try:
+                for check in flow.checks:
+                    if check(message, now) is not None:
+                        break
+                else:
+                    return self._take(flow, message, now)
+            except Exception:
+                pass  # the long way asks again and finds out who it was
+        verdict = self._judge_in_turn(flow, message, now, LAST)
+        if isinstance(verdict, OverLimit):
+            key = verdict.rule.name, verdict.policy, verdict.reason
+            flow.account.over_limit[key] += 1
+        return verdict
+
+    def _judge_in_turn(self, flow: Flow, message: Message, now: float, number: float) -> Verdict:
+        """Ask every policy in turn, behind those who wait with a lower number."""
+        passed_unasked: set[Policy] = set()
+        for policy in flow.policies:
+            if policy in passed_unasked:
+                continue
+            try:
+                refusal = self._ask(policy, message, now, number)
+            except Exception as error:
+                self._hooks.failed(policy, error)
+                passed_unasked.add(policy)
+                refusal = None if self._hooks.fail_open else policy.refuse("the policy failed")
+            if refusal is None:
+                continue
+            if not policy.rule.shadow:
+                return OverLimit(flow, message, refusal)
+            passed_unasked.update(policy.rule.policies)
+            if number == LAST:
+                flow.account.over_limit[policy.rule.name, policy.name, refusal.reason] += 1
+        return self._take(flow.without(passed_unasked) if passed_unasked else flow, message, now)
+
+    def _ask(self, policy: Policy, message: Message, now: float, number: float) -> Refusal | None:
+        refusal = policy.check(message, now)
+        if self.lines:
+            return self.lines.refusal(policy, message, number, refusal)
+        return refusal
+
+    def _take(self, flow: Flow, message: Message, now: float) -> Permit:
+        for take in flow.takes:
+            try:
+                take(message, now)
+            except Exception as error:
+                self._hooks.failed(take, error)
+        return Permit(flow, message)
+
+    def _flow(self, message: Message) -> Flow:
+        """Compile what applies to messages of this producer to this destination, and keep it."""
+        covering = [r for r in self.rules if r.covers(message.destination, message.producer)]
+        with self._lock:
+            account = self._books.account(tuple(r.name for r in covering), message.producer)
+            flow = Flow(self, (p for rule in covering for p in rule.policies), account)
+            if len(self._flows) >= MAX_FLOWS:
+                self._flows.clear()
+            self._flows[message.producer, message.destination] = flow
+        return flow
+
+    # --- a message's end ----------------------------------------------------------------------
+
+    def settle(self, permit: Permit, outcome: Outcome, end: End | None) -> bool:
+        """Release what a permit holds and count its end, once; without an end that stays open."""
+        flow = permit.flow
+        with self._lock:
+            self._pick_up_answers()
+            if not permit.open:
+                return False
+            permit.held = permit.open = False
+            if flow.settles:
+                self._settle_policies(flow, permit.message, outcome)
+            if end is not None:
+                _count(flow.account, end)
+            woken = self.lines.first_released()
+        self._settled(permit, outcome, woken)
+        return True
+
+    def _settled(self, permit: Permit, outcome: Outcome, woken: list[Waiter]) -> None:
+        """Tell all who want to hear of it, without the lock."""
+        for waiter in woken:
+            waiter.wake()
+        if self._hooks.after:
+            self._hooks.after_publish(permit.message, outcome)
+        if self._hooks.observers:
+            self._hooks.report(Kind.SETTLED, permit.message, detail=str(outcome))
+        if self._hooks.unlogged:
+            self._hooks.log_failures()
+
+    def catch_up(self) -> None:
+        """Pick up the answers that wait, and let those who stand first in line ask again."""
+        with self._lock:
+            self._pick_up_answers()
+            woken = self.lines.first_released()
+        for waiter in woken:
+            waiter.wake()
+
+    def _pick_up_answers(self, now: float | None = None) -> None:
+        """Settle what clients have answered as delivered."""
+        answers = self.answers
+        if now is None:
+            now = self._now()
+        while answers:
+            permit = answers.popleft()
+            if not permit.open:
+                continue
+            permit.open = False
+            flow = permit.flow
+            for settle in flow.settles:
+                try:
+                    settle(permit.message, Outcome.DELIVERED, now)
+                except Exception as error:
+                    self._hooks.failed(settle, error)
+            account = flow.account
+            account.in_flight -= 1
+            account.delivered += 1
+
+    def _settle_policies(self, flow: Flow, message: Message, outcome: Outcome) -> None:
+        now = self._now()
+        for settle in flow.settles:
+            try:
+                settle(message, outcome, now)
+            except Exception as error:
+                self._hooks.failed(settle, error)
+
+    def cancel(self, permit: Permit) -> bool:
+        """Undo what a permit was charged and count it as failed: its send never began."""
+        with self._lock:
+            self._pick_up_answers()
+            if not permit.open:
+                return False
+            permit.held = permit.open = False
+            for policy in permit.flow.policies:
+                try:
+                    policy.give_back(permit.message)
+                except Exception as error:
+                    self._hooks.failed(policy, error)
+            _count(permit.flow.account, End.FAILED)
+            woken = self.lines.first()
+        self._settled(permit, Outcome.FAILED, woken)
+        return True
+
+    def end(self, over: OverLimit, end: End | None) -> bool:
+        """Close an over-limit message and count its end, once; without an end that stays open."""
+        with self._lock:
+            if not over.open:
+                return False
+            over.open = False
+            if end is not None:
+                _count(over.flow.account, end)
+            if end is End.DROPPED:
+                over.flow.account.drops[over.rule.name, over.policy, over.reason] += 1
+        if end in _REPORTED and self._hooks.observers:
+            self._hooks.report(_REPORTED[end], over.message, over)
+        return True
+
+    def count(self, account: Account, end: End, messages: int) -> None:
+        """Count the end of messages whose claims were closed with their ends left open."""
+        with self._lock:
+            _count(account, end, messages)
+
+    # --- waiting ------------------------------------------------------------------------------
+
+    def line_up(self, over: OverLimit, wake: Callable[[], None]) -> Waiter:
+        """Give an over-limit message its number and its place in the refusing policy's line."""
+        with self._lock:
+            waiter = self.lines.draw(over, wake)
+            self.lines.stand(waiter, over.refusal.policy)
+        return waiter
+
+    def ask_again(self, waiter: Waiter, now: float | None = None) -> Permit | float:
+        """Return a Permit if the waiter's turn has come, else the seconds after which to ask again.
+
+        `inf` means: when woken. A waiter that has its permit is out of the line.
+        """
+        over = waiter.over
+        with self._lock:
+            self._pick_up_answers()
+            verdict = self._judge_in_turn(
+                over.flow, over.message, self._now() if now is None else now, waiter.number
+            )
+            if isinstance(verdict, Permit):
+                over.open = False
+                woken = self.lines.leave(waiter)
+                answer: Permit | float = verdict
+            else:
+                over.refusal = verdict.refusal
+                woken = self.lines.stand(waiter, verdict.refusal.policy)
+                answer = self._next_try_s(waiter, verdict.refusal)
+        for other in woken:
+            other.wake()
+        if self._hooks.observers and isinstance(answer, Permit):
+            self._hooks.report(Kind.WAITED, over.message, over)
+        return answer
+
+    def _next_try_s(self, waiter: Waiter, refusal: Refusal) -> float:
+        if refusal.retry_after_s is None or not self.lines.is_first(waiter):
+            return float("inf")
+        return refusal.retry_after_s
+
+    def leave(self, waiter: Waiter) -> None:
+        """Take a waiter that gives up out of its line."""
+        with self._lock:
+            woken = self.lines.leave(waiter)
+        for other in woken:
+            other.wake()
+
+    # --- looking at it ------------------------------------------------------------------------
+
+    def accounts(self) -> list[Account]:
+        """Return copies of all accounts, all of the same moment."""
+        with self._lock:
+            self._pick_up_answers()
+            copies = [copy_of(account) for account in self._books]
+        self._hooks.log_failures()
+        return copies
+
+    def ledger(self) -> Ledger:
+        """Return what became of every message offered so far."""
+        return ledger_of(self.accounts())
+
+    @property
+    def plugin_errors(self) -> dict[str, int]:
+        """How often each plugin raised, by its name."""
+        return self._hooks.errors
+
+    def plugin_failed(self, who: object, error: Exception) -> None:
+        """Count and log what a plugin raised; the message goes on without it."""
+        self._hooks.failed(who, error)
+        self._hooks.log_failures()
+
+    # --- hooks --------------------------------------------------------------------------------
+
+    def _prepare(self, message: Message) -> None:
+        try:
+            self._hooks.before_publish(message)
+        except Reject as reject:
+            flow = self._flow(message)
+            with self._lock:
+                flow.account.offered += 1
+                flow.account.raised += 1
+            if self._hooks.observers:
+                self._hooks.rejected(message, reject)
+            self._hooks.log_failures()
+            raise
+
+    def _report_verdict(self, verdict: Verdict) -> None:
+        if isinstance(verdict, OverLimit):
+            self._hooks.report(Kind.OVER_LIMIT, verdict.message, verdict)
+        else:
+            self._hooks.report(Kind.ADMITTED, verdict.message)
+
+    def _after_fork(self) -> None:
+        """In a child: fresh locks, policies with nothing in flight, an empty ledger."""
+        old = [policy for rule in self.rules for policy in rule.policies]
+        self.rules = compile_rules(self.settings, self.registry)
+        for policy, before in zip(
+            (p for rule in self.rules for p in rule.policies), old, strict=True
+        ):
+            policy.inherit(before)
+        self._start_empty()
+
+
+_REPORTED = {
+    End.DROPPED: Kind.DROPPED,
+    End.RAISED: Kind.RAISED,
+    End.OVERFLOWED: Kind.OVERFLOWED,
+}
+
+
+def _count(account: Account, end: End, messages: int = 1) -> None:
+    account.in_flight -= messages
+    if end is End.DELIVERED:
+        account.delivered += messages
+    else:
+        setattr(account, end, getattr(account, end) + messages)
+
+
+# --- the process ------------------------------------------------------------------------------
+
+_shields: weakref.WeakSet[Shield] = weakref.WeakSet()
+_retired: list[Account] = []
+_default: Shield | None = None
+_default_lock = threading.Lock()
+
+
+def default() -> Shield:
+    """Return the Shield that everything in this process shares unless told otherwise."""
+    global _default
+    with _default_lock:
+        if _default is None:
+            _default = Shield.load()
+        return _default
+
+
+def shield_of(choice: Shield | str | Path | Mapping[str, Any] | None) -> Shield:
+    """Return what a `shield=` argument means: a Shield, a file, settings, the shared one."""
+    if choice is None:
+        return default()
+    if isinstance(choice, Shield):
+        return choice
+    if isinstance(choice, str | Path):
+        return Shield.load(choice)
+    return Shield(choice)
+
+
+def ledger() -> Ledger:
+    """Return the ledger of this process: of all its Shields together, also of those gone."""
+    accounts = list(_retired)
+    for shield in list(_shields):
+        accounts += shield.accounts()
+    return ledger_of(accounts)
+
+
+def _after_fork_in_child() -> None:
+    global _default_lock
+    _default_lock = threading.Lock()
+    _retired.clear()
+    for shield in list(_shields):
+        shield._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,23 @@
+"""Tools for the tests of those who use Shield or write plugins for it; no broker, no sleeping.
+
+`ManualClock` is time that a test moves, `HeldClock` the same for tests of several threads.
+`FakeClient` is a client under Shield whose sends a test answers by hand. `PolicyContract` and
+`ActionContract` are what every policy and action promises, as test classes to inherit.
+"""
+
+from shield.testing.action_contract import ActionContract
+from shield.testing.clock import HeldClock, ManualClock
+from shield.testing.contract import ODD_MESSAGES, AdmitNothing
+from shield.testing.fake_client import FakeClient, FakeRecord
+from shield.testing.policy_contract import PolicyContract
+
+__all__ = [
+    "ODD_MESSAGES",
+    "ActionContract",
+    "AdmitNothing",
+    "FakeClient",
+    "FakeRecord",
+    "HeldClock",
+    "ManualClock",
+    "PolicyContract",
+]

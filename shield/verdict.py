@@ -1,0 +1,139 @@
+"""Verdicts and what follows them: a claim is open until the message's end is known, once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from shield.errors import OverLimitError
+from shield.ledger import End
+
+if TYPE_CHECKING:
+    from shield.flow import Flow
+    from shield.message import Message
+    from shield.policy import Policy
+    from shield.rule import Rule
+    from shield.shield import Shield
+
+
+class Outcome(StrEnum):
+    """How an admitted send ended; what the policies learn from."""
+
+    DELIVERED = "delivered"
+    OVERLOADED = "overloaded"
+    """Timed out, nacked, refused by a full buffer or throttled: teaches the limits."""
+    FAILED = "failed"
+    """A bad message, a caller's cancel, a broken client: teaches nothing."""
+
+    @property
+    def end(self) -> End:
+        """Where the ledger counts it."""
+        return End.DELIVERED if self is Outcome.DELIVERED else End.FAILED
+
+
+class Refusal:
+    """One policy's no.
+
+    Args:
+        policy: who says it.
+        reason: a few words, stable enough to count by.
+        retry_after_s: seconds until it would admit the message; None where that is not a matter
+            of time, `inf` where it never will.
+    """
+
+    __slots__ = ("policy", "reason", "retry_after_s")
+
+    def __init__(self, policy: Policy, reason: str, retry_after_s: float | None) -> None:
+        self.policy = policy
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+class Permit:
+    """What an admitted message holds until its fate is known; settled exactly once."""
+
+    __slots__ = ("flow", "held", "message", "open")
+
+    def __init__(self, flow: Flow, message: Message) -> None:
+        self.flow = flow
+        self.message = message
+        self.held = self.open = True
+
+    def delivered(self, _result: object = None) -> None:
+        """Settle as delivered: the callback to hand to a client, from any thread.
+
+        Takes no lock: the answer is put down, and whoever next takes the Shield's lock, to decide
+        or to look, picks it up first. Only those who wait in line need it at once.
+        """
+        shield = self.flow.shield
+        if not self.flow.patient:
+            shield.settle(self, Outcome.DELIVERED, End.DELIVERED)
+        elif self.held:
+            self.held = False
+            shield.answers.append(self)
+            if shield.lines:
+                shield.catch_up()
+
+    def settle(self, outcome: Outcome) -> bool:
+        """Give back what the send held and count its end; False where that had happened before."""
+        if outcome is Outcome.DELIVERED and self.flow.patient:
+            was_held = self.held
+            self.delivered()
+            return was_held
+        return self.flow.shield.settle(self, outcome, outcome.end)
+
+    def answer(self, outcome: Outcome) -> bool:
+        """Give back what the send held, and leave its end open: a transaction decides it later."""
+        return self.flow.shield.settle(self, outcome, None)
+
+    def cancel(self) -> bool:
+        """Settle a send that never began: what was charged is given back, the end is `failed`."""
+        return self.flow.shield.cancel(self)
+
+
+class OverLimit:
+    """The verdict on a message that a rule refused; open until its chain has come to an end."""
+
+    __slots__ = ("flow", "message", "open", "refusal")
+
+    def __init__(self, flow: Flow, message: Message, refusal: Refusal) -> None:
+        self.flow = flow
+        self.message = message
+        self.refusal = refusal
+        self.open = True
+
+    @property
+    def shield(self) -> Shield:
+        """The Shield that gave the verdict."""
+        return self.flow.shield
+
+    @property
+    def rule(self) -> Rule:
+        """The rule that refused, whose chain acts."""
+        return self.refusal.policy.rule
+
+    @property
+    def policy(self) -> str:
+        """Name of the policy that refused."""
+        return self.refusal.policy.name
+
+    @property
+    def reason(self) -> str:
+        """What was exceeded."""
+        return self.refusal.reason
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """Seconds until it would be admitted; None where unknown."""
+        return self.refusal.retry_after_s
+
+    def end(self, end: End | None) -> bool:
+        """Count the message's end, or leave it open with None; False where it had one before."""
+        return self.shield.end(self, end)
+
+    def error(self) -> OverLimitError:
+        """Return what `raise` raises."""
+        return OverLimitError(self.rule.name, self.policy, self.reason, self.retry_after_s)
+
+
+Verdict = Permit | OverLimit

@@ -1,0 +1,73 @@
+"""Short ways to make what the core's tests need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from shield import End, Ledger, Message, OverLimit, Permit, Policy, Shield, hookimpl
+from shield.testing import ManualClock
+
+
+def shield_with(*rules: dict[str, Any], plugins: Any = (), **settings: Any) -> Shield:
+    """Return a Shield on a manual clock."""
+    data = {"shield": settings, "rules": list(rules)}
+    return Shield(data, plugins=plugins, clock=ManualClock())
+
+
+def message(
+    destination: str = "orders", size: int = 100, producer: str = "p", **more: Any
+) -> Message:
+    return Message(destination, size, producer, **more)
+
+
+def permit(shield: Shield, *args: Any, **kwargs: Any) -> Permit:
+    """Offer a message that must be admitted."""
+    verdict = shield.admit(message(*args, **kwargs))
+    assert isinstance(verdict, Permit), verdict
+    return verdict
+
+
+def over(shield: Shield, *args: Any, **kwargs: Any) -> OverLimit:
+    """Offer a message that must be over the limit."""
+    verdict = shield.admit(message(*args, **kwargs))
+    assert isinstance(verdict, OverLimit), verdict
+    return verdict
+
+
+def admits(shield: Shield, *args: Any, **kwargs: Any) -> bool:
+    """Offer a message; tell whether it was admitted."""
+    return isinstance(shield.admit(message(*args, **kwargs)), Permit)
+
+
+def counts(ledger: Ledger) -> dict[str, int]:
+    """Return what a ledger counts, without its zeros; it must balance."""
+    assert ledger.balanced
+    names = ("offered", "in_flight", *map(str, End))
+    return {name: getattr(ledger, name) for name in names if getattr(ledger, name)}
+
+
+class Kinds:
+    """A plugin object that contributes policies, actions and resolvers."""
+
+    def __init__(
+        self,
+        policies: Mapping[str, type[Policy]] | None = None,
+        actions: Mapping[str, Any] | None = None,
+        resolvers: Mapping[str, Callable[..., Any]] | None = None,
+    ) -> None:
+        self.policies = policies or {}
+        self.actions = actions or {}
+        self.resolvers = resolvers or {}
+
+    @hookimpl
+    def shield_policies(self) -> Mapping[str, type[Policy]]:
+        return self.policies
+
+    @hookimpl
+    def shield_actions(self) -> Mapping[str, Any]:
+        return self.actions
+
+    @hookimpl
+    def shield_resolvers(self) -> Mapping[str, Callable[..., Any]]:
+        return self.resolvers

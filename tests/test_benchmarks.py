@@ -1,0 +1,131 @@
+"""The benchmarks work: a tiny run of each. What they find is not tested, for that is noise."""
+
+import io
+import json
+import os
+import sys
+
+import confluent_kafka
+import kafka
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks import decide, kafka_producer, stalled_sender
+from benchmarks.__main__ import NAMES, app
+from benchmarks.kafka_memory import Watch
+from benchmarks.measure import Effort, Noise, Report, Result, interleave, result_of, spread_of
+
+runner = CliRunner()
+
+
+def test_decide_prints_json_with_all_that_tools_read():
+    """One object with the results, their ratio and target, the noise and the versions."""
+    ran = runner.invoke(app, ["decide", "--json", "--quick", "--runs", "1"])
+    assert ran.exit_code == 0, ran.output
+    found = json.loads(ran.stdout)
+    assert {"name", "results", "ratio", "target", "reached", "noise", "versions"} <= set(found)
+    assert {decide.THREE, decide.ALONE, decide.PEER} <= {line["name"] for line in found["results"]}
+
+
+def test_decide_prints_a_table():
+    """Without --json it is for people, and says which targets were reached."""
+    ran = runner.invoke(app, ["decide", "--quick", "--runs", "1"])
+    assert ran.exit_code == 0, ran.output
+    assert "three policies" in ran.stdout
+    assert "noise" in ran.stdout
+
+
+def test_the_help_names_every_benchmark():
+    """Nobody finds a name that is not in the help."""
+    shown = runner.invoke(app, ["--help"]).stdout
+    assert all(name in shown for name in NAMES)
+
+
+def test_an_unknown_name_is_refused():
+    """Exit status 2, as for any wrong argument."""
+    assert runner.invoke(app, ["nothing"]).exit_code == 2
+
+
+def test_sides_take_turns_in_changing_order():
+    """A B, then B A, so that a drift of the machine falls on both."""
+    order = []
+    runs = interleave(
+        {side: lambda side=side: order.append(side) or 1.0 for side in "AB"}, 3, Noise(), "turns"
+    )
+    assert order == ["A", "B", "B", "A", "A", "B"]
+    assert runs == {"A": [1.0] * 3, "B": [1.0] * 3}
+
+
+def test_the_spread_is_the_interquartile_range_over_the_median():
+    """One wild run does not make it large."""
+    assert spread_of([10, 10, 11, 12, 1000]) == pytest.approx(2 / 11)
+    assert spread_of([10]) == 0
+
+
+def test_a_report_has_reached_its_target_when_every_line_with_one_has():
+    """Lines without a target do not count."""
+    fast, slow = result_of("fast", [1.0], "us"), result_of("slow", [9.0], "us")
+    fast.aims(fast.value, below=2.0)
+    assert _report(fast, slow).reached
+    slow.aims(slow.value, below=2.0)
+    assert not _report(fast, slow).reached
+
+
+def test_a_target_of_at_least_is_reached_by_the_value_itself():
+    """0.95 reaches 0.95."""
+    assert not result_of("rate", [0.94], "x").aims(0.94, at_least=0.95).reached
+    assert result_of("rate", [0.95], "x").aims(0.95, at_least=0.95).reached
+
+
+@pytest.fixture(scope="module")
+def address():
+    cluster = confluent_kafka.Producer(
+        {"bootstrap.servers": "mock:1", "test.mock.num.brokers": 1, "log_level": 0}
+    )
+    broker = next(iter(cluster.list_topics(timeout=10).brokers.values()))
+    yield f"{broker.host}:{broker.port}"
+    cluster.flush(0)
+
+
+@pytest.fixture
+def old_protocol(monkeypatch):
+    """What kafka-python needs to be told about the mock cluster."""
+    monkeypatch.setitem(kafka.KafkaProducer.DEFAULT_CONFIG, "api_version", (2, 3))
+
+
+def test_kafka_producer_measures_both_sides_and_proves_that_all_arrived(address, old_protocol):
+    """Against the mock cluster; the real broker is for real numbers."""
+    lines = kafka_producer._compare(address, "bench", 100, Effort(1, quick=True), Noise())
+    by_name = {line.name: line for line in lines}
+    assert by_name["100 B, shielded"].ratio_to == kafka_producer.BARE
+    assert all(line.value > 0 for line in lines)
+
+
+def test_a_message_that_is_not_accounted_for_fails_the_benchmark():
+    """A wrong count is no result."""
+    with pytest.raises(AssertionError, match="5 were sent"):
+        kafka_producer._prove_all_delivered(kafka_producer._wide_shield("bench"), 5)
+
+
+def test_the_stalled_sender_tells_its_ledger(address, old_protocol, monkeypatch, capsys):
+    """The process that kafka_memory watches: warm, frozen, after."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("go on\n" * 3))
+    monkeypatch.setattr(stalled_sender, "WARM_UP", 10)
+    stalled_sender.main("shielded", address, "stalled", 50, 100, 20)
+    warm, frozen, after = map(json.loads, capsys.readouterr().out.splitlines())
+    assert warm == {"warm": True}
+    assert frozen["frozen"]["offered"] == after["offered"] == 60
+    assert after["in_flight"] == 0
+    assert after["balanced"]
+
+
+def test_the_watch_sees_memory_grow():
+    """Resident memory, from outside, in MB."""
+    with Watch(os.getpid()) as watch:
+        held = b"x" * 30_000_000
+    assert watch.peak_mb > 20
+    assert len(held) == 30_000_000
+
+
+def _report(*results: Result) -> Report:
+    return Report("some", list(results), 1.0, "a over b", "fast", 0.0, {})
