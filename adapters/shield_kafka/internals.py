@@ -1,0 +1,92 @@
+"""Every private part of kafka-python that Shield touches, as read in 3.0.12.
+
+`tests/adapters/shield_kafka/test_internals.py` fails when one of them changes.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
+from kafka.structs import TopicPartition
+
+
+class FatedResult(FutureProduceResult):  # type: ignore[misc] # kafka-python is untyped
+    """What completes a future of ours, and which way its message went.
+
+    A `FutureRecordMetadata` has no room for a mark and wakes `get()` only through its
+    `FutureProduceResult` (`_produce_future`), so the mark is there.
+    """
+
+    __slots__ = ("fate",)
+
+    def __init__(self, place: TopicPartition, fate: str) -> None:
+        super().__init__(place)
+        self.fate = fate
+
+
+def future_for(result: FatedResult, timestamp_ms: int | None, sizes: tuple[int, int, int]) -> Any:
+    """Return a future of the client's own class that `result` completes."""
+    return FutureRecordMetadata(result, None, timestamp_ms, None, *sizes)
+
+
+def fate_of(future: FutureRecordMetadata) -> str:
+    """Return which way the message of this future went."""
+    return str(getattr(future._produce_future, "fate", "sent"))
+
+
+def batch_of(future: FutureRecordMetadata) -> FutureProduceResult:
+    """Return what completes this future together with those of its batch; a split changes it."""
+    return future._produce_future
+
+
+def was_delivered_whole(batch: FutureProduceResult) -> bool:
+    """Tell whether the broker has taken every record of a batch: no error, none refused."""
+    return batch.is_done and batch.value is not None and batch.value[2] is None
+
+
+def place_of(future: FutureRecordMetadata) -> TopicPartition:
+    """Return the topic and partition that a future's message is going to."""
+    return future._produce_future.topic_partition
+
+
+def serialize(producer: KafkaProducer, which: str, topic: str, headers: Any, data: Any) -> Any:
+    """Serialize a key or a value as `send` would."""
+    return producer._serialize(producer.config[which], topic, headers, data)
+
+
+def on_io_thread(producer: KafkaProducer) -> bool:
+    """Tell whether the current thread is the one that sends for this producer."""
+    return threading.current_thread() is producer._sender
+
+
+def knows(producer: KafkaProducer, topic: str) -> bool:
+    """Tell whether `send` to the topic would begin without waiting for metadata."""
+    return producer._metadata.partitions_for_topic(topic) is not None
+
+
+def ask_for(producer: KafkaProducer, topic: str) -> None:
+    """Ask for a topic's metadata without waiting for the answer."""
+    try:
+        producer._sender.add_topic(topic)
+    except (TypeError, ValueError):
+        return  # no legal name: it will never be there
+    producer._metadata.request_update()
+    producer._sender.wakeup()
+
+
+def learn(producer: KafkaProducer, topic: str, timeout_ms: float) -> bool:
+    """Ask for a topic's metadata and wait; tell whether the topic is there."""
+    try:
+        producer._wait_on_metadata(topic, timeout_ms)
+    except (KafkaError, TypeError, ValueError):
+        return False
+    return True
+
+
+def was_made(producer: KafkaProducer) -> bool:
+    """Tell whether the client's `__init__` got far enough for its `close` to work."""
+    return hasattr(producer, "config")

@@ -1,0 +1,30 @@
+"""What this adapter contributes through Shield's hooks. Imports no client until it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from shield import ShieldError, hookimpl
+from shield.demo import Demo
+
+
+def kafka_demo(bootstrap: str | None) -> Demo:
+    """Return the demo on a real Kafka, or on an embedded one.
+
+    Raises:
+        ShieldError: the clients are not installed.
+    """
+    try:
+        from shield_kafka.demo import KafkaDemo
+    except ImportError as error:
+        raise ShieldError(
+            f"the demo needs kafka-python and confluent-kafka ({error}): "
+            "pip install 'broker-shield[all]'"
+        ) from error
+    return KafkaDemo(bootstrap)
+
+
+@hookimpl
+def shield_demos() -> Mapping[str, Callable[[str | None], Demo]]:
+    """Contribute `shield demo --broker kafka`."""
+    return {"kafka": kafka_demo}

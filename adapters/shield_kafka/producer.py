@@ -1,0 +1,247 @@
+"""kafka-python's producer under Shield."""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from pathlib import Path
+from typing import Any
+
+from kafka import KafkaProducer as Client
+from kafka.errors import KafkaError
+from kafka.producer.future import FutureRecordMetadata
+
+import shield
+from shield import End, Message, OverLimit, Permit, Shield
+from shield.action import Divert
+from shield.sync import react
+from shield_kafka import internals
+from shield_kafka.answers import Answers
+from shield_kafka.errors import ForkedProducerError
+from shield_kafka.once import Serialized, accept_serialized
+from shield_kafka.outlet import KafkaOutlet, diverted_headers
+from shield_kafka.overflow import OverflowTopics
+from shield_kafka.record import Record, data_of, is_bytes, is_sound, size_of
+from shield_kafka.transaction import Transaction
+
+shield.fate.register(FutureRecordMetadata, internals.fate_of)
+
+
+class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
+    """`kafka.KafkaProducer` with quotas: same arguments, results, errors and callbacks.
+
+    Args:
+        shield: a `shield.Shield`, the path of a settings file, a dict of settings, or None for
+            the one that this process shares (`shield.default()`).
+        shield_producer: who this producer is to quotas and ledger. Without it: the settings'
+            `producer`, else a `client_id` given here, else the program's name. Producers of one
+            name share their quotas, in one Shield.
+        **configs: as `kafka.KafkaProducer` takes them.
+
+    What is over the limit goes the way of its rule's chain, and `send` returns the client's own
+    future in each case; `shield.fate(future)` tells which way it was. A dropped message's future
+    is done at once with offset -1; an overflowed one's completes with the overflow send.
+
+    In a transaction every message shares its fate, also one that goes to an overflow topic
+    through this producer: the ledger has it in flight until commit (then it counts as delivered
+    or overflowed) or abort (then as failed).
+
+    In a process forked after this was made, `send` raises `ForkedProducerError`: the thread that
+    sends has stayed in the parent. Make producers after the fork.
+    """
+
+    shield: Shield
+    """The Shield that decides; `producer.shield.ledger()` accounts for every message."""
+    _producer_name = ""
+    _transaction: Transaction | None = None
+    _forked = False
+    _takes_bytes = False
+    _closed = True
+    _continued = 0
+
+    def __init__(
+        self,
+        *,
+        shield: Shield | str | Path | dict[str, Any] | None = None,
+        shield_producer: str | None = None,
+        **configs: Any,
+    ) -> None:
+        self.shield = chosen = _shield_of(shield)
+        self._producer_name = shield_producer or _name(chosen, configs)
+        self._overflow_topics = OverflowTopics()
+        super().__init__(**configs)
+        self._takes_bytes = not accept_serialized(self.config)
+        self._admit = chosen.admit
+        if self.config["transactional_id"]:
+            self._transaction = Transaction(chosen)
+            self._answers = Answers(self._transaction.delivered)
+        else:
+            self._answers = Answers(Permit.delivered)
+        _producers.add(self)
+
+    def send(
+        self,
+        topic: str,
+        value: Any = None,
+        key: Any = None,
+        headers: list[tuple[str, bytes]] | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Any:
+        """Publish a message as `kafka.KafkaProducer.send` does, within its quotas.
+
+        Raises:
+            OverLimitError: over the limit, and the chain says `raise`; also a KafkaError.
+            ForkedProducerError: in a process forked after this producer was made.
+        """
+        plain = self._takes_bytes and type(value) is bytes and (key is None or type(key) is bytes)
+        if not plain or headers is not None or type(topic) is not str or self._closed:
+            return self._send_with_care(topic, value, key, headers, partition, timestamp_ms)
+        size = len(value) if key is None else len(value) + len(key)
+        message = Message(topic, size, self._producer_name, key)
+        return self._offer(message, Record(topic, value, key, None, partition, timestamp_ms))
+
+    def _send_with_care(self, *arguments: Any) -> Any:
+        """Send what has headers, needs serializing, or may be what the client refuses."""
+        if self._forked:
+            raise ForkedProducerError(
+                "this producer was made before the fork and its sender thread is in the parent; "
+                "make a producer in the child"
+            )
+        record = Record(*arguments)
+        if self._closed or not is_sound(record):
+            return self._send(record)  # the client knows best what is wrong
+        if not self._takes_bytes:
+            record = self._serialized(record)
+        key, value = data_of(record.key), data_of(record.value)
+        if not (is_bytes(key) and is_bytes(value)):
+            return self._send(record)
+        size = max(0, size_of(key)) + max(0, size_of(value))
+        key = key if key is None or type(key) is bytes else bytes(key)
+        message = Message(record.topic, size, self._producer_name, key, record.headers)
+        return self._offer(message, record)
+
+    def _offer(self, message: Message, record: Record) -> Any:
+        """Have the message decided on; send it, or run the chain of the rule that refused."""
+        verdict = self._admit(message)
+        if isinstance(verdict, OverLimit):
+            return react(verdict, KafkaOutlet(self, record))
+        return self._send_admitted(verdict, record)
+
+    # --- the client's own send ----------------------------------------------------------------
+
+    def _send(self, record: Record) -> Any:
+        """Hand a record to kafka-python; optional arguments by name, as instrumentation expects.
+
+        The method is looked up each time: instrumentation puts its own into the client's class.
+        """
+        topic, value, key, headers, partition, timestamp_ms = record
+        return Client.send(
+            self,
+            topic,
+            value,
+            key,
+            headers=headers,
+            partition=partition,
+            timestamp_ms=timestamp_ms,
+        )
+
+    def _send_admitted(self, permit: Permit, record: Record) -> Any:
+        try:
+            future = self._send(record)
+        except BaseException:
+            permit.cancel()
+            raise
+        self._answers.expect(permit, future)
+        return future
+
+    def _send_diverted(self, over: OverLimit, step: Divert, record: Record) -> Any:
+        """Send a record to an overflow topic; None where that cannot begin."""
+        if not self._overflow_topics.ready(self, step.destination):
+            return None
+        headers = diverted_headers(over, record)
+        try:
+            return self._send(
+                record._replace(topic=step.destination, headers=headers, partition=None)
+            )
+        except (KafkaError, ValueError, TypeError):
+            return None
+
+    def _ended(self, over: OverLimit, end: End) -> None:
+        """Count the end of a message over the limit; in a transaction, when that has its fate."""
+        if self._transaction is None:
+            over.end(end)
+        elif over.end(None):
+            self._transaction.add(over.flow.account, end)
+
+    # --- serialized once ----------------------------------------------------------------------
+
+    def _serialized(self, record: Record) -> Record:
+        headers = [] if record.headers is None else record.headers  # serializers may add to it
+        key = internals.serialize(self, "key_serializer", record.topic, headers, record.key)
+        value = internals.serialize(self, "value_serializer", record.topic, headers, record.value)
+        return record._replace(
+            headers=headers,
+            key=key if key is record.key else Serialized(record.key, key),
+            value=value if value is record.value else Serialized(record.value, value),
+        )
+
+    # --- transactions, flush and close --------------------------------------------------------
+
+    def commit_transaction(self) -> None:
+        """Commit as the client does; then the ledger counts what the transaction held."""
+        super().commit_transaction()
+        if self._transaction is not None:
+            self._transaction.commit()
+
+    def abort_transaction(self) -> None:
+        """Abort as the client does; then the ledger counts what the transaction held as failed."""
+        super().abort_transaction()
+        if self._transaction is not None:
+            self._transaction.abort()
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Flush as the client does, and also what a failed overflow send has sent on."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        super().flush(timeout)
+        while self._continued:
+            super().flush(None if deadline is None else max(0.0, deadline - time.monotonic()))
+
+    def _follow(self, future: Any) -> None:
+        """Let `flush` wait for a send that began on the I/O thread; called on that thread only."""
+        self._continued += 1
+        future.add_both(self._followed)
+
+    def _followed(self, _result: object) -> None:
+        self._continued -= 1
+
+    def close(self, timeout: float | None = None, null_logger: bool = False) -> None:
+        """Close as the client does; a transaction left open counts as failed."""
+        if not internals.was_made(self):
+            return  # called by `__del__` after a bare `__new__` or refused settings
+        super().close(timeout=timeout, null_logger=null_logger)
+        if self._transaction is not None:
+            self._transaction.abort()
+
+
+def _shield_of(choice: Shield | str | Path | dict[str, Any] | None) -> Shield:
+    return shield.shield_of(choice)
+
+
+def _name(chosen: Shield, configs: dict[str, Any]) -> str:
+    if chosen.settings.names_producer or not configs.get("client_id"):
+        return chosen.settings.producer
+    return str(configs["client_id"])
+
+
+_producers: weakref.WeakSet[KafkaProducer] = weakref.WeakSet()
+
+
+def _mark_forked() -> None:
+    for producer in list(_producers):
+        producer._forked = True
+        producer._takes_bytes = False
+
+
+os.register_at_fork(after_in_child=_mark_forked)

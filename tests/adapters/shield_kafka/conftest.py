@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import confluent_kafka
+import pytest
+
+import shield
+from shield_kafka import KafkaProducer
+from shield_kafka.embedded import API_VERSION, EmbeddedKafka
+
+Producers = Callable[..., KafkaProducer]
+Read = Callable[[str], list[confluent_kafka.Message]]
+
+_names = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def bootstrap() -> Iterator[str]:
+    """Librdkafka's mock cluster: real TCP, no broker to install."""
+    cluster = EmbeddedKafka()
+    yield cluster.bootstrap
+    del cluster
+
+
+@pytest.fixture
+def topic(bootstrap: str) -> str:
+    """A topic of this test's own; the mock cluster makes it on first use."""
+    return f"orders-{next(_names)}"
+
+
+@pytest.fixture
+def producers(bootstrap: str) -> Iterator[Producers]:
+    """Make shielded producers that are closed at the end of the test."""
+    with ExitStack() as stack:
+
+        def make(rules: list[dict[str, Any]] | shield.Shield = (), **configs: Any) -> KafkaProducer:
+            chosen = (
+                rules if isinstance(rules, shield.Shield) else shield.Shield({"rules": [*rules]})
+            )
+            configs = {"api_version": API_VERSION, "max_block_ms": 5000} | configs
+            producer = KafkaProducer(bootstrap_servers=bootstrap, shield=chosen, **configs)
+            stack.callback(producer.close, timeout=5)
+            return producer
+
+        yield make
+
+
+@pytest.fixture
+def read(bootstrap: str) -> Read:
+    """Read a topic back with another client, from its beginning to its end."""
+
+    def read(topic: str) -> list[confluent_kafka.Message]:
+        consumer = confluent_kafka.Consumer({"bootstrap.servers": bootstrap, "group.id": "reader"})
+        try:
+            partitions = [
+                confluent_kafka.TopicPartition(topic, number, confluent_kafka.OFFSET_BEGINNING)
+                for number in consumer.list_topics(topic, timeout=5).topics[topic].partitions
+            ]
+            expected = sum(
+                high - low
+                for low, high in (consumer.get_watermark_offsets(p, timeout=5) for p in partitions)
+            )
+            consumer.assign(partitions)
+            messages: list[confluent_kafka.Message] = []
+            while len(messages) < expected:
+                messages += consumer.consume(expected - len(messages), timeout=5)
+            return messages
+        finally:
+            consumer.close()
+
+    return read

@@ -1,0 +1,75 @@
+"""Fails when a private part of kafka-python that `internals.py` relies on has changed."""
+
+from __future__ import annotations
+
+import inspect
+
+import kafka
+import pytest
+from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
+from kafka.structs import TopicPartition
+
+from shield_kafka import internals
+
+
+@pytest.fixture
+def bare():
+    producer = kafka.KafkaProducer(api_version=(2, 3), enable_idempotence=False)
+    yield producer
+    producer.close(timeout=1)
+
+
+def parameters(function: object) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+def test_the_methods_we_override_are_called_as_we_define_them():
+    """`_serialize` and `_partition` take what our overrides take."""
+    ours = internals.KafkaProducer
+    assert parameters(ours._serialize) == ["self", "serializer", "topic", "headers", "data"]
+    assert parameters(ours._partition) == [
+        *("self", "topic", "partition", "key", "value", "serialized_key", "serialized_value")
+    ]
+
+
+def test_the_attributes_we_read_are_there(bare):
+    """Closed, metadata, sender and configuration are where we look for them."""
+    assert bare._closed is False
+    assert bare._metadata.partitions_for_topic("unknown") is None
+    assert callable(bare._metadata.request_update)
+    assert callable(bare._sender.add_topic)
+    assert callable(bare._sender.wakeup)
+    assert bare._sender.is_alive()
+    assert parameters(bare._wait_on_metadata) == ["topic", "max_wait_ms"]
+    assert {"key_serializer", "value_serializer", "max_block_ms", "transactional_id"} <= set(
+        bare.config
+    )
+    assert internals.was_made(bare)
+
+
+def test_a_future_of_ours_is_completed_through_its_result():
+    """`get` wakes up, and the metadata is what the result was given."""
+    place = TopicPartition("t", 3)
+    result = internals.FatedResult(place, "overflowed")
+    future = internals.future_for(result, 1000, (1, 2, -1))
+    assert type(future) is FutureRecordMetadata
+    assert internals.fate_of(future) == "overflowed"
+    assert internals.place_of(future) == place
+    result.success((42, 1234, None))
+    metadata = future.get(timeout=0)
+    assert metadata.topic_partition == place
+    assert (metadata.offset, metadata.timestamp) == (42, 1234)
+    assert (metadata.serialized_key_size, metadata.serialized_value_size) == (1, 2)
+
+
+def test_the_clients_own_futures_say_that_they_were_sent():
+    """A future that is not ours has no mark, and that means `sent`."""
+    future = FutureRecordMetadata(FutureProduceResult(TopicPartition("t", 0)), 0, 0, 0, 0, 0, 0)
+    assert internals.fate_of(future) == "sent"
+
+
+def test_a_topic_with_an_illegal_name_is_never_there(bare):
+    """Asking for it, with or without waiting, raises nothing."""
+    internals.ask_for(bare, "not legal")
+    assert internals.learn(bare, "not legal", 10) is False
+    assert internals.knows(bare, "not legal") is False
