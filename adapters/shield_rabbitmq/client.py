@@ -1,0 +1,243 @@
+"""A publisher that any number of threads share; each message is confirmed by the broker."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import pika
+from pika import BasicProperties
+
+import shield as core
+from shield import Message, Outcome, OverLimit, Permit, SettingsError, Shield
+from shield.sync import react
+from shield_rabbitmq.errors import (
+    CannotConnectError,
+    DeliveryUnknownError,
+    ForkedPublisherError,
+    NackedError,
+    PublisherClosedError,
+)
+from shield_rabbitmq.outlet import RabbitOutlet
+from shield_rabbitmq.parcel import Parcel, body_of, check_address, check_properties
+from shield_rabbitmq.room import Room
+from shield_rabbitmq.sending import Confirm, Sending
+from shield_rabbitmq.write_thread import WriteThread
+
+
+class Publisher:
+    """Publishes to RabbitMQ within quotas; thread-safe, and every message is confirmed.
+
+    Callers on any thread hand messages over; one write thread owns the connection, keeps up to
+    `window` messages on the wire and completes each message's future when the broker has
+    answered for it. The connection is made with the first message and made again, with
+    full-jitter backoff, when it is lost. A publisher that is let go of without `close`, or whose
+    program ends, still has its messages confirmed: a program waits ten seconds for that.
+
+    What may be unanswered at once is bounded by an `in_flight` policy of the rules, whose chain
+    says what happens beyond; for what no such rule covers, `publish` blocks at `max_messages` or
+    `max_bytes`.
+
+    Args:
+        url: where the broker is, as `amqp://user:password@host:port/vhost`, or pika's parameters.
+        shield: a `shield.Shield`, the path of a settings file, a dict of settings, or None for
+            the one that this process shares (`shield.default()`).
+        shield_producer: who this publisher is to quotas and ledger; the settings' `producer` if
+            not given.
+        window: how many messages may be on the wire and not confirmed.
+        resend_unconfirmed: when the connection is lost, send what was not confirmed again, so
+            that some messages arrive twice, instead of failing it with `DeliveryUnknownError`.
+        max_messages: how many messages may be unanswered where no rule bounds them.
+        max_bytes: how many bytes of them.
+
+    Raises:
+        SettingsError: an argument that cannot be used; it says which and what is allowed.
+    """
+
+    shield: Shield
+    """The Shield that decides; `publisher.shield.ledger()` accounts for every message."""
+
+    def __init__(
+        self,
+        url: str | pika.connection.Parameters,
+        *,
+        shield: Shield | str | Path | Mapping[str, Any] | None = None,
+        shield_producer: str | None = None,
+        window: int = 1000,
+        resend_unconfirmed: bool = False,
+        max_messages: int = 10_000,
+        max_bytes: int = 64 * 2**20,
+    ) -> None:
+        for name, value in (
+            ("window", window),
+            ("max_messages", max_messages),
+            ("max_bytes", max_bytes),
+        ):
+            if type(value) is not int or value < 1:
+                raise SettingsError(f"{name}: found {value!r}; allowed is an int of 1 or more")
+        parameters = parameters_of(url)
+        self.shield = core.shield_of(shield)
+        self._producer = shield_producer or self.shield.settings.producer
+        self._room = Room(max_messages, max_bytes)
+        self._writer = WriteThread(parameters, window, resend_unconfirmed)
+        self._refuses: type[PublisherClosedError | ForkedPublisherError] | None = None
+        _publishers.add(self)
+        weakref.finalize(self, self._writer.finish).atexit = False
+
+    def publish(
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes | str,
+        properties: BasicProperties | None = None,
+        mandatory: bool = True,
+    ) -> Confirm:
+        """Publish a message; the future completes with None when the broker has confirmed it.
+
+        It fails with `NackedError` (also pika's `NackError`) where a queue refused,
+        `ReturnedError` (`UnroutableError`) where no queue takes it, `ExchangeError`
+        (`ChannelClosedByBroker`) where the exchange is missing, `DeliveryUnknownError` where the
+        connection was lost before the broker had answered, and `CannotConnectError` where there
+        was none. A message that was dropped has a future that is done; `shield.fate(future)`
+        tells which way a message went. `str` is sent as UTF-8.
+
+        Raises:
+            OverLimitError: over the limit, and the chain says `raise`; also an AMQPError.
+            TypeError, ValueError: an argument that cannot be sent; no quota was charged.
+            PublisherClosedError: after `close`.
+            ForkedPublisherError: in a process forked after the publisher was in use.
+        """
+        if self._refuses is not None:
+            raise self._refusal()
+        check_address(exchange, routing_key)
+        check_properties(properties)
+        parcel = Parcel(exchange, routing_key, body_of(body), properties, mandatory)
+        headers = None if properties is None else properties.headers
+        message = Message(
+            parcel.destination, len(parcel.body), self._producer, None, headers, routing_key
+        )
+        verdict = self.shield.admit(message)
+        if type(verdict) is Permit:
+            return self._send(verdict, parcel, Confirm())
+        assert isinstance(verdict, OverLimit)
+        return react(verdict, RabbitOutlet(self, parcel, properties))
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the broker has said that it takes no messages for now (an alarm)."""
+        return self._writer.blocked
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many messages are on the wire and not confirmed; `window` at the most."""
+        return self._writer.unconfirmed
+
+    @property
+    def on_write_thread(self) -> bool:
+        """Whether the caller is the write thread, as in a future's callback: it must not wait."""
+        return self._writer.is_current
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be published any more: after `close`, or in a forked process."""
+        return self._refuses is not None
+
+    def close(self, timeout: float | None = 30.0) -> None:
+        """Wait until all messages are confirmed, `timeout` seconds at the most; end the thread.
+
+        What is left then has its future failed and is counted; None waits as long as it takes.
+        May be called again, from any thread, and from a future's callback, where it does not
+        wait. In a forked process it does nothing.
+        """
+        if self._refuses is ForkedPublisherError:
+            return
+        self._refuses = PublisherClosedError
+        self._room.close()
+        self._writer.close(timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _send(self, permit: Permit, parcel: Parcel, future: Confirm) -> Confirm:
+        """Hand an admitted message to the write thread, when there is room for it."""
+        room = None if permit.flow.bounded else self._room
+        if room is not None and not room.take(len(parcel.body), self._writer.is_current):
+            permit.cancel()
+            raise self._refusal()
+        self._writer.put(Admitted(parcel, permit, future, room))
+        return future
+
+    def _refusal(self) -> Exception:
+        if self._refuses is ForkedPublisherError:
+            return ForkedPublisherError(
+                "this publisher was in use before the fork and its write thread is in the parent; "
+                "make a publisher in the child"
+            )
+        return PublisherClosedError("this publisher is closed; make another one")
+
+
+class Admitted(Sending):
+    """A message on its way to where it was going."""
+
+    __slots__ = ("_future", "_permit", "_room")
+
+    def __init__(self, parcel: Parcel, permit: Permit, future: Confirm, room: Room | None) -> None:
+        super().__init__(parcel)
+        self._permit = permit
+        self._future = future
+        self._room = room
+
+    def finish(self, error: Exception | None) -> None:
+        """Settle the permit, make room, complete the future: in that order, so that all agree."""
+        if error is None:
+            self._permit.delivered()
+        elif isinstance(error, CannotConnectError | PublisherClosedError):
+            self._permit.cancel()
+        else:
+            overloaded = isinstance(error, NackedError | DeliveryUnknownError)
+            self._permit.settle(Outcome.OVERLOADED if overloaded else Outcome.FAILED)
+        if self._room is not None:
+            self._room.release(len(self.parcel.body))
+        if error is None:
+            self._future.set_result(None)
+        else:
+            self._future.set_exception(error)
+
+
+def parameters_of(url: Any) -> pika.connection.Parameters:
+    """Return pika's parameters; SettingsError where the URL is none.
+
+    Raises:
+        SettingsError: it says what was found, without a password, and what is allowed.
+    """
+    if isinstance(url, pika.connection.Parameters):
+        return url
+    if not isinstance(url, str):
+        raise SettingsError(f"url: found {url!r}; allowed is a text or pika's parameters")
+    scheme, _, rest = url.partition("://")
+    allowed = "allowed is amqp://user:password@host:port/vhost, or amqps://"
+    shown = f"{scheme}://{rest.rpartition('@')[2]}" if rest else url
+    if scheme not in ("amqp", "amqps"):
+        raise SettingsError(f"url: found {shown!r}; {allowed}")
+    try:
+        return pika.URLParameters(url)
+    except Exception as error:
+        raise SettingsError(f"url: found {shown!r}, which is wrong ({error}); {allowed}") from None
+
+
+_publishers: weakref.WeakSet[Publisher] = weakref.WeakSet()
+
+
+def _mark_forked() -> None:
+    for publisher in list(_publishers):
+        if publisher._writer.started:
+            publisher._refuses = ForkedPublisherError
+
+
+os.register_at_fork(after_in_child=_mark_forked)

@@ -1,0 +1,33 @@
+"""A message on its way through the write thread, and who waits to hear of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from concurrent.futures import Future
+
+from shield_rabbitmq.parcel import Parcel
+
+
+class Confirm(Future[None]):
+    """What `publish` returns. It cannot be cancelled: the message may be on the wire already."""
+
+    shield_fate = "sent"
+
+    def cancel(self) -> bool:
+        """Return False, as a future that is running does."""
+        return False
+
+
+class Sending(ABC):
+    """One parcel on its way; `finish` is called exactly once, mostly on the write thread."""
+
+    __slots__ = ("parcel", "returned")
+
+    def __init__(self, parcel: Parcel) -> None:
+        self.parcel = parcel
+        self.returned: Exception | None = None
+        """Set where the broker has returned it; the ack that follows means that."""
+
+    @abstractmethod
+    def finish(self, error: Exception | None) -> None:
+        """Take the answer: None for confirmed, or what went wrong."""

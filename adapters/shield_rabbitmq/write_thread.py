@@ -1,0 +1,401 @@
+"""The write thread: producers on any thread put messages into its queue, it alone writes them."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from pika import spec
+from pika.adapters.select_connection import IOLoop
+from pika.connection import Parameters
+from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
+
+from shield_rabbitmq import internals
+from shield_rabbitmq.errors import (
+    CannotConnectError,
+    DeliveryUnknownError,
+    ExchangeError,
+    NackedError,
+    PublisherClosedError,
+    ReturnedError,
+)
+from shield_rabbitmq.exchanges import Exchanges
+from shield_rabbitmq.link import Link
+from shield_rabbitmq.sending import Sending
+from shield_rabbitmq.window import Window
+
+CONNECT_WITHIN_S = 5.0
+"""How long messages wait for the first connection."""
+RECONNECT_WITHIN_S = 300.0
+"""How long messages wait for a connection that was lost."""
+END_WITHIN_S = 3.0
+"""How long the thread may take to end, beyond the time its user gives it."""
+EXIT_WITHIN_S = 10.0
+"""How long a program that ends waits for what its write threads still hold."""
+WRITE_BYTES = 64 * 1024
+WINDOW_BYTES = 64 * 2**20
+OPERATOR = 320  # CONNECTION_FORCED
+
+
+class WriteThread:
+    """Writes what is put into its queue, and finishes each sending once: acked, nacked, or lost.
+
+    It starts with the first message and ends with `close`. It sleeps in its event loop, woken by
+    the broker or by a producer; a producer wakes it only when it is not awake already.
+
+    Args:
+        parameters: where to connect to.
+        window: how many messages may be written and not confirmed.
+        resend: whether those whose fate is unknown are sent again.
+    """
+
+    def __init__(self, parameters: Parameters, window: int, resend: bool) -> None:
+        self._parameters = parameters
+        self._limit = window
+        self._low = window - max(1, window // 8)
+        self._resend = resend
+        self._queue: deque[Sending] = deque()
+        self._parked: dict[str, list[Sending]] = {}
+        self._window: Window[Sending] = Window()
+        self._window_bytes = 0
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._awake = False
+        self._closing = self._ended = False
+        self._down_since: float | None = None
+        self._exchanges = Exchanges(self._exchange_answered)
+
+    # --- from any thread ----------------------------------------------------------------------
+
+    def put(self, sending: Sending) -> None:
+        """Hand over a message; it is finished sooner or later, whatever happens."""
+        self._queue.append(sending)
+        if not self._awake:
+            self._wake()
+        if self._ended:
+            self._fail(self._queued(), _closed)
+
+    def missing(self, exchange: str) -> ExchangeError | None:
+        """Return why nothing can be sent to an exchange, where that is known already."""
+        return self._exchanges.missing(exchange)
+
+    @property
+    def started(self) -> bool:
+        """Whether there ever was a thread."""
+        return self._thread is not None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller is the write thread, which must not be blocked."""
+        return threading.current_thread() is self._thread
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the broker takes no messages for now."""
+        return self.started and self._link.blocked
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many messages are written and not confirmed."""
+        return len(self._window)
+
+    def finish(self) -> None:
+        """Let the thread end by itself once all is confirmed: nobody will bring any more."""
+        self._closing = True
+        if self._thread is not None:
+            self._loop.add_callback_threadsafe(self._end_if_drained)
+
+    def close(self, timeout: float | None) -> None:
+        """Write and confirm what there is, for so long; then fail the rest and end the thread."""
+        with self._lock:
+            self._closing = True
+            thread = self._thread
+            self._ended = self._ended or thread is None
+        if thread is None or self._ended:
+            self._fail(self._queued(), _closed)
+            if thread is not None and thread is not threading.current_thread():
+                thread.join(END_WITHIN_S)  # it has ended, or is about to
+            return
+        self._loop.add_callback_threadsafe(self._end_if_drained)
+        if thread is threading.current_thread():
+            return
+        thread.join(timeout)
+        if thread.is_alive():
+            self._loop.add_callback_threadsafe(self._abandon)
+            thread.join(END_WITHIN_S)
+
+    def _wake(self) -> None:
+        self._awake = True
+        if self._thread is None:
+            self._start()
+        if self._thread is not None:
+            self._loop.add_callback_threadsafe(self._drain)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is not None or self._ended:
+                return
+            self._loop = IOLoop()
+            self._link = Link(self._loop, self._parameters, self)
+            self._thread = threading.Thread(target=self._run, name="shield-rabbitmq", daemon=True)
+            _running.add(self)
+            self._thread.start()
+
+    # --- the thread ---------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        error: Exception = PublisherClosedError("the publisher was closed")
+        try:
+            self._loop.start()
+        except Exception as crashed:
+            error = crashed
+            raise
+        finally:
+            self._ended = True
+            self._fail(self._window.clear(), _unknown(error))
+            self._fail(self._unsent(), _closed)
+            self._loop.close()
+            _running.discard(self)
+
+    def _drain(self) -> None:
+        """Write from the queue while the broker takes it and the window has room."""
+        connection = self._link.connection
+        if connection is None:
+            self._link.want()
+            return
+        if self._link.blocked:
+            return
+        self._awake = False
+        body_max = internals.body_max(connection)
+        parts: list[bytes] = []
+        size = 0
+        while not self._is_full():
+            try:
+                sending = self._queue.popleft()
+            except IndexError:
+                break
+            if sending.parcel.exchange not in self._exchanges.known:
+                self._park(sending)
+                continue
+            self._window.add(sending)
+            parts += sending.parcel.frames(body_max)
+            written = len(sending.parcel.body)
+            self._window_bytes += written
+            size += written + 100
+            if size >= WRITE_BYTES:
+                internals.write(connection, b"".join(parts))
+                parts, size = [], 0
+        else:
+            self._awake = True  # the answers that make room are what it waits for
+        if parts:
+            internals.write(connection, b"".join(parts))
+
+    def _is_full(self) -> bool:
+        return len(self._window) >= self._limit or self._window_bytes >= WINDOW_BYTES
+
+    def _park(self, sending: Sending) -> None:
+        """Keep a message until it is known whether its exchange is there."""
+        exchange = sending.parcel.exchange
+        error = self._exchanges.missing(exchange)
+        if error is not None:
+            sending.finish(error)
+        elif exchange in self._parked:
+            self._parked[exchange].append(sending)
+        else:
+            self._parked[exchange] = [sending]
+            assert self._link.connection is not None
+            self._exchanges.ask(self._link.connection, exchange)
+
+    def _exchange_answered(self, exchange: str, error: ExchangeError | None) -> None:
+        parked = self._parked.pop(exchange, [])
+        if error is None:
+            self._queue.extendleft(reversed(parked))
+        else:
+            self._fail(parked, lambda _sending: error)
+        self._drain()
+        self._end_if_drained()
+
+    # --- what the broker says -----------------------------------------------------------------
+
+    def confirmed(self, frame: Any) -> None:
+        """Finish what an ack or a nack is about, and write on."""
+        method = frame.method
+        acked = isinstance(method, spec.Basic.Ack)
+        for sending in self._window.confirm(method.delivery_tag, method.multiple):
+            self._window_bytes -= len(sending.parcel.body)
+            sending.finish(sending.returned if acked else NackedError(sending.parcel.destination))
+        if self._queue and len(self._window) <= self._low:
+            self._drain()
+        if self._closing:
+            self._end_if_drained()
+
+    def returned(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        """Mark the message that came back: the oldest one of these contents.
+
+        A return does not say which delivery tag it is about. Two messages that are the same in
+        all of this cannot be told apart by anyone, so it does not matter which one is marked.
+        """
+        wanted = method.exchange, method.routing_key, body
+
+        def is_it(sending: Sending) -> bool:
+            parcel = sending.parcel
+            return (
+                parcel.mandatory
+                and sending.returned is None
+                and (parcel.exchange, parcel.routing_key, parcel.body) == wanted
+                and parcel.has(properties)
+            )
+
+        sending = self._window.find(is_it)
+        if sending is not None:
+            sending.returned = ReturnedError(
+                sending.parcel.destination,
+                internals.returned_message(method, properties, body),
+                f"{method.reply_code} {method.reply_text}",
+            )
+
+    def unblocked(self) -> None:
+        """Write on."""
+        self._drain()
+
+    # --- the link -----------------------------------------------------------------------------
+
+    def wants_link(self) -> bool:
+        """Tell whether anything waits to be sent."""
+        return bool(self._queue)
+
+    def link_ready(self) -> None:
+        """Write what waits."""
+        self._down_since = None
+        self._drain()
+        self._end_if_drained()
+
+    def link_refused(self, error: Exception, hopeless: bool) -> None:
+        """Fail what waits, where trying again is in vain or has taken too long."""
+        now = time.monotonic()
+        if self._down_since is None:
+            self._down_since = now
+        first = not self._link.was_open
+        patience_s = CONNECT_WITHIN_S if first else RECONNECT_WITHIN_S
+        if (first and hopeless) or now - self._down_since > patience_s:
+            where = f"{self._parameters.host}:{self._parameters.port}"
+            where += f", virtual host {self._parameters.virtual_host!r}"
+            reason = f"cannot connect to RabbitMQ at {where}: {error!r}"
+            self._awake = False
+            self._fail(self._unsent(), lambda _sending: CannotConnectError(reason))
+            self._end_if_drained()
+
+    def link_lost(self, error: Exception) -> None:
+        """Report what was written and not confirmed as unknown, or send it again."""
+        self._awake = True  # the next connection drains the queue
+        self._down_since = time.monotonic()
+        self._exchanges.forget()
+        parked = [sending for waiting in self._parked.values() for sending in waiting]
+        self._parked.clear()
+        self._queue.extendleft(reversed(parked))
+        by_broker = isinstance(error, ConnectionClosedByBroker) and error.reply_code != OPERATOR
+        self._repeat_or_fail(self._emptied_window(), error, self._resend and not by_broker)
+
+    def channel_closed(self, error: ChannelClosedByBroker) -> None:
+        """Sort what was written: before the message that closed the channel, it, and after it.
+
+        The broker has ignored what came after, so that it can be sent again without duplicates.
+        """
+        written = self._emptied_window()
+        named = re.search(r"exchange '(.*?)' in vhost", error.reply_text)
+        culprit = named.group(1) if named else None
+        exchanges = [sending.parcel.exchange for sending in written]
+        if culprit is None or culprit not in exchanges:
+            self._repeat_or_fail(written, error, resend=False)
+            return
+        first = exchanges.index(culprit)
+        refused = ExchangeError(culprit, error.reply_code, error.reply_text)
+        self._exchanges.lose(culprit, refused)
+        ignored = [s for s in written[first:] if s.parcel.exchange != culprit]
+        self._queue.extendleft(reversed(ignored))
+        self._repeat_or_fail(written[:first], error, self._resend)
+        at_fault = [s for s in written[first:] if s.parcel.exchange == culprit]
+        self._fail(at_fault, lambda _sending: refused)
+
+    def link_ended(self) -> None:
+        """End the thread."""
+        self._loop.stop()
+
+    def _repeat_or_fail(self, written: list[Sending], error: Exception, resend: bool) -> None:
+        for sending in written:
+            sending.returned = None
+        if resend:
+            self._queue.extendleft(reversed(written))
+        else:
+            self._fail(written, _unknown(error))
+
+    # --- the end ------------------------------------------------------------------------------
+
+    def _end_if_drained(self) -> None:
+        if self._closing and not (self._queue or self._parked or len(self._window)):
+            self._link.close()
+
+    def _abandon(self) -> None:
+        """Fail all there is, and end: its user has no more time."""
+        self._ended = True  # what chains send now is failed at once
+        self._fail(self._emptied_window(), _unknown(PublisherClosedError("closed in time")))
+        self._fail(self._unsent(), _closed)
+        self._link.abort()
+
+    def _emptied_window(self) -> list[Sending]:
+        self._window_bytes = 0
+        return self._window.clear()
+
+    def _unsent(self) -> Iterable[Sending]:
+        """Take all that was never written, also what is put into the queue meanwhile."""
+        while self._parked:
+            yield from self._parked.pop(next(iter(self._parked)))
+        yield from self._queued()
+
+    def _queued(self) -> Iterable[Sending]:
+        """Take all out of the queue; any thread may do so."""
+        while True:
+            try:
+                yield self._queue.popleft()
+            except IndexError:
+                return
+
+    def _fail(self, sendings: Iterable[Sending], error_of: Any) -> None:
+        for sending in sendings:
+            sending.finish(error_of(sending))
+
+
+def _closed(sending: Sending) -> Exception:
+    return PublisherClosedError(
+        f"the publisher was closed before a message to {sending.parcel.destination!r} was written"
+    )
+
+
+def _unknown(cause: Exception) -> Any:
+    def error(sending: Sending) -> Exception:
+        unknown = DeliveryUnknownError(
+            f"a message to {sending.parcel.destination!r} was written and not confirmed when the "
+            f"connection went ({cause}); the broker may have it, or not"
+        )
+        unknown.__cause__ = cause
+        return unknown
+
+    return error
+
+
+_running: set[WriteThread] = set()
+
+
+def _close_all() -> None:
+    for writer in list(_running):
+        writer.close(EXIT_WITHIN_S)
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_running.clear)
