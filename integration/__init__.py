@@ -1,0 +1,1 @@
+"""Tests against real brokers, which `integration.brokers` gets; part of `make test`."""

@@ -1,0 +1,292 @@
+"""The brokers that the other tests stand on: they work, they break as told, they leave nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pika
+import psutil
+import pytest
+from kafka import KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaTimeoutError
+from pika.adapters.blocking_connection import BlockingChannel
+from redis import Redis
+
+from integration.brokers import (
+    ALL,
+    KAFKA,
+    RABBITMQ,
+    REDIS,
+    Broker,
+    BrokerError,
+    Kind,
+    RabbitMQ,
+    create_topic,
+    private,
+    shared,
+)
+from integration.brokers.native.debian import install_missing
+from integration.brokers.ready import accepts
+
+# --- each broker, in the three things that a test does with any of them -------------------------
+
+
+def kafka_put(address: str, place: str, value: bytes) -> None:
+    """Produce it and wait for the broker's word."""
+    with KafkaProducer(bootstrap_servers=address, acks="all") as producer:
+        producer.send(place, value).get(timeout=60)
+
+
+def kafka_get(address: str, place: str) -> bytes | None:
+    """The first message of the topic."""
+    consumer = KafkaConsumer(
+        place,
+        bootstrap_servers=address,
+        auto_offset_reset="earliest",
+        group_id=None,
+        consumer_timeout_ms=20_000,
+    )
+    with consumer:
+        return next((record.value for record in consumer), None)
+
+
+def rabbitmq_put(address: str, place: str, value: bytes) -> None:
+    """Publish it, persistent, into a durable queue and wait for the confirm."""
+    with channel(address) as publishing:
+        publishing.queue_declare(place, durable=True)
+        publishing.confirm_delivery()
+        publishing.basic_publish("", place, value, pika.BasicProperties(delivery_mode=2))
+
+
+def rabbitmq_get(address: str, place: str) -> bytes | None:
+    """The first message of the queue."""
+    with channel(address) as getting:
+        body: bytes | None = getting.basic_get(place)[2]
+        return body
+
+
+@contextmanager
+def channel(address: str) -> Iterator[BlockingChannel]:
+    """A channel on a connection of its own."""
+    parameters = pika.URLParameters(address)
+    parameters.socket_timeout = parameters.stack_timeout = 60
+    connection = pika.BlockingConnection(parameters)
+    try:
+        yield connection.channel()
+    finally:
+        connection.close()
+
+
+def redis_put(address: str, place: str, value: bytes) -> None:
+    """Set the key."""
+    with Redis.from_url(address) as client:
+        client.set(place, value)
+
+
+def redis_get(address: str, place: str) -> bytes | None:
+    """The key's value."""
+    with Redis.from_url(address) as client:
+        value = client.get(place)
+        assert value is None or isinstance(value, bytes)
+        return value
+
+
+PUT = {"kafka": kafka_put, "rabbitmq": rabbitmq_put, "redis": redis_put}
+GET = {"kafka": kafka_get, "rabbitmq": rabbitmq_get, "redis": redis_get}
+
+
+# --- they work ----------------------------------------------------------------------------------
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("name", ["kafka", "rabbitmq", "redis"])
+def test_what_is_put_in_comes_out(name: str, request: pytest.FixtureRequest) -> None:
+    """A message that the shared broker accepted can be read from it."""
+    broker: Broker = request.getfixturevalue(name)
+    place = create_topic(broker.address) if name == "kafka" else uuid.uuid4().hex
+    PUT[name](broker.address, place, b"hello")
+    assert GET[name](broker.address, place) == b"hello"
+
+
+def test_a_topic_has_the_partitions_asked_for(
+    kafka: Broker, topic: str, new_topic: Callable[[int], str]
+) -> None:
+    """`topic` has four partitions and `new_topic` any number, all of them usable."""
+    with KafkaProducer(bootstrap_servers=kafka.address) as producer:
+        assert producer.partitions_for(topic) == {0, 1, 2, 3}
+        assert producer.partitions_for(new_topic(7)) == set(range(7))
+
+
+def test_the_management_of_rabbitmq_answers(rabbitmq: RabbitMQ) -> None:
+    """`management_url` leads to the HTTP API and holds a login for it."""
+    url = urlsplit(rabbitmq.management_url)
+    login = b64encode(f"{url.username}:{url.password}".encode()).decode()
+    overview = f"http://{url.hostname}:{url.port}/api/overview"
+    request = urllib.request.Request(overview, headers={"Authorization": f"Basic {login}"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert "rabbitmq_version" in json.load(answer)
+
+
+# --- they break as told -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=ALL, ids=lambda kind: kind.name)
+def own(request: pytest.FixtureRequest) -> Iterator[tuple[str, Broker]]:
+    """A private broker of each kind, with its kind's name."""
+    kind: Kind[Broker] = request.param
+    with private(kind) as broker:
+        yield kind.name, broker
+
+
+def place_in(name: str, broker: Broker) -> str:
+    """A fresh place for a message in this broker."""
+    return create_topic(broker.address) if name == "kafka" else uuid.uuid4().hex
+
+
+def test_a_killed_broker_refuses_and_comes_back_with_its_data(own: tuple[str, Broker]) -> None:
+    """After kill nothing listens; after restart the address is the same and no message is gone."""
+    name, broker = own
+    place, address = place_in(name, broker), broker.address
+    PUT[name](address, place, b"survivor")
+    broker.kill()
+    assert not listens(address)
+    broker.restart()
+    assert broker.address == address
+    assert GET[name](address, place) == b"survivor"
+
+
+def test_a_paused_broker_accepts_and_hangs_until_it_is_resumed(own: tuple[str, Broker]) -> None:
+    """A request made during a pause neither fails nor ends, and ends well after it."""
+    name, broker = own
+    place = place_in(name, broker)
+    PUT[name](broker.address, place, b"before")
+    with ThreadPoolExecutor() as pool:
+        broker.pause()
+        try:
+            assert listens(broker.address)
+            request = pool.submit(PUT[name], broker.address, place, b"during")
+            with pytest.raises(TimeoutError):
+                request.result(timeout=1)
+        finally:
+            broker.resume()
+        request.result(timeout=60)
+
+
+def test_a_memory_alarm_blocks_publishers_until_it_is_cleared(
+    private_rabbitmq: Callable[[], RabbitMQ],
+) -> None:
+    """A watermark set by `ctl` blocks the connection of who publishes, and unblocks it."""
+    broker = private_rabbitmq()
+    connection = pika.BlockingConnection(pika.URLParameters(broker.address))
+    seen: list[str] = []
+    connection.add_on_connection_blocked_callback(lambda *_: seen.append("blocked"))
+    connection.add_on_connection_unblocked_callback(lambda *_: seen.append("unblocked"))
+    broker.ctl("set_vm_memory_high_watermark", "0.00001")
+    connection.channel().basic_publish("", "nowhere", b"")
+    process_events_until(connection, lambda: seen == ["blocked"])
+    broker.ctl("set_vm_memory_high_watermark", "0.4")
+    process_events_until(connection, lambda: seen == ["blocked", "unblocked"])
+    connection.close()
+
+
+def test_kafka_takes_settings(private_kafka: Callable[..., Broker]) -> None:
+    """A private Kafka can be told not to create topics by itself."""
+    broker = private_kafka(auto_create_topics_enable=False)
+    with (
+        KafkaProducer(bootstrap_servers=broker.address, max_block_ms=1000) as producer,
+        pytest.raises(KafkaTimeoutError, match="update metadata"),
+    ):
+        producer.send("not-created", b"")
+
+
+def listens(address: str) -> bool:
+    """Whether the broker's port takes a connection."""
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    return accepts(parts.hostname or "", parts.port or 0)
+
+
+def process_events_until(connection: pika.BlockingConnection, done: Callable[[], bool]) -> None:
+    """Let pika read until what was waited for has come."""
+    deadline = time.monotonic() + 20
+    while not done():
+        assert time.monotonic() < deadline
+        connection.process_data_events(time_limit=0.2)
+
+
+# --- choosing a way -----------------------------------------------------------------------------
+
+
+def test_an_external_broker_is_used_but_never_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable wins over the other ways, and faults on someone else's broker are refused."""
+    monkeypatch.delenv("SHIELD_TEST_BROKERS", raising=False)
+    monkeypatch.setenv("SHIELD_TEST_KAFKA", "kafka.example:9092")
+    broker = shared(KAFKA)
+    assert (broker.way, broker.address) == ("external", "kafka.example:9092")
+    for fault in (broker.kill, broker.restart, broker.pause, broker.resume):
+        with pytest.raises(BrokerError, match=r"SHIELD_TEST_KAFKA is not ours.*private"):
+            fault()
+
+
+def test_a_forced_way_beats_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SHIELD_TEST_BROKERS=native means processes, even where an address is set."""
+    monkeypatch.setenv("SHIELD_TEST_BROKERS", "native")
+    monkeypatch.setenv("SHIELD_TEST_AMQP", "amqp://rabbitmq.example")
+    assert shared(RABBITMQ).way == "native"
+
+
+def test_an_unknown_way_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt SHIELD_TEST_BROKERS says what it may be."""
+    monkeypatch.setenv("SHIELD_TEST_BROKERS", "podman")
+    with pytest.raises(BrokerError, match="'podman': allowed are 'docker', 'native' or nothing"):
+        private(REDIS)
+
+
+def test_what_is_missing_is_named_with_all_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is not root is told what to install, and what does instead."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(BrokerError) as caught:
+        install_missing({"no-such-program": "some-package"}, instead="SHIELD_TEST_REDIS")
+    for way_out in ("apt-get install some-package", "Docker", "SHIELD_TEST_REDIS"):
+        assert way_out in str(caught.value)
+
+
+# --- they leave nothing -------------------------------------------------------------------------
+
+OWNER = """
+import time
+from integration.brokers.native import NativeRedis
+redis = NativeRedis()
+redis.start()
+redis.pause()
+print(redis.process.pid, redis.folder, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name
+)
+def test_a_native_broker_does_not_outlive_its_owner(number: signal.Signals) -> None:
+    """However the owner ends, a broker it left behind, frozen even, goes, and its folder too."""
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    with owner:
+        assert owner.stdout
+        pid, folder = owner.stdout.readline().split()
+        owner.send_signal(number)
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(int(pid)) or Path(folder).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

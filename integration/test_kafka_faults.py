@@ -1,0 +1,314 @@
+"""The shielded producer while its Kafka is killed, frozen, or lacks a topic."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import kafka
+import psutil
+import pytest
+from kafka.errors import KafkaError, KafkaTimeoutError
+
+import shield
+from integration.brokers import Broker, create_topic
+from integration.reading import count
+from shield_kafka import KafkaProducer
+
+IN_FLIGHT = {"messages": 2000, "bytes": "4MiB"}
+
+
+@pytest.fixture(scope="module")
+def own_kafka(private_kafka) -> Broker:
+    """A Kafka to be broken; every test leaves it running."""
+    return private_kafka()
+
+
+@pytest.fixture
+def topics(own_kafka: Broker) -> tuple[str, str]:
+    """A topic and its overflow topic."""
+    return create_topic(own_kafka.address), create_topic(own_kafka.address)
+
+
+@pytest.fixture
+def producer(own_kafka: Broker, topics: tuple[str, str]) -> Iterator[KafkaProducer]:
+    """A producer whose in-flight messages are bounded and whose quota is 2,000 a second."""
+    topic, overflow = topics
+    to_overflow = {"overflow": {"destination": overflow, "messages": 1000, "bytes": "2MiB"}}
+    rules = [
+        {
+            "name": "bound",
+            "match": "*",
+            "in_flight": IN_FLIGHT,
+            "over_limit": [to_overflow, "drop"],
+        },
+        {
+            "name": "quota",
+            "match": topic,
+            "quota": {"rate": "2000/s", "burst": 100},
+            "over_limit": [to_overflow, "raise"],
+        },
+    ]
+    producer = KafkaProducer(bootstrap_servers=own_kafka.address, shield={"rules": rules})
+    for name in topics:
+        producer.partitions_for(name)
+    yield producer
+    producer.close(timeout=30)
+
+
+class Load:
+    """Threads that send as fast as they can until stopped; what is raised is the chain's own."""
+
+    def __init__(self, producer: KafkaProducer, topic: str, threads: int = 4) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._send) for _ in range(threads)]
+        self.raised = 0
+        self._lock = threading.Lock()
+        self.errors: list[BaseException] = []
+
+    def _send(self) -> None:
+        body = b"x" * 1000
+        while not self._stop.is_set():
+            try:
+                self._producer.send(self._topic, body)
+            except shield.OverLimitError:
+                with self._lock:
+                    self.raised += 1
+            except BaseException as error:
+                self.errors.append(error)
+                return
+            time.sleep(0.0002)
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def check(producer: KafkaProducer, own_kafka: Broker, topics: tuple[str, str], load: Load) -> None:
+    """The ledger balances, nothing is in flight, and the topics hold what it says."""
+    producer.flush(60)
+    ledger = producer.shield.ledger()
+    topic, overflow = topics
+    assert not load.errors
+    assert ledger.balanced
+    assert ledger.in_flight == 0
+    assert ledger.failed == 0
+    assert ledger.raised == load.raised
+    assert count(own_kafka.address, topic) == ledger.delivered
+    assert count(own_kafka.address, overflow) == ledger.overflowed
+    assert ledger.delivered > 0
+    assert ledger.overflowed > 0
+
+
+def test_a_broker_killed_in_mid_stream_loses_nothing_from_the_books(own_kafka, topics, producer):
+    """SIGKILL under load, then a restart: what the ledger says is what the topics hold."""
+    with Load(producer, topics[0]) as load:
+        time.sleep(2)
+        own_kafka.kill()
+        time.sleep(2)
+        assert producer.shield.ledger().balanced
+        own_kafka.restart()
+        time.sleep(3)
+    check(producer, own_kafka, topics, load)
+
+
+def test_a_frozen_broker_fills_the_bound_and_no_memory(own_kafka, topics, producer):
+    """SIGSTOP for 20 s under load: in flight stays within the bounds, the chain acts."""
+    process = psutil.Process()
+    with Load(producer, topics[0]) as load:
+        time.sleep(3)
+        before = process.memory_info().rss
+        own_kafka.pause()
+        try:
+            most_in_flight, most_memory = watch(producer, process, 20)
+            stopped = producer.shield.ledger()
+        finally:
+            own_kafka.resume()
+        time.sleep(3)
+    assert most_in_flight <= 2000 + 2 * 1000 + 4  # and what each thread is deciding on
+    assert most_memory - before < (2000 + 2 * 1000) * 1000 + 50 * 2**20
+    assert stopped.dropped > 1000
+    assert stopped.balanced
+    check(producer, own_kafka, topics, load)
+
+
+def watch(producer: KafkaProducer, process: psutil.Process, seconds: float) -> tuple[int, int]:
+    """Return the most in flight and the most memory seen within so many seconds."""
+    end = time.monotonic() + seconds
+    in_flight = memory = 0
+    while time.monotonic() < end:
+        ledger = producer.shield.ledger()
+        assert ledger.balanced
+        in_flight = max(in_flight, ledger.in_flight)
+        memory = max(memory, process.memory_info().rss)
+        time.sleep(0.2)
+    return in_flight, memory
+
+
+def close_within(producer: Any, timeout: float) -> tuple[float, str]:
+    """Close, and return how long it took and what it raised."""
+    began = time.monotonic()
+    try:
+        producer.close(timeout=timeout)
+    except KafkaError as error:
+        return time.monotonic() - began, type(error).__name__
+    return time.monotonic() - began, "nothing"
+
+
+def test_close_with_the_broker_gone_does_what_the_client_does(own_kafka, topics):
+    """`close(timeout=1)` ends as the bare client's, in as much time, and the books balance."""
+    bare = kafka.KafkaProducer(bootstrap_servers=own_kafka.address)
+    ours = KafkaProducer(
+        bootstrap_servers=own_kafka.address,
+        shield={"rules": [{"match": "*", "in_flight": IN_FLIGHT}]},
+    )
+    for producer in (bare, ours):
+        producer.send(topics[0], b"warm").get(10)
+    own_kafka.kill()
+    try:
+        for producer in (bare, ours):
+            for _ in range(100):
+                producer.send(topics[0], b"v")
+        expected_s, expected = close_within(bare, 1)
+        took_s, raised = close_within(ours, 1)
+    finally:
+        own_kafka.restart()
+    assert raised == expected
+    assert took_s < expected_s + 1
+    ledger = ours.shield.ledger()
+    assert ledger.balanced
+    assert ledger.offered == 101
+    for producer in (bare, ours):
+        producer.close(timeout=30)
+    assert ours.shield.ledger().balanced
+    assert ours.shield.ledger().in_flight == 0
+
+
+def test_a_missing_overflow_topic_lets_the_chain_go_on(private_kafka):
+    """With auto-creation off nothing hangs; once the topic is made, messages go there."""
+    strict = private_kafka(auto_create_topics_enable=False)
+    topic, overflow = create_topic(strict.address), "made-later"
+    rule = {
+        "match": topic,
+        "quota": {"rate": "1/h", "burst": 1},
+        "over_limit": [f"overflow {overflow}", "drop"],
+    }
+    with KafkaProducer(bootstrap_servers=strict.address, shield={"rules": [rule]}) as producer:
+        producer.send(topic, b"first").get(10)
+        began = time.monotonic()
+        fates = [shield.fate(producer.send(topic, b"v")) for _ in range(100)]
+        took_s = time.monotonic() - began
+        assert set(fates) == {"dropped"}
+        assert took_s < 4
+        create_named(strict.address, overflow)
+        until = time.monotonic() + 20
+        while shield.fate(producer.send(topic, b"v")) != "overflowed":
+            assert time.monotonic() < until, "the overflow topic was never found"
+            time.sleep(0.2)
+        producer.flush()
+        ledger = producer.shield.ledger()
+    assert ledger.balanced
+    assert count(strict.address, overflow) == ledger.overflowed == 1
+
+
+def test_a_topic_that_is_not_there_does_what_the_client_does(private_kafka):
+    """The bare client's error from `send` itself; no quota is charged, the end is `failed`."""
+    strict = private_kafka(auto_create_topics_enable=False)
+    topic = create_topic(strict.address)
+    rule = {"match": "*", "quota": {"rate": "1/h", "burst": 1}, "over_limit": "raise"}
+    configs = {"bootstrap_servers": strict.address, "max_block_ms": 1500}
+    with kafka.KafkaProducer(**configs) as bare, pytest.raises(KafkaTimeoutError):
+        bare.send("nowhere", b"v")
+    with KafkaProducer(shield={"rules": [rule]}, **configs) as producer:
+        with pytest.raises(KafkaTimeoutError):
+            producer.send("nowhere", b"v")
+        producer.send(topic, b"the one the quota has").get(10)
+        ledger = producer.shield.ledger()
+    assert (ledger.offered, ledger.failed, ledger.delivered) == (2, 1, 1)
+
+
+def test_a_batch_that_is_too_large_for_the_broker_is_split_and_accounted_for(private_kafka):
+    """kafka-python splits it; every message is delivered, and every permit settled."""
+    small = private_kafka(message_max_bytes=20_000)
+    topic = create_topic(small.address, 1)
+    rule = {"match": topic, "in_flight": {"messages": 1000}, "over_limit": "raise"}
+    with KafkaProducer(
+        bootstrap_servers=small.address,
+        shield={"rules": [rule]},
+        batch_size=200_000,
+        linger_ms=300,
+    ) as producer:
+        futures = [producer.send(topic, b"x" * 1000) for _ in range(150)]
+        assert sorted(future.get(30).offset for future in futures) == list(range(150))
+        ledger = producer.shield.ledger()
+    assert (ledger.delivered, ledger.in_flight) == (150, 0)
+    assert count(small.address, topic) == 150
+
+
+def create_named(address: str, name: str) -> None:
+    """Create a topic of this name."""
+    with kafka.KafkaAdminClient(bootstrap_servers=address) as admin:
+        admin.create_topics({name: {"num_partitions": 1, "replication_factor": 1}})
+
+
+FORK = """
+import os, sys
+import shield
+from shield_kafka import ForkedProducerError, KafkaProducer
+
+address, topic = sys.argv[1:]
+rules = {"rules": [{"match": topic, "in_flight": {"messages": 10}, "over_limit": "raise"}]}
+producer = KafkaProducer(bootstrap_servers=address, shield=rules)
+for _ in range(5):
+    producer.send(topic, b"parent").get(10)
+child = os.fork()
+if child == 0:
+    status = 1
+    try:
+        assert producer.shield.ledger().offered == 0, producer.shield.ledger()
+        try:
+            producer.send(topic, b"never")
+        except ForkedProducerError:
+            own = KafkaProducer(bootstrap_servers=address, shield=producer.shield)
+            for _ in range(20):
+                own.send(topic, b"child").get(10)
+            own.close()
+            ledger = shield.ledger()
+            assert (ledger.offered, ledger.delivered) == (20, 20), ledger
+            status = 0
+    finally:
+        os._exit(status)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 0
+for _ in range(5):
+    producer.send(topic, b"parent").get(10)
+producer.close()
+ledger = producer.shield.ledger()
+assert (ledger.offered, ledger.delivered, ledger.balanced) == (10, 10, True), ledger
+"""
+
+
+def test_a_fork_leaves_the_parents_books_alone_and_the_child_starts_fresh(own_kafka, topics):
+    """The child's ledger is empty, its inherited producer says so, a new one works."""
+    script = textwrap.dedent(FORK)
+    subprocess.run(
+        [sys.executable, "-c", script, own_kafka.address, topics[0]],
+        check=True,
+        timeout=60,
+        env=os.environ,
+    )
+    assert count(own_kafka.address, topics[0]) == 30
