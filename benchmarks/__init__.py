@@ -1,0 +1,1 @@
+"""Shield beside the bare clients and its peers, in the same run: `python -m benchmarks`."""

@@ -1,0 +1,116 @@
+"""`python -m benchmarks NAME`: one benchmark, or all, as tables or as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.measure import Effort, Report, Result
+from integration.brokers import BrokerError
+
+ALL = "all"
+NAMES = ("decide", "kafka_producer", "kafka_memory", "rabbitmq_publish")
+Name = StrEnum("Name", [(name, name) for name in (*NAMES, ALL)])  # type: ignore[misc]
+
+HELP = """\
+Measure Shield beside the bare clients and its peers.
+
+The sides take turns within one run, so read the ratios, not the absolute numbers; a difference
+smaller than the noise printed below each table means nothing. Results go to standard output,
+progress to standard error. The exit status is 0 also where a target is missed; it is 1 where a
+benchmark could not be run, or a message was not accounted for.
+
+\b
+  decide          microseconds for one decision; no broker, under a minute
+  kafka_producer  send + flush, shielded against bare kafka-python; a real Kafka, 2-3 minutes
+  kafka_memory    memory while the broker is frozen; a Kafka of its own, 2-3 minutes
+  rabbitmq_publish  confirmed messages against pika's own ways; a real RabbitMQ, 1-2 minutes
+  all             all of them
+
+\b
+Kafka is the one that SHIELD_TEST_KAFKA=host:port names, RabbitMQ that of SHIELD_TEST_AMQP=amqp://...;
+else they are started in Docker or natively.
+kafka_memory freezes its broker and so always starts one.
+
+\b
+  python -m benchmarks decide
+  python -m benchmarks kafka_producer --runs 15
+  python -m benchmarks all --json > benchmarks.json
+  python -m benchmarks all --quick           (does it work? its numbers mean little)
+"""
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command(help=HELP, no_args_is_help=True)
+def main(
+    name: Annotated[Name, typer.Argument(metavar="NAME", help="Which one.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    runs: Annotated[
+        int | None, typer.Option(min=1, help="Runs of each side, instead of each one's own number.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Few and short runs.")] = False,
+) -> None:
+    chosen = NAMES if name == ALL else (str(name),)
+    try:
+        reports = [_run(one, Effort(runs, quick), as_json) for one in chosen]
+    except BrokerError as error:
+        sys.exit(str(error))
+    if as_json:
+        found = [report.as_dict() for report in reports]
+        json.dump(found if name == ALL else found[0], sys.stdout, indent=2)
+        print()
+
+
+def _run(name: str, effort: Effort, as_json: bool) -> Report:
+    report: Report = import_module(f"benchmarks.{name}").run(effort)
+    if not as_json:
+        _print(report)
+    return report
+
+
+def _print(report: Report) -> None:
+    console: Any = Console()
+    table = Table(title=report.name, title_justify="left", title_style="bold")
+    table.add_column("what")
+    for column in ("median", "spread", "ratio", "target"):
+        table.add_column(column, justify="right")
+    for result in report.results:
+        table.add_row(*_cells(result))
+    console.print(table)
+    console.print(f"ratio    {report.ratio:.3g} ({report.ratio_of})", highlight=False)
+    console.print(f"target   {report.target}: {_word(report.reached)}", highlight=False)
+    console.print(f"noise    {report.noise:.1%} (a fixed loop, between the runs)", highlight=False)
+    for note in report.notes:
+        console.print(f"note     {note}", highlight=False)
+    versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+    console.print(f"with     {versions}\n", highlight=False)
+
+
+def _cells(result: Result) -> tuple[str, ...]:
+    return (
+        result.name,
+        f"{_number(result.value)} {result.unit}",
+        "" if result.spread is None else f"{result.spread:.1%}",
+        "" if result.ratio is None else f"{result.ratio:.3g}x",
+        "" if result.target is None else f"{result.target}: {_word(bool(result.reached))}",
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _word(reached: bool) -> str:
+    return "[green]reached[/]" if reached else "[red]missed[/]"
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m benchmarks")

@@ -1,0 +1,203 @@
+"""Persistent messages, every one confirmed: Publisher, pika one at a time, pipelining by hand.
+
+Pipelining by hand is what somebody who needs speed writes with pika's SelectConnection: one
+thread, no quotas, no futures, a window of 1000 counted by hand. `confirm_delivery` is what pika's
+BlockingConnection offers; it waits for each confirm, so it gets fewer messages to send. Publisher
+is fed by four threads, each of which waits for its oldest future when it holds more than a
+thousand; it has a rule with a quota and a bound that admit everything, and the ledger
+must say so. Connections are made before the clock starts. The queue is emptied between runs.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pika
+from pika import BasicProperties
+
+from benchmarks.measure import (
+    Effort,
+    Noise,
+    Report,
+    interleave,
+    median_of_pairs,
+    result_of,
+    versions_of,
+)
+from integration.brokers import RABBITMQ, shared
+from integration.queues import Queues
+from shield import Shield
+from shield_rabbitmq import Publisher
+
+SHIELDED, BY_HAND, ONE_BY_ONE = "Publisher, 4 threads", "pipelined by hand", "confirm_delivery"
+TARGETS = {BY_HAND: 0.9, ONE_BY_ONE: 10}
+THREADS = 4
+WINDOW = 1000
+BODY = bytes(1024)
+PERSISTENT = BasicProperties(delivery_mode=2)
+
+
+def run(effort: Effort) -> Report:
+    """Measure on the shared RabbitMQ."""
+    noise = Noise()
+    with shared(RABBITMQ) as broker, Queues(broker.address) as queues:
+        queue = queues.queue()
+        try:
+            rates = _measure(broker.address, queues, queue, effort, noise)
+        finally:
+            queues.channel.queue_delete(queue)
+    line = result_of(SHIELDED, rates[SHIELDED], "messages/s")
+    results = [line]
+    for side, target in TARGETS.items():
+        other = result_of(side, rates[side], "messages/s")
+        other.ratio_to = f"{SHIELDED} over it"
+        other.ratio = median_of_pairs(rates[SHIELDED], rates[side])
+        results.append(other.aims(other.ratio, at_least=target))
+    ratio = results[1].ratio
+    assert ratio is not None
+    return Report(
+        name="rabbitmq_publish",
+        results=results,
+        ratio=ratio,
+        ratio_of=f"messages a second of {SHIELDED!r} over {BY_HAND!r}",
+        target=" and ".join(f"at least {value}x of {side}" for side, value in TARGETS.items()),
+        noise=noise.relative,
+        versions=versions_of("pika"),
+        notes=[
+            f"broker: {broker.way}; ratios are medians over pairs of neighbouring runs",
+            f"a durable classic queue, {len(BODY)} bytes, window {WINDOW}",
+        ],
+    )
+
+
+def _measure(
+    url: str, queues: Queues, queue: str, effort: Effort, noise: Noise
+) -> dict[str, list[float]]:
+    many, few = effort.of(20_000, 400), effort.of(1_000, 50)
+    shield = _wide_shield(queue)
+    with Publisher(url, shield=shield, window=WINDOW) as publisher:
+        publisher.publish("", queue, BODY, PERSISTENT).result(30)
+        sides = {
+            SHIELDED: _emptied(queues, queue, many, lambda: _publisher(publisher, queue, many)),
+            BY_HAND: _emptied(queues, queue, many, lambda: _by_hand(url, queue, many)),
+            ONE_BY_ONE: _emptied(queues, queue, few, lambda: _one_by_one(url, queue, few)),
+        }
+        runs = effort.runs_of(7, 1)
+        rates = interleave(sides, runs, noise, "rabbitmq_publish")
+    ledger = shield.ledger()
+    if not (ledger.balanced and ledger.offered == ledger.delivered == runs * many + 1):
+        raise AssertionError(f"{runs * many + 1} were published; the ledger: {ledger.as_dict()}")
+    return rates
+
+
+def _emptied(
+    queues: Queues, queue: str, messages: int, side: Callable[[], float]
+) -> Callable[[], float]:
+    """Return the side with an empty queue before it, and a count of what it brought after it."""
+
+    def one() -> float:
+        queues.channel.queue_purge(queue)
+        gc.collect()
+        seconds = side()
+        if queues.depth(queue) != messages:
+            raise AssertionError(f"{messages} were confirmed, {queues.depth(queue)} arrived")
+        return messages / seconds
+
+    return one
+
+
+def _publisher(publisher: Publisher, queue: str, messages: int) -> float:
+    def publish(count: int) -> None:
+        futures: deque[Future[None]] = deque()
+        for _ in range(count):
+            futures.append(publisher.publish("", queue, BODY, PERSISTENT))
+            if len(futures) > WINDOW:
+                futures.popleft().result(120)
+        while futures:
+            futures.popleft().result(120)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        begun = time.perf_counter()
+        list(pool.map(publish, [messages // THREADS] * THREADS))
+        return time.perf_counter() - begun
+
+
+def _one_by_one(url: str, queue: str, messages: int) -> float:
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    channel = connection.channel()
+    channel.confirm_delivery()
+    begun = time.perf_counter()
+    for _ in range(messages):
+        channel.basic_publish("", queue, BODY, PERSISTENT, mandatory=True)
+    seconds = time.perf_counter() - begun
+    connection.close()
+    return seconds
+
+
+def _by_hand(url: str, queue: str, messages: int) -> float:
+    pipeline = Pipeline(queue, messages)
+    connection = pika.SelectConnection(
+        pika.URLParameters(url),
+        on_open_callback=lambda connection: connection.channel(on_open_callback=pipeline.begin),
+        on_close_callback=lambda connection, _error: connection.ioloop.stop(),
+    )
+    connection.ioloop.start()
+    return pipeline.seconds
+
+
+class Pipeline:
+    """As many messages in flight as the window holds; counts confirms and nothing else."""
+
+    def __init__(self, queue: str, messages: int) -> None:
+        self._queue = queue
+        self._messages = messages
+        self._sent = self._confirmed = 0
+        self._next = 1
+        self._apart: set[int] = set()
+        self.seconds = 0.0
+
+    def begin(self, channel: Any) -> None:
+        self._channel = channel
+        channel.confirm_delivery(self._on_confirm, callback=self._start)
+
+    def _start(self, _frame: object) -> None:
+        self._begun = time.perf_counter()
+        self._fill()
+
+    def _fill(self) -> None:
+        publish = self._channel.basic_publish
+        while self._sent < self._messages and self._sent - self._confirmed < WINDOW:
+            publish("", self._queue, BODY, PERSISTENT, mandatory=True)
+            self._sent += 1
+
+    def _on_confirm(self, frame: Any) -> None:
+        tag = frame.method.delivery_tag
+        if frame.method.multiple:
+            while self._next <= tag:
+                self._confirmed += self._next not in self._apart
+                self._apart.discard(self._next)
+                self._next += 1
+        else:
+            self._apart.add(tag)
+            self._confirmed += 1
+        if self._confirmed == self._messages:
+            self.seconds = time.perf_counter() - self._begun
+            self._channel.connection.close()
+        else:
+            self._fill()
+
+
+def _wide_shield(queue: str) -> Shield:
+    rule = {
+        "name": "bench",
+        "match": queue,
+        "quota": {"rate": "1000000000/s"},
+        "in_flight": {"messages": 10_000_000, "bytes": "64GiB"},
+        "over_limit": ["raise"],
+    }
+    return Shield({"shield": {"producer": "bench"}, "rules": [rule]})
