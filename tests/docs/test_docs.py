@@ -1,0 +1,99 @@
+"""Every code block of the README and of docs/ runs, against the embedded Kafka."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import kafka
+import pytest
+from sybil import Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+from typer.testing import CliRunner
+
+import shield.shield
+from docs.generate import PAGE, page
+from shield.cli import app
+from shield.settings import load_settings
+from shield_kafka.embedded import API_VERSION, EmbeddedKafka
+
+ROOT = Path(__file__).parents[2]
+ON_A_REAL_BROKER = {"rabbitmq.md"}  # in integration/test_docs.py
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MAKE_TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def bootstrap() -> Iterator[str]:
+    cluster = EmbeddedKafka()
+    yield cluster.bootstrap
+    del cluster
+
+
+@pytest.fixture
+def user_folder(tmp_path, monkeypatch, bootstrap) -> Path:
+    """Where a reader would try things: a folder with the README's shield.toml, no variables set."""
+    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "shield.toml").write_text(blocks[0])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SHIELD_CONFIG", raising=False)
+    monkeypatch.setattr(shield.shield, "_default", None)
+    monkeypatch.setitem(kafka.KafkaProducer.DEFAULT_CONFIG, "api_version", API_VERSION)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in PAGES if path.name not in ON_A_REAL_BROKER],
+    ids=lambda path: path.name,
+)
+def test_python_blocks_run(path, user_folder, bootstrap):
+    """What the page shows is what a reader can paste."""
+    copy = user_folder / path.name
+    copy.write_text(path.read_text().replace("localhost:9092", bootstrap))
+    document = Sybil([PythonCodeBlockParser()]).parse(copy)
+    for example in document.examples():
+        example.evaluate()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_toml_blocks_are_valid_settings(path, user_folder):
+    """Each block of settings loads; one of project metadata is left to packaging."""
+    for number, text in enumerate(blocks(path, "toml")):
+        if text.startswith("[project"):
+            continue
+        file = user_folder / f"{number}.toml"
+        file.write_text(text)
+        shield.Shield(load_settings(file))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_commands_exist(path):
+    """Each command is a make target, or one of `shield` that knows the options shown."""
+    for text in blocks(path, "bash"):
+        for line in filter(None, text.splitlines()):
+            words = line.partition("#")[0].split()
+            if words[0] == "make":
+                assert words[1] in MAKE_TARGETS, line
+            elif words[0] == "shield":
+                plain = [word for word in words[1:] if not word.isupper()]
+                assert CliRunner().invoke(app, [*plain, "--help"]).exit_code == 0, line
+            else:
+                assert words[:2] == ["python", "-m"], line
+
+
+def test_the_settings_page_is_what_the_models_say():
+    """`python docs/generate.py` has been run since the models changed."""
+    assert PAGE.read_text() == page()
+
+
+def test_links_of_the_readme_lead_somewhere():
+    """No page or picture is missing."""
+    for target in re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text()):
+        assert (ROOT / target).exists(), target
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    parser = CodeBlockParser(language=language, evaluator=lambda example: None)
+    return [example.parsed for example in Sybil([parser]).parse(path).examples()]
