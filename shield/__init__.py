@@ -12,7 +12,15 @@ drop-in clients are in `shield_kafka`. Settings are a `shield.toml` and `SHIELD_
 
 from shield import action
 from shield.action import Action
-from shield.errors import OverLimitError, PluginError, Reject, SettingsError, ShieldError
+from shield.envelope import Envelope
+from shield.errors import (
+    DeliveryUnknownError,
+    OverLimitError,
+    PluginError,
+    Reject,
+    SettingsError,
+    ShieldError,
+)
 from shield.events import Event, Kind
 from shield.fate import fate
 from shield.hookspecs import Labels, hookimpl
@@ -22,11 +30,16 @@ from shield.policy import KeyOf, Policy
 from shield.rule import Rule
 from shield.shield import Shield, default, ledger, shield_of
 from shield.strict import StrictModel
+from shield.transport import Source, Taken, Transport
+from shield.url import URL
 from shield.verdict import Outcome, OverLimit, Permit, Refusal, Verdict
 
 __all__ = [
+    "URL",
     "Action",
+    "DeliveryUnknownError",
     "End",
+    "Envelope",
     "Event",
     "KeyOf",
     "Kind",
@@ -45,7 +58,10 @@ __all__ = [
     "SettingsError",
     "Shield",
     "ShieldError",
+    "Source",
     "StrictModel",
+    "Taken",
+    "Transport",
     "Verdict",
     "action",
     "default",

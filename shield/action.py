@@ -12,7 +12,9 @@ from pydantic import BaseModel
 from shield.strict import StrictModel
 
 if TYPE_CHECKING:
+    from shield.kept import Kept
     from shield.rule import Rule
+    from shield.transport import Transport
     from shield.verdict import OverLimit
 
 
@@ -35,13 +37,29 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Divert:
-    """Send the message to `destination` instead; `done` is called once when that send has ended."""
+    """Send the message to `destination` instead; `done` is called once when that send has ended.
+
+    Through `transport` where the destination is on another broker, or no broker at all.
+    """
 
     destination: str
     done: Callable[[], None]
+    transport: Transport | None = None
 
 
-Step = Drop | Raise | Wait | Divert
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Hand the message to `keeper`, which sees to its end; its caller has a future meanwhile.
+
+    `fate` is what `shield.fate` says of it: `buffered` or `spooled`. The keeper may not decline
+    any more; where it cannot keep the message after all, it lets the chain go on.
+    """
+
+    fate: str
+    keeper: Callable[[Kept], None]
+
+
+Step = Drop | Raise | Wait | Divert | Keep
 
 
 class Action(ABC):
@@ -67,6 +85,8 @@ class Action(ABC):
     """The field that the words after the action's name fill; None where it takes none."""
     final: ClassVar[bool] = False
     """Whether it never declines, so that nothing may follow it."""
+    sets_aside: ClassVar[bool] = False
+    """Whether its messages may come back later: it keeps them, or sends them elsewhere."""
 
     def __init__(self, settings: Any, rule: Rule, name: str) -> None:
         self.settings = settings
@@ -79,3 +99,19 @@ class Action(ABC):
     @abstractmethod
     def step(self, over: OverLimit) -> Step | None:
         """Return what is to be done, or None to decline. Called without the Shield's lock."""
+
+    # An action that keeps messages lives as long as the clients whose messages it keeps.
+
+    def opened(self, client: Transport) -> None:  # noqa: B027 - optional
+        """Hear of a new client under this Shield: what was kept for its broker may go to it."""
+
+    def flush(self, client: Transport, timeout_s: float | None) -> None:  # noqa: B027 - optional
+        """Return when nothing of that client is kept in memory any more, or the time is over."""
+
+    def closing(self, client: Transport, timeout_s: float | None) -> None:  # noqa: B027 - optional
+        """Let go of a client that is about to close: send, keep or hand on what is left of it."""
+
+    @classmethod
+    def overrides(cls, method: str) -> bool:
+        """Tell whether this class does something of its own there, so that it must be called."""
+        return getattr(cls, method) is not getattr(Action, method)

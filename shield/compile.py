@@ -46,6 +46,7 @@ def _rule(table: RuleSettings, index: int, settings: ShieldSettings, registry: R
         direction=table.direction,
         shadow=_mode(table, settings) == "shadow",
         resolve=registry.resolver,
+        transport=lambda url: registry.transport(url.scheme).to(url),
     )
 
 

@@ -26,6 +26,10 @@ class Reject(ShieldError):  # noqa: N818 - the hook reads `raise Reject("why")`
     """Raised by a before-hook to refuse a message: its caller gets it, it counts as raised."""
 
 
+class DeliveryUnknownError(ShieldError):
+    """The message was sent and never answered for: the broker may hold it, or not."""
+
+
 class OverLimitError(ShieldError):
     """A message was over the limit and its rule's chain ended in `raise`.
 

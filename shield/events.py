@@ -17,6 +17,8 @@ class Kind(StrEnum):
     DROPPED = "dropped"
     RAISED = "raised"
     OVERFLOWED = "overflowed"
+    BUFFERED = "buffered"
+    SPOOLED = "spooled"
     SETTLED = "settled"
     PLUGIN_FAILED = "plugin_failed"
 

@@ -25,6 +25,7 @@ class Flow:
         "account",
         "bounded",
         "checks",
+        "holders",
         "patient",
         "policies",
         "settles",
@@ -41,6 +42,8 @@ class Flow:
         self.settles: tuple[Settle, ...] = tuple(
             p.settle for p in self.policies if p.overrides("settle")
         )
+        self.holders = tuple(p for p in self.policies if p.overrides("hold"))
+        """Those that want to know which messages are set aside."""
         self.patient = not shield.watched and all(
             p.patient for p in self.policies if p.overrides("settle")
         )

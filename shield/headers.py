@@ -1,4 +1,4 @@
-"""The headers of a diverted message: where it was going, why it was not let through."""
+"""The headers of a message that was set aside: where it was going, why it was not let through."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from shield.verdict import OverLimit
 
 PREFIX = "shield-"
 ATTEMPT = "shield-attempt"
+DESTINATION = "shield-original-destination"
 MESSAGE_ID = "shield-message-id"
+ROUTING_KEY = "shield-original-routing-key"
 
 
 def diverted(over: OverLimit) -> dict[str, str]:
@@ -20,21 +22,32 @@ def diverted(over: OverLimit) -> dict[str, str]:
     """
     message = over.message
     headers = {
-        "shield-original-destination": message.destination,
+        DESTINATION: message.destination,
         "shield-reason": over.reason,
         "shield-rule": over.rule.name,
         "shield-policy": over.policy,
         "shield-producer": message.producer,
         "shield-diverted-at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        **identity(message),
+    }
+    if message.routing_key is not None:
+        headers[ROUTING_KEY] = message.routing_key
+    return headers
+
+
+def identity(message: Message) -> dict[str, str]:
+    """Return the id of a message that is set aside once more, and how often that has been."""
+    return {
         ATTEMPT: str(attempts(message) + 1),
         MESSAGE_ID: message.header(MESSAGE_ID) or str(uuid.uuid4()),
     }
-    if message.routing_key is not None:
-        headers["shield-original-routing-key"] = message.routing_key
-    return headers
 
 
 def attempts(message: Message) -> int:
     """Return how often a message has been diverted before; 0 where its header is no number."""
-    text = message.header(ATTEMPT) or "0"
-    return int(text) if text.isdecimal() else 0
+    return attempts_in(message.header(ATTEMPT))
+
+
+def attempts_in(text: str | None) -> int:
+    """Read the attempt header; 0 where there is none, or it is no number."""
+    return int(text) if text is not None and text.isdecimal() else 0

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from shield.events import Event
     from shield.message import Message
     from shield.policy import KeyOf, Policy
+    from shield.transport import Transport
     from shield.verdict import Outcome
 
 hookspec = pluggy.HookspecMarker("shield")
@@ -70,6 +71,14 @@ def shield_resolvers() -> Mapping[str, Callable[[str | None], KeyOf]]:  # type: 
     ValueError where it needs, or does not take, such an argument.
 
     return {"tenant": lambda argument: lambda message: message.tenant}
+    """
+
+
+@hookspec
+def shield_transports() -> Mapping[str, type[Transport]]:  # type: ignore[empty-body]
+    """Return what sends messages to other places, and reads them back, by the scheme of URLs.
+
+    return {"s3": S3}
     """
 
 

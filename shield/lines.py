@@ -7,6 +7,7 @@ message back, so that the lowest of all waits for nobody but the policies.
 
 from __future__ import annotations
 
+import sys
 from bisect import insort
 from collections.abc import Callable, Hashable, Iterable
 from itertools import count
@@ -16,8 +17,10 @@ from shield.policy import Policy
 from shield.verdict import OverLimit, Refusal
 
 Line = tuple[Policy, Hashable]
-LAST = float("inf")
+LAST = sys.float_info.max
 """The number of a message that has just arrived: everyone who waits is ahead of it."""
+BEHIND = float("inf")
+"""The number of one that holds nobody back, not even those who have yet to arrive."""
 
 
 class Waiter:
@@ -25,7 +28,7 @@ class Waiter:
 
     __slots__ = ("line", "number", "over", "wake")
 
-    def __init__(self, over: OverLimit, number: int, wake: Callable[[], None]) -> None:
+    def __init__(self, over: OverLimit, number: float, wake: Callable[[], None]) -> None:
         self.over = over
         self.number = number
         self.wake = wake
@@ -48,9 +51,9 @@ class Lines(dict[Line, list[Waiter]]):
         self._failed = failed
         self._numbers = count(1)
 
-    def draw(self, over: OverLimit, wake: Callable[[], None]) -> Waiter:
-        """Return a waiter with the next number, in no line yet."""
-        return Waiter(over, next(self._numbers), wake)
+    def draw(self) -> int:
+        """Return the next number."""
+        return next(self._numbers)
 
     def refusal(
         self, policy: Policy, message: Message, number: float, own: Refusal | None
@@ -104,8 +107,12 @@ class Lines(dict[Line, list[Waiter]]):
 
     def first_released(self) -> list[Waiter]:
         """Return who stands first where an answer can let them in; time alone moves the others."""
-        return [line[0] for (policy, _), line in self.items() if policy.overrides("settle")]
+        return [line[0] for (policy, _), line in self.items() if _releases(policy)]
 
     def first(self) -> list[Waiter]:
         """Return who stands first in each line, to be woken where a charge was given back."""
         return [line[0] for line in self.values()]
+
+
+def _releases(policy: Policy) -> bool:
+    return policy.overrides("settle") or policy.overrides("let_go")

@@ -20,9 +20,11 @@ class Message:
         routing_key: RabbitMQ's routing key; None on Kafka.
 
     `priority`, `deadline` (monotonic seconds) and `tenant` are None until a classifier sets them.
+    `aside` is whether it is, or was before it came back, set aside: buffered, spooled, overflowed.
     """
 
     __slots__ = (
+        "aside",
         "deadline",
         "destination",
         "headers",
@@ -52,6 +54,7 @@ class Message:
         self.priority: str | None = None
         self.deadline: float | None = None
         self.tenant: Hashable = None
+        self.aside = False
 
     def header(self, name: str) -> str | None:
         """Return the last header of that name as text, or None where there is none."""

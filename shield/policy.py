@@ -66,6 +66,12 @@ class Policy(ABC):
     def settle(self, message: Message, outcome: Outcome, now: float) -> None:  # noqa: B027
         """Learn the message's fate; release what it held."""
 
+    def hold(self, message: Message) -> None:  # noqa: B027 - optional
+        """Hear that the message is being set aside: buffered, spooled or sent elsewhere."""
+
+    def let_go(self, message: Message) -> None:  # noqa: B027 - optional
+        """Hear that a message that was set aside is delivered, or came to another end."""
+
     def line(self, message: Message) -> Hashable:
         """Return what the message competes for: those of one line wait first come, first served."""
         return None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from shield.action import Action
     from shield.demo import Demo
     from shield.policy import KeyOf, Policy
+    from shield.transport import Transport
 
 log = logging.getLogger("shield")
 GROUP = "shield"
@@ -65,6 +66,7 @@ class Registry:
         self.policies: dict[str, type[Policy]] = self._gather("shield_policies")
         self.actions: dict[str, type[Action]] = self._gather("shield_actions")
         self.resolvers: dict[str, Callable[[str | None], KeyOf]] = self._gather("shield_resolvers")
+        self.transports: dict[str, type[Transport]] = self._gather("shield_transports")
         self.demos: dict[str, Callable[[str | None], Demo]] = self._gather("shield_demos")
 
     def _add_entry_point(self, point: metadata.EntryPoint) -> None:
@@ -117,6 +119,12 @@ class Registry:
             return resolver(argument if colon else None)
         except ValueError as error:
             raise ValueError(f"per: found {per!r}; {error}") from None
+
+    def transport(self, scheme: str) -> type[Transport]:
+        """Return what sends to URLs of that scheme; ValueError where nothing does."""
+        if scheme not in self.transports:
+            raise ValueError(f"unknown scheme {scheme!r}; {nearest(scheme, list(self.transports))}")
+        return self.transports[scheme]
 
     def implementations(self, hook: str) -> tuple[Callable[..., Any], ...]:
         """Return who implements a per-message hook, first registered first."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from shield.action import Action
     from shield.policy import KeyOf, Policy
+    from shield.transport import Transport
+    from shield.url import URL
 
 
 def glob_matches(glob: str, text: str) -> bool:
@@ -20,6 +22,11 @@ def glob_matches(glob: str, text: str) -> bool:
 def resolve_nothing(per: str) -> KeyOf:
     """Refuse every `per`: the rule was made without a registry."""
     raise ValueError(f"per: nothing resolves {per!r}")
+
+
+def carry_nothing(url: URL) -> Transport:
+    """Refuse every URL: the rule was made without a registry."""
+    raise ValueError(f"nothing sends to {url}")
 
 
 @dataclass(eq=False)
@@ -34,6 +41,8 @@ class Rule:
     shadow: bool = False
     resolve: Callable[[str], KeyOf] = resolve_nothing
     """Finds how `per = "..."` tells messages apart; for policies that have such a setting."""
+    transport: Callable[[URL], Transport] = carry_nothing
+    """Finds what sends to a URL; for actions that have such a destination."""
     policies: list[Policy] = field(default_factory=list)
     chain: list[Action] = field(default_factory=list)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from shield.action import Action
 from shield.clock import Clock, SystemClock
 from shield.compile import compile_rules
 from shield.errors import Reject
@@ -18,11 +19,12 @@ from shield.events import Kind
 from shield.flow import Flow
 from shield.hooks import Hooks
 from shield.ledger import Account, Books, End, Ledger, copy_of, ledger_of
-from shield.lines import LAST, Lines, Waiter
+from shield.lines import BEHIND, LAST, Lines, Waiter
 from shield.message import Message
 from shield.policy import Policy
 from shield.rule import Rule
 from shield.settings import ShieldSettings, load_settings, read_settings
+from shield.transport import Transport
 from shield.verdict import Outcome, OverLimit, Permit, Refusal, Verdict
 
 MAX_FLOWS = 10_000
@@ -199,6 +201,7 @@ class Shield:
                 self._settle_policies(flow, permit.message, outcome)
             if end is not None:
                 _count(flow.account, end)
+                self._let_go(flow, permit.message, end)
             woken = self.lines.first_released()
         self._settled(permit, outcome, woken)
         return True
@@ -241,6 +244,8 @@ class Shield:
             account = flow.account
             account.in_flight -= 1
             account.delivered += 1
+            if flow.holders:
+                self._let_go(flow, permit.message, End.DELIVERED)
 
     def _settle_policies(self, flow: Flow, message: Message, outcome: Outcome) -> None:
         now = self._now()
@@ -263,6 +268,7 @@ class Shield:
                 except Exception as error:
                     self._hooks.failed(policy, error)
             _count(permit.flow.account, End.FAILED)
+            self._let_go(permit.flow, permit.message, End.FAILED)
             woken = self.lines.first()
         self._settled(permit, Outcome.FAILED, woken)
         return True
@@ -274,9 +280,13 @@ class Shield:
                 return False
             over.open = False
             if end is not None:
-                _count(over.flow.account, end)
+                _count(over.flow.account, end, source=over.kept_as)
+                self._let_go(over.flow, over.message, end)
             if end is End.DROPPED:
                 over.flow.account.drops[over.rule.name, over.policy, over.reason] += 1
+            woken = self.lines.first_released() if over.flow.holders else []
+        for waiter in woken:
+            waiter.wake()
         if end in _REPORTED and self._hooks.observers:
             self._hooks.report(_REPORTED[end], over.message, over)
         return True
@@ -286,12 +296,85 @@ class Shield:
         with self._lock:
             _count(account, end, messages)
 
+    # --- set aside ----------------------------------------------------------------------------
+
+    def hold(self, over: OverLimit) -> None:
+        """Tell policies that a message is being set aside; comes before it is, and only once."""
+        message = over.message
+        if message.aside:
+            return
+        message.aside = True
+        if not over.flow.holders:
+            return
+        with self._lock:
+            for policy in over.flow.holders:
+                try:
+                    policy.hold(message)
+                except Exception as error:
+                    self._hooks.failed(policy, error)
+
+    def _let_go(self, flow: Flow, message: Message, end: End) -> None:
+        """Tell policies that a message is aside no more; where it has only moved, it still is."""
+        if not message.aside or end in _ASIDE:
+            return
+        message.aside = False
+        for policy in flow.holders:
+            try:
+                policy.let_go(message)
+            except Exception as error:
+                self._hooks.failed(policy, error)
+
+    def keep(self, over: OverLimit, where: End) -> bool:
+        """Count an over-limit message as kept there; False where it has had its end."""
+        with self._lock:
+            if not over.open:
+                return False
+            _count(over.flow.account, where, source=over.kept_as)
+            over.kept_as = where
+        if self._hooks.observers:
+            self._hooks.report(_REPORTED[where], over.message, over)
+        return True
+
+    def readmit(self, message: Message, where: End) -> Verdict:
+        """Offer a message again that is counted as kept there, and stays so where it is refused.
+
+        An OverLimit that comes of it is to be waited for (`shield.sync.wait_behind`).
+        """
+        flow = self._flows.get((message.producer, message.destination)) or self._flow(message)
+        with self._lock:
+            self._pick_up_answers()
+            verdict = self._judge_in_turn(flow, message, self._now(), BEHIND)
+            if isinstance(verdict, Permit):
+                _move(flow.account, where, "in_flight")
+            else:
+                verdict.kept_as = where
+        return verdict
+
+    def found(self, message: Message, where: End, messages: int = 1) -> None:
+        """Count messages like this one that an earlier process left there, as offered and kept."""
+        flow = self._flow(message)
+        with self._lock:
+            flow.account.offered += messages
+            flow.account.in_flight += messages
+            _count(flow.account, where, messages)
+            message.aside = True
+            for policy in flow.holders:
+                for _ in range(messages):
+                    policy.hold(message)
+
     # --- waiting ------------------------------------------------------------------------------
 
     def line_up(self, over: OverLimit, wake: Callable[[], None]) -> Waiter:
         """Give an over-limit message its number and its place in the refusing policy's line."""
         with self._lock:
-            waiter = self.lines.draw(over, wake)
+            waiter = Waiter(over, self.lines.draw(), wake)
+            self.lines.stand(waiter, over.refusal.policy)
+        return waiter
+
+    def line_up_behind(self, over: OverLimit, wake: Callable[[], None]) -> Waiter:
+        """Let a message wait for what all others leave, also those who come later."""
+        with self._lock:
+            waiter = Waiter(over, BEHIND, wake)
             self.lines.stand(waiter, over.refusal.policy)
         return waiter
 
@@ -308,6 +391,8 @@ class Shield:
             )
             if isinstance(verdict, Permit):
                 over.open = False
+                if over.kept_as is not None:
+                    _move(over.flow.account, over.kept_as, "in_flight")
                 woken = self.lines.leave(waiter)
                 answer: Permit | float = verdict
             else:
@@ -331,6 +416,32 @@ class Shield:
             woken = self.lines.leave(waiter)
         for other in woken:
             other.wake()
+
+    # --- clients ------------------------------------------------------------------------------
+
+    def opened(self, client: Transport) -> None:
+        """Let actions know of a new client, through which what they have kept may go out."""
+        for action in self._actions("opened"):
+            action.opened(client)
+
+    def flush(self, client: Transport, timeout_s: float | None) -> None:
+        """Return when no action keeps a message of that client in memory, or the time is over."""
+        self._within("flush", client, timeout_s)
+
+    def closing(self, client: Transport, timeout_s: float | None) -> None:
+        """Let actions end what they keep of a client that is about to close."""
+        self._within("closing", client, timeout_s)
+
+    def _within(self, method: str, client: Transport, timeout_s: float | None) -> None:
+        """Call all actions one after another, within one limit of time."""
+        deadline = None if timeout_s is None else self._now() + timeout_s
+        for action in self._actions(method):
+            left_s = None if deadline is None else max(0.0, deadline - self._now())
+            getattr(action, method)(client, left_s)
+
+    def _actions(self, method: str) -> list[Action]:
+        """Return the actions of all chains that do something of their own there."""
+        return [a for rule in self.rules for a in rule.chain if a.overrides(method)]
 
     # --- looking at it ------------------------------------------------------------------------
 
@@ -392,15 +503,19 @@ _REPORTED = {
     End.DROPPED: Kind.DROPPED,
     End.RAISED: Kind.RAISED,
     End.OVERFLOWED: Kind.OVERFLOWED,
+    End.BUFFERED: Kind.BUFFERED,
+    End.SPOOLED: Kind.SPOOLED,
 }
+_ASIDE = {End.BUFFERED, End.SPOOLED, End.OVERFLOWED}
 
 
-def _count(account: Account, end: End, messages: int = 1) -> None:
-    account.in_flight -= messages
-    if end is End.DELIVERED:
-        account.delivered += messages
-    else:
-        setattr(account, end, getattr(account, end) + messages)
+def _count(account: Account, end: End, messages: int = 1, *, source: End | None = None) -> None:
+    _move(account, source or "in_flight", end, messages)
+
+
+def _move(account: Account, source: str, target: str, messages: int = 1) -> None:
+    setattr(account, source, getattr(account, source) - messages)
+    setattr(account, target, getattr(account, target) + messages)
 
 
 # --- the process ------------------------------------------------------------------------------

@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from shield.action import Action, Divert, Drop, Raise, Step, Wait
+from shield.action import Action, Divert, Drop, Keep, Raise, Step, Wait
+from shield.envelope import Envelope
+from shield.errors import DeliveryUnknownError
+from shield.headers import diverted
+from shield.kept import Kept
 from shield.ledger import End
+from shield.transport import Transport
 from shield.verdict import OverLimit, Permit
 
 Result_co = TypeVar("Result_co", covariant=True)
 Result = TypeVar("Result")
 
 
-class Outlet(Protocol[Result_co]):
-    """What an adapter can do with one message; the chain says which."""
+class Outlet(Protocol[Result]):
+    """What an adapter can do with one message; the chain says which.
 
-    def send(self, permit: Permit) -> Result_co:
+    A message whose caller has gone on with a future has one outlet all the time: `pending` makes
+    that future, once, and `succeed`, `fail` or `follow` completes it.
+    """
+
+    @property
+    def client(self) -> Transport:
+        """The client, as what is kept goes back through it."""
+        ...
+
+    def send(self, permit: Permit) -> Result:
         """Send where it was going; settle the permit when the client knows, also on errors."""
         ...
 
-    def drop(self, over: OverLimit) -> Result_co:
+    def drop(self, over: OverLimit) -> Result:
         """Return the client's kind of result, marked as dropped."""
         ...
 
-    def divert(self, over: OverLimit, step: Divert, position: int) -> Result_co | None:
+    def divert(self, over: OverLimit, step: Divert, position: int) -> Result | None:
         """Send to the step's destination, or return None where that cannot even begin.
 
         When the send has ended: call `step.done()`, then `over.end(End.OVERFLOWED)`, or go on
-        with `react(over, outlet, position + 1)` where it failed.
+        with `resume(over, outlet, position + 1)` where it failed.
         """
         ...
 
@@ -36,9 +51,36 @@ class Outlet(Protocol[Result_co]):
         """Tell whether this thread may be blocked; a client's own I/O thread may not."""
         ...
 
+    def may_leave(self) -> bool:
+        """Tell whether it may go another way than through this client; not in a transaction."""
+        ...
+
     def error(self, over: OverLimit) -> Exception:
         """Return what to raise: an OverLimitError that this client's users catch already."""
         ...
+
+    def envelope(self) -> Envelope:
+        """Return the whole message, as it can be kept on disk or sent through any transport."""
+        ...
+
+    def pending(self, fate: str) -> Result:
+        """Return the caller's result, to be completed later; `fate` is what `shield.fate` says."""
+        ...
+
+    def succeed(self) -> None:
+        """Complete the pending result: the message is safe where its fate says."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """Complete the pending result with an error; its fate is `raised`."""
+        ...
+
+    def follow(self, result: Result) -> None:
+        """Complete the pending result as this one ends; its fate, too, is that one's."""
+        ...
+
+
+# --- a chain ------------------------------------------------------------------------------------
 
 
 def react(over: OverLimit, outlet: Outlet[Result], start: int = 0) -> Result:
@@ -60,8 +102,8 @@ def react(over: OverLimit, outlet: Outlet[Result], start: int = 0) -> Result:
                 permit = wait_in_line(over, step.limit_s)
                 if permit is not None:
                     return outlet.send(permit)
-            if isinstance(step, Divert):
-                result = outlet.divert(over, step, position)
+            if isinstance(step, Divert | Keep):
+                result = _set_aside(over, outlet, step, position)
                 if result is not None:
                     return result
         over.end(End.RAISED)
@@ -78,6 +120,89 @@ def _step(action: Action, over: OverLimit) -> Step | None:
     except Exception as error:
         over.shield.plugin_failed(action, error)
         return None
+
+
+def resume(
+    over: OverLimit, outlet: Outlet[Result], position: int, cause: Exception | None = None
+) -> None:
+    """Run the rest of a chain for a message whose caller has its future: what ends it ends that."""
+    try:
+        result = react(over, outlet, position)
+    except Exception as raised:
+        raised.__cause__ = raised.__cause__ or cause
+        outlet.fail(raised)
+    else:
+        outlet.follow(result)
+
+
+# --- set aside ----------------------------------------------------------------------------------
+
+
+def _set_aside(
+    over: OverLimit, outlet: Outlet[Result], step: Divert | Keep, position: int
+) -> Result | None:
+    """Keep it, or send it elsewhere; None where that cannot begin."""
+    over.shield.hold(over)
+    if isinstance(step, Keep):
+        return _keep(over, outlet, step, position)
+    if step.transport is None:
+        return outlet.divert(over, step, position)
+    return _carry(over, outlet, step, step.transport, position)
+
+
+def _keep(over: OverLimit, outlet: Outlet[Result], step: Keep, position: int) -> Result | None:
+    if not outlet.may_leave():
+        return None
+    result = outlet.pending(step.fate)
+    step.keeper(Kept(over, outlet, position))
+    return result
+
+
+def _carry(
+    over: OverLimit, outlet: Outlet[Result], step: Divert, transport: Transport, position: int
+) -> Result | None:
+    """Send to another broker, or a file: what follows is as with the client's own overflow."""
+    if not outlet.may_leave():
+        step.done()
+        return None
+    result = outlet.pending("overflowed")
+    envelope = outlet.envelope().marked(diverted(over))
+
+    def ended(error: Exception | None) -> None:
+        step.done()
+        diverted_ended(over, outlet, position, error)
+
+    transport.send(envelope, ended)
+    return result
+
+
+def diverted_ended(
+    over: OverLimit, outlet: Outlet[Result], position: int, error: Exception | None
+) -> None:
+    """Take the answer to an overflow send; where it failed, go on with the chain.
+
+    Not where its fate is unknown: what the chain did then might be done twice.
+    """
+    if error is None:
+        over.end(End.OVERFLOWED)
+        outlet.succeed()
+    elif isinstance(error, DeliveryUnknownError):
+        over.end(End.FAILED)
+        outlet.fail(error)
+    else:
+        resume(over, outlet, position + 1, error)
+
+
+def send_kept(permit: Permit, outlet: Outlet[Result]) -> None:
+    """Send a message that was kept in memory and is admitted now."""
+    try:
+        outlet.follow(outlet.send(permit))
+    except Exception as error:
+        permit.cancel()  # nothing where the outlet has done it
+        outlet.fail(error)
+
+
+# --- waiting ------------------------------------------------------------------------------------
 
 
 def wait_in_line(over: OverLimit, limit_s: float) -> Permit | None:
@@ -99,5 +224,27 @@ def wait_in_line(over: OverLimit, limit_s: float) -> Permit | None:
             if left_s <= 0 or left_s < answer < float("inf"):
                 return None
             clock.wait(woken, min(answer, left_s))
+    finally:
+        shield.leave(waiter)
+
+
+def wait_behind(
+    over: OverLimit, woken: threading.Event, stopped: Callable[[], bool]
+) -> Permit | None:
+    """Wait for what all others leave, as what was set aside does; None once it is `stopped`.
+
+    Whoever stops it sets `woken` afterwards.
+    """
+    shield = over.shield
+    waiter = shield.line_up_behind(over, woken.set)
+    try:
+        while not stopped():
+            woken.clear()
+            answer = shield.ask_again(waiter)
+            if isinstance(answer, Permit):
+                return answer
+            if not stopped():
+                shield.clock.wait(woken, answer)
+        return None
     finally:
         shield.leave(waiter)

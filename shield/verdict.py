@@ -94,13 +94,15 @@ class Permit:
 class OverLimit:
     """The verdict on a message that a rule refused; open until its chain has come to an end."""
 
-    __slots__ = ("flow", "message", "open", "refusal")
+    __slots__ = ("flow", "kept_as", "message", "open", "refusal")
 
     def __init__(self, flow: Flow, message: Message, refusal: Refusal) -> None:
         self.flow = flow
         self.message = message
         self.refusal = refusal
         self.open = True
+        self.kept_as: End | None = None
+        """Where the ledger has it while it is set aside; None while it is in flight."""
 
     @property
     def shield(self) -> Shield:
@@ -130,6 +132,10 @@ class OverLimit:
     def end(self, end: End | None) -> bool:
         """Count the message's end, or leave it open with None; False where it had one before."""
         return self.shield.end(self, end)
+
+    def keep(self, where: End) -> bool:
+        """Count it as kept there, until it is admitted or has its end; False where it has one."""
+        return self.shield.keep(self, where)
 
     def error(self) -> OverLimitError:
         """Return what `raise` raises."""

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from kafka.producer.future import RecordMetadata
 from kafka.structs import TopicPartition
 
-from shield import End, OverLimit, Permit, fate
+from shield import End, Envelope, OverLimit, Permit, fate
 from shield.action import Divert
+from shield.envelope import split_headers
 from shield.headers import diverted
-from shield.sync import react
+from shield.sync import resume
 from shield_kafka import internals
 from shield_kafka.errors import OverLimitError
-from shield_kafka.record import Record
+from shield_kafka.record import Record, data_of
 
 if TYPE_CHECKING:
     from shield_kafka.producer import KafkaProducer
@@ -28,6 +29,7 @@ class KafkaOutlet:
         self._record = record
         self._result: internals.FatedResult | None = None
         self._future: Any = None
+        self.client = producer._transport
 
     def send(self, permit: Permit) -> Any:
         """Send to the topic it was meant for."""
@@ -35,16 +37,23 @@ class KafkaOutlet:
 
     def drop(self, over: OverLimit) -> Any:
         """Return a future that is done, with offset -1."""
-        partition = -1 if self._record.partition is None else self._record.partition
-        return self._finish_as("dropped", TopicPartition(self._record.topic, partition))
+        future = self.pending("dropped")
+        self.succeed()
+        return future
 
     def may_wait(self) -> bool:
         """Anywhere but on the I/O thread, which would wait for its own answers."""
         return not internals.on_io_thread(self._producer)
 
+    def may_leave(self) -> bool:
+        """Never from a transactional producer: what leaves its transaction escapes its fate."""
+        return self._producer._transaction is None
+
     def error(self, over: OverLimit) -> Exception:
         """Return an error that is also a KafkaError."""
         return OverLimitError(over.rule.name, over.policy, over.reason, over.retry_after_s)
+
+    # --- the overflow topic -------------------------------------------------------------------
 
     def divert(self, over: OverLimit, step: Divert, position: int) -> Any:
         """Send to the overflow topic; None where that cannot begin."""
@@ -52,58 +61,88 @@ class KafkaOutlet:
         if inner is None:
             step.done()
             return None
-        self._point_at(internals.place_of(inner))
+        future = self.pending("overflowed")
+        assert self._result is not None
+        self._result.topic_partition = internals.place_of(inner)
         inner.add_callback(self._arrived, over, step)
         inner.add_errback(self._missed, over, step, position)
         if internals.on_io_thread(self._producer):
             self._producer._follow(inner)
-        return self._future
+        return future
 
     def _arrived(self, over: OverLimit, step: Divert, metadata: RecordMetadata) -> None:
         step.done()
         self._producer._ended(over, End.OVERFLOWED)
-        assert self._result is not None
-        self._result.topic_partition = metadata.topic_partition
-        self._result.success((metadata.offset, metadata.timestamp, None))
+        self._complete(metadata)
 
     def _missed(self, over: OverLimit, step: Divert, position: int, error: Exception) -> None:
         """Go on with the chain: the overflow send failed. What ends it completes the future."""
         step.done()
-        result = self._result
-        assert result is not None
-        try:
-            future = react(over, self, position + 1)
-        except Exception as raised:
-            raised.__cause__ = raised.__cause__ or error
-            result.fate = "raised"
-            result.failure(raised)
-            return
-        if future is not self._future:
-            result.fate = fate(future)
-            future.add_callback(
-                lambda metadata: result.success((metadata.offset, metadata.timestamp, None))
-            )
-            future.add_errback(result.failure)
+        resume(over, self, position + 1, error)
 
-    def _point_at(self, place: TopicPartition) -> None:
-        """Make the future that the caller gets, or let the one made before follow the new send."""
+    # --- a future of the client's own class -----------------------------------------------------
+
+    def pending(self, fate: str) -> Any:
+        """Return the one future of this message, made when it is first needed."""
+        record = self._record
+        place = TopicPartition(record.topic, -1 if record.partition is None else record.partition)
         if self._result is None:
-            self._result = internals.FatedResult(place, "overflowed")
-            timestamp_ms = self._record.timestamp_ms
-            self._future = internals.future_for(self._result, timestamp_ms, self._record.sizes)
+            self._result = internals.FatedResult(place, fate)
+            self._future = internals.future_for(self._result, record.timestamp_ms, record.sizes)
+        self._result.fate = fate
         self._result.topic_partition = place
+        return self._future
 
-    def _finish_as(self, fate: str, place: TopicPartition) -> Any:
+    def succeed(self) -> None:
+        """Complete it with offset -1: no topic holds the message, or not one of this cluster."""
+        assert self._result is not None
         timestamp_ms = self._record.timestamp_ms
         if timestamp_ms is None:
             timestamp_ms = int(time.time() * 1000)
-        if self._result is None:
-            self._result = internals.FatedResult(place, fate)
-            self._future = internals.future_for(self._result, timestamp_ms, self._record.sizes)
-        self._result.fate = fate
-        self._result.topic_partition = place
         self._result.success((-1, timestamp_ms, None))
-        return self._future
+
+    def fail(self, error: Exception) -> None:
+        """Complete it with an error."""
+        assert self._result is not None
+        self._result.fate = "raised"
+        self._result.failure(error)
+
+    def follow(self, result: Any) -> None:
+        """Complete it as the client's own future ends."""
+        if result is self._future:
+            return
+        assert self._result is not None
+        self._result.fate = fate(result)
+        result.add_callback(self._complete)
+        result.add_errback(self._result.failure)
+
+    def _complete(self, metadata: RecordMetadata) -> None:
+        assert self._result is not None
+        self._result.topic_partition = metadata.topic_partition
+        self._result.success((metadata.offset, metadata.timestamp, None))
+
+    # --- kept, or sent elsewhere --------------------------------------------------------------
+
+    def envelope(self) -> Envelope:
+        """Return the record with its bytes as they are serialized."""
+        return envelope_of(self._record, self._producer._producer_name)
+
+
+def envelope_of(record: Record, producer: str) -> Envelope:
+    """Return the whole message that a record is."""
+    key, value = data_of(record.key), data_of(record.value)
+    own, marks = split_headers(tuple(record.headers or ()))
+    return Envelope(
+        destination=record.topic,
+        body=None if value is None else bytes(value),
+        kind="kafka",
+        key=None if key is None else bytes(key),
+        headers=own,
+        timestamp_ms=record.timestamp_ms,
+        partition=record.partition,
+        producer=producer,
+        marks=marks,
+    )
 
 
 def diverted_headers(over: OverLimit, record: Record) -> list[tuple[str, bytes]]:

@@ -24,6 +24,7 @@ from shield_kafka.outlet import KafkaOutlet, diverted_headers
 from shield_kafka.overflow import OverflowTopics
 from shield_kafka.record import Record, data_of, is_bytes, is_sound, size_of
 from shield_kafka.transaction import Transaction
+from shield_kafka.transport import ProducerTransport
 
 shield.fate.register(FutureRecordMetadata, internals.fate_of)
 
@@ -70,6 +71,7 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         self.shield = chosen = _shield_of(shield)
         self._producer_name = shield_producer or _name(chosen, configs)
         self._overflow_topics = OverflowTopics()
+        self._transport = ProducerTransport(self)
         super().__init__(**configs)
         self._takes_bytes = not accept_serialized(self.config)
         self._admit = chosen.admit
@@ -78,7 +80,10 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
             self._answers = Answers(self._transaction.delivered)
         else:
             self._answers = Answers(Permit.delivered)
+        self._transport.origin = _origin(self.config["bootstrap_servers"])
         _producers.add(self)
+        if self._transaction is None:
+            chosen.opened(self._transport)
 
     def send(
         self,
@@ -187,6 +192,15 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
             value=value if value is record.value else Serialized(record.value, value),
         )
 
+    def _as_serialized(self, record: Record) -> Record:
+        """Return a record of bytes such that they are not serialized again."""
+        if self._takes_bytes:
+            return record
+        return record._replace(
+            key=None if record.key is None else Serialized(record.key, record.key),
+            value=None if record.value is None else Serialized(record.value, record.value),
+        )
+
     # --- transactions, flush and close --------------------------------------------------------
 
     def commit_transaction(self) -> None:
@@ -202,9 +216,10 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
             self._transaction.abort()
 
     def flush(self, timeout: float | None = None) -> None:
-        """Flush as the client does, and also what a failed overflow send has sent on."""
+        """Flush as the client does, and also what is buffered, or a failed overflow has sent on."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        super().flush(timeout)
+        self.shield.flush(self._transport, timeout)
+        super().flush(None if deadline is None else max(0.0, deadline - time.monotonic()))
         while self._continued:
             super().flush(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
@@ -220,6 +235,8 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         """Close as the client does; a transaction left open counts as failed."""
         if not internals.was_made(self):
             return  # called by `__del__` after a bare `__new__` or refused settings
+        if not self._closed:
+            self.shield.closing(self._transport, timeout)
         super().close(timeout=timeout, null_logger=null_logger)
         if self._transaction is not None:
             self._transaction.abort()
@@ -227,6 +244,11 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
 
 def _shield_of(choice: Shield | str | Path | dict[str, Any] | None) -> Shield:
     return shield.shield_of(choice)
+
+
+def _origin(servers: str | list[str]) -> str:
+    names = servers.split(",") if isinstance(servers, str) else servers
+    return "kafka://" + ",".join(sorted(name.strip() for name in names))
 
 
 def _name(chosen: Shield, configs: dict[str, Any]) -> str:

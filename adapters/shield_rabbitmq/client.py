@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from shield_rabbitmq.outlet import RabbitOutlet
 from shield_rabbitmq.parcel import Parcel, body_of, check_address, check_properties
 from shield_rabbitmq.room import Room
 from shield_rabbitmq.sending import Confirm, Sending
+from shield_rabbitmq.transport import PublisherTransport
 from shield_rabbitmq.write_thread import WriteThread
 
 
@@ -83,9 +85,11 @@ class Publisher:
         self._producer = shield_producer or self.shield.settings.producer
         self._room = Room(max_messages, max_bytes)
         self._writer = WriteThread(parameters, window, resend_unconfirmed)
+        self._transport = PublisherTransport(self, parameters)
         self._refuses: type[PublisherClosedError | ForkedPublisherError] | None = None
         _publishers.add(self)
         weakref.finalize(self, self._writer.finish).atexit = False
+        self.shield.opened(self._transport)
 
     def publish(
         self,
@@ -154,9 +158,12 @@ class Publisher:
         """
         if self._refuses is ForkedPublisherError:
             return
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if self._refuses is None:
+            self.shield.closing(self._transport, timeout)
         self._refuses = PublisherClosedError
         self._room.close()
-        self._writer.close(timeout)
+        self._writer.close(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
     def __enter__(self) -> Self:
         return self

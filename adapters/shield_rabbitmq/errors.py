@@ -64,7 +64,7 @@ class ExchangeError(shield.ShieldError, ChannelClosedByBroker):  # type: ignore[
         return f"cannot publish to exchange {self.exchange!r}: {self.reply_code} {self.reply_text}"
 
 
-class DeliveryUnknownError(shield.ShieldError, AMQPConnectionError):  # type: ignore[misc]
+class DeliveryUnknownError(shield.DeliveryUnknownError, AMQPConnectionError):  # type: ignore[misc]
     """The message was written and never confirmed: the broker may hold it, or not."""
 
     __repr__ = Exception.__repr__

@@ -16,8 +16,8 @@ from pika.exceptions import (
     ProbableAuthenticationError,
 )
 
+from shield.backoff import Backoff
 from shield_rabbitmq import internals
-from shield_rabbitmq.backoff import Backoff
 from shield_rabbitmq.parcel import CHANNEL
 
 log = logging.getLogger("shield.rabbitmq")

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from pika import BasicProperties
 
-from shield import End, OverLimit, Permit
+from shield import Envelope, OverLimit, Permit
 from shield.action import Divert
 from shield.headers import diverted
-from shield.sync import react
-from shield_rabbitmq.errors import DeliveryUnknownError, OverLimitError
+from shield.sync import diverted_ended
+from shield_rabbitmq.enveloping import envelope_of
+from shield_rabbitmq.errors import OverLimitError
 from shield_rabbitmq.parcel import Parcel
 from shield_rabbitmq.sending import Confirm, Sending
 
@@ -32,21 +33,25 @@ class RabbitOutlet:
         self._parcel = parcel
         self._properties = _snapshot(properties)
         self._future = Confirm()
+        self.client = publisher._transport
 
     def send(self, permit: Permit) -> Confirm:
         """Send where it was going."""
-        self._future.shield_fate = "sent"
-        return self._publisher._send(permit, self._parcel, self._future)
+        return self._publisher._send(permit, self._parcel, self.pending("sent"))
 
     def drop(self, over: OverLimit) -> Confirm:
         """Return a future that is done, with None."""
-        self._future.shield_fate = "dropped"
-        self._future.set_result(None)
+        self.pending("dropped")
+        self.succeed()
         return self._future
 
     def may_wait(self) -> bool:
         """Anywhere but on the write thread, which would wait for its own answers."""
         return not self._publisher._writer.is_current
+
+    def may_leave(self) -> bool:
+        """Return True: a publisher has no transactions."""
+        return True
 
     def error(self, over: OverLimit) -> Exception:
         """Return an error that is also an AMQPError."""
@@ -67,29 +72,29 @@ class RabbitOutlet:
         except (TypeError, ValueError):  # a destination, or a header of ours, that is too long
             step.done()
             return None
-        self._future.shield_fate = "overflowed"
+        future = self.pending("overflowed")
         writer.put(Diverted(parcel, self, over, step, position))
+        return future
+
+    def pending(self, fate: str) -> Confirm:
+        """Return the future, with its fate for `shield.fate`."""
+        self._future.shield_fate = fate
         return self._future
 
-    def finished(self, over: OverLimit, position: int, error: Exception | None) -> None:
-        """Take the answer to an overflow send; where it failed, go on with the chain.
+    def succeed(self) -> None:
+        """Complete the future."""
+        self._future.set_result(None)
 
-        Not where its fate is unknown: what the chain did then might be done twice.
-        """
-        if error is None:
-            over.end(End.OVERFLOWED)
-            self._future.set_result(None)
-            return
-        if isinstance(error, DeliveryUnknownError):
-            over.end(End.FAILED)
-            self._future.set_exception(error)
-            return
-        try:
-            react(over, self, position + 1)
-        except Exception as raised:
-            raised.__cause__ = raised.__cause__ or error
-            self._future.shield_fate = "raised"
-            self._future.set_exception(raised)
+    def fail(self, error: Exception) -> None:
+        """Fail the future."""
+        self.pending("raised").set_exception(error)
+
+    def follow(self, result: Confirm) -> None:
+        """Do nothing: there is one future throughout."""
+
+    def envelope(self) -> Envelope:
+        """Return the message with its properties as they go on the wire."""
+        return envelope_of(self._parcel, self._properties, self._publisher._producer)
 
 
 class Diverted(Sending):
@@ -109,7 +114,7 @@ class Diverted(Sending):
     def finish(self, error: Exception | None) -> None:
         """Tell the action that it is done, and the outlet how."""
         self._step.done()
-        self._outlet.finished(self._over, self._position, error)
+        diverted_ended(self._over, self._outlet, self._position, error)
 
 
 def _snapshot(properties: BasicProperties | None) -> BasicProperties | None:

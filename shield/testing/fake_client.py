@@ -9,11 +9,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
 from shield.action import Divert
+from shield.envelope import Envelope, split_headers
 from shield.headers import diverted
-from shield.ledger import End
 from shield.message import Message
 from shield.shield import Shield
-from shield.sync import react
+from shield.sync import diverted_ended, react
+from shield.transport import Done, Transport
 from shield.verdict import Outcome, OverLimit, Permit
 
 Answered = Callable[[Exception | None], None]
@@ -47,8 +48,10 @@ class FakeClient:
         self.arrived: defaultdict[str, list[FakeRecord]] = defaultdict(list)
         self.missing: set[str] = set()
         """Destinations to which no send can even begin: ConnectionError."""
+        self.transport = FakeTransport(self)
         self._unanswered: deque[tuple[FakeRecord, Answered]] = deque()
         self._answering = threading.local()
+        shield.opened(self.transport)
 
     def publish(
         self,
@@ -89,8 +92,14 @@ class FakeClient:
         for _, answered in self._oldest(sends):
             self._answer(answered, error or TimeoutError("the fake broker does not answer"))
 
-    def close(self) -> None:
+    def flush(self, timeout_s: float | None = 0.0) -> None:
+        """Send what is kept in memory as far as it is admitted in time, and ack all sends."""
+        self.shield.flush(self.transport, timeout_s)
+        self.ack()
+
+    def close(self, timeout_s: float | None = 0.0) -> None:
         """Fail what is unanswered, and what chains send then, until nothing is left."""
+        self.shield.closing(self.transport, timeout_s)
         while self._unanswered:
             self.fail(ConnectionError("closed"))
 
@@ -127,6 +136,7 @@ class FakeOutlet:
         self._client = client
         self._record = record
         self._future: Future[FakeRecord | None] = Future()
+        self.client = client.transport
 
     def send(self, permit: Permit) -> Future[FakeRecord | None]:
         """Send where it was going."""
@@ -139,7 +149,7 @@ class FakeOutlet:
                 permit.settle(_outcome_of(error))
                 self._future.set_exception(error)
 
-        self._mark("sent")
+        self.pending("sent")
         try:
             self._client.begin(self._record, answered)
         except BaseException:
@@ -149,8 +159,8 @@ class FakeOutlet:
 
     def drop(self, over: OverLimit) -> Future[FakeRecord | None]:
         """Return a future that is done, with None."""
-        self._mark("dropped")
-        self._future.set_result(None)
+        self.pending("dropped")
+        self.succeed()
         return self._future
 
     def divert(
@@ -162,13 +172,9 @@ class FakeOutlet:
 
         def answered(error: Exception | None) -> None:
             step.done()
-            if error is None:
-                over.end(End.OVERFLOWED)
-                self._future.set_result(record)
-            else:
-                self._go_on(over, position + 1, error)
+            diverted_ended(over, self, position, error)
 
-        self._mark("overflowed")
+        self.pending("overflowed")
         try:
             self._client.begin(record, answered)
         except ConnectionError:
@@ -176,13 +182,9 @@ class FakeOutlet:
             return None
         return self._future
 
-    def _go_on(self, over: OverLimit, position: int, error: Exception) -> None:
-        """Run the rest of the chain: the overflow send failed. What ends it ends the future."""
-        try:
-            react(over, self, position)
-        except Exception as raised:
-            raised.__cause__ = raised.__cause__ or error
-            self._future.set_exception(raised)
+    def may_leave(self) -> bool:
+        """Return True: this client has no transactions."""
+        return True
 
     def may_wait(self) -> bool:
         """Anywhere but where sends are answered."""
@@ -192,8 +194,57 @@ class FakeOutlet:
         """Return Shield's own error: this client has none that its users catch."""
         return over.error()
 
-    def _mark(self, fate: str) -> None:
-        self._future.shield_fate = fate  # type: ignore[attr-defined] # what shield.fate reads
+    def pending(self, fate: str) -> Future[FakeRecord | None]:
+        """Return the future, with its fate for `shield.fate`."""
+        self._future.shield_fate = fate  # type: ignore[attr-defined]
+        return self._future
+
+    def succeed(self) -> None:
+        """Complete the future with None: no client's own send has ended it."""
+        self._future.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        """Fail the future."""
+        self.pending("raised").set_exception(error)
+
+    def follow(self, result: Future[FakeRecord | None]) -> None:
+        """Do nothing: there is one future throughout."""
+
+    def envelope(self) -> Envelope:
+        """Return the record as it can be kept."""
+        record = self._record
+        own, marks = split_headers(tuple((n, t.encode()) for n, t in record.headers.items()))
+        return Envelope(
+            record.destination,
+            record.body,
+            "fake",
+            record.key,
+            own,
+            producer=self._client.producer,
+            marks=marks,
+        )
+
+
+class FakeTransport(Transport):
+    """The way back through a `FakeClient`, whose test answers these sends as well."""
+
+    scheme = "fake"
+    origin = "fake://"
+
+    def __init__(self, client: FakeClient) -> None:
+        self._client = client
+
+    def send(self, envelope: Envelope, done: Done) -> None:
+        """Put the message before the fake broker."""
+        headers = {name: value.decode() for name, value in envelope.all_headers()}
+        body = envelope.body or b""
+        try:
+            self._client.begin(FakeRecord(envelope.destination, body, envelope.key, headers), done)
+        except ConnectionError as error:
+            done(error)
+
+    def close(self, timeout_s: float) -> None:
+        """Do nothing: the client is the test's."""
 
 
 def _outcome_of(error: Exception) -> Outcome:

@@ -1,6 +1,8 @@
 """Full jitter: random within a bound that doubles."""
 
-from shield_rabbitmq.backoff import FIRST_S, LONGEST_S, Backoff
+from shield.backoff import Backoff
+
+FIRST_S, LONGEST_S = 0.1, 5.0
 
 
 def longest(attempts):

@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import random
 
-FIRST_S = 0.1
-LONGEST_S = 5.0
+MOST_DOUBLINGS = 30
 
 
 class Backoff:
-    """Counts attempts that failed one after another."""
+    """Counts attempts that failed one after another.
 
-    def __init__(self) -> None:
+    Args:
+        first_s: the longest wait after the first failure, in seconds; it doubles with each.
+        longest_s: what it grows to.
+    """
+
+    def __init__(self, first_s: float = 0.1, longest_s: float = 5.0) -> None:
+        self._first_s = first_s
+        self._longest_s = longest_s
         self._failed = 0
 
     def next_s(self) -> float:
         """Return the seconds to wait now that one more attempt has failed."""
-        most_s = min(LONGEST_S, FIRST_S * 2**self._failed)
-        self._failed = min(self._failed + 1, 30)
+        most_s = min(self._longest_s, self._first_s * 2**self._failed)
+        self._failed = min(self._failed + 1, MOST_DOUBLINGS)
         return random.uniform(0, most_s)
 
     def reset(self) -> None:

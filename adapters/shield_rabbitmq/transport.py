@@ -1,0 +1,75 @@
+"""The way back through a publisher: what was set aside goes out as its user would have sent it."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+from pika.connection import Parameters
+
+from shield import Envelope, Outcome, ShieldError, Transport
+from shield.transport import Done
+from shield_rabbitmq.enveloping import properties_of
+from shield_rabbitmq.errors import DeliveryUnknownError, NackedError
+from shield_rabbitmq.parcel import Parcel
+from shield_rabbitmq.sending import Sending
+
+if TYPE_CHECKING:
+    from shield_rabbitmq.client import Publisher
+
+
+class PublisherTransport(Transport):
+    """Sends envelopes through a user's own publisher, past its quotas: they are admitted already.
+
+    Does not keep the publisher alive; once that is gone or closed, every send fails.
+    """
+
+    scheme = "amqp"
+
+    def __init__(self, publisher: Publisher, parameters: Parameters) -> None:
+        self._publisher = weakref.ref(publisher)
+        where = f"{parameters.host}:{parameters.port}"
+        self.origin = f"amqp://{where}/{parameters.virtual_host.removeprefix('/')}"
+
+    def send(self, envelope: Envelope, done: Done) -> None:
+        """Publish to the envelope's exchange; confirmed, as all that it publishes."""
+        publisher = self._publisher()
+        if publisher is None:
+            done(ShieldError("the publisher is gone"))
+            return
+        try:
+            parcel = parcel_of(envelope)
+        except Exception as error:
+            done(error)
+            return
+        publisher._writer.put(Carried(parcel, done))
+
+    def outcome_of(self, error: Exception) -> Outcome:
+        """Tell overload from all other errors, as for the publisher's own messages."""
+        overloaded = isinstance(error, NackedError | DeliveryUnknownError)
+        return Outcome.OVERLOADED if overloaded else Outcome.FAILED
+
+    def close(self, timeout_s: float) -> None:
+        """Do nothing: the publisher is its user's."""
+
+
+class Carried(Sending):
+    """An envelope on its way."""
+
+    __slots__ = ("_done",)
+
+    def __init__(self, parcel: Parcel, done: Done) -> None:
+        super().__init__(parcel)
+        self._done = done
+
+    def finish(self, error: Exception | None) -> None:
+        """Tell who sent it."""
+        self._done(error)
+
+
+def parcel_of(envelope: Envelope) -> Parcel:
+    """Return what goes on the wire."""
+    routing_key = envelope.destination if envelope.routing_key is None else envelope.routing_key
+    body = envelope.body or b""
+    properties = properties_of(envelope)
+    return Parcel(envelope.exchange, routing_key, body, properties, envelope.mandatory)

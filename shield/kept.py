@@ -1,0 +1,54 @@
+"""A message in the hands of an action that keeps it, until it is sent, stored, or handed on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from shield.headers import identity
+from shield.ledger import End
+
+if TYPE_CHECKING:
+    from shield.envelope import Envelope
+    from shield.sync import Outlet
+    from shield.transport import Transport
+    from shield.verdict import OverLimit, Permit
+
+
+class Kept:
+    """One message whose caller has a future. Exactly one of `send`, `stored`, `go_on` ends it.
+
+    None of them raises; what goes wrong is the future's error.
+    """
+
+    __slots__ = ("_outlet", "_position", "over")
+
+    def __init__(self, over: OverLimit, outlet: Outlet[Any], position: int) -> None:
+        self.over = over
+        self._outlet = outlet
+        self._position = position
+
+    @property
+    def client(self) -> Transport:
+        """Which client it came from."""
+        return self._outlet.client
+
+    def envelope(self) -> Envelope:
+        """Return the whole message, without headers of ours but its id and attempt."""
+        return self._outlet.envelope().marked(identity(self.over.message))
+
+    def send(self, permit: Permit) -> None:
+        """Send it through its client: it is admitted. Its future ends as the send does."""
+        from shield.sync import send_kept
+
+        send_kept(permit, self._outlet)
+
+    def stored(self) -> None:
+        """Complete its future: it is durable where it is, and counted as spooled."""
+        if self.over.keep(End.SPOOLED):
+            self._outlet.succeed()
+
+    def go_on(self, cause: Exception | None = None) -> None:
+        """Let the chain go on behind the action that kept it; what ends it ends the future."""
+        from shield.sync import resume
+
+        resume(self.over, self._outlet, self._position + 1, cause)

@@ -1,0 +1,231 @@
+"""Brings messages back: from where they were set aside, through the rules, to where they belong."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+from shield.backoff import Backoff
+from shield.clock import Clock, SystemClock
+from shield.envelope import Envelope
+from shield.ledger import End
+from shield.message import Message
+from shield.sync import wait_behind
+from shield.transport import Source, Taken, Transport
+from shield.verdict import Permit, Verdict
+
+WINDOW = 1000
+LOOK_EVERY_S = 0.2
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a redriver has done so far."""
+
+    sent: int = 0
+    failed: int = 0
+    last_error: Exception | None = None
+
+
+def key_on_kafka(envelope: Envelope) -> Hashable:
+    """Return what keeps messages of one key in order; None where there is no key."""
+    return None if envelope.key is None else (envelope.destination, envelope.key)
+
+
+def key_on_any(envelope: Envelope) -> Hashable:
+    """Return Kafka's key, or what RabbitMQ routes by; None for no order."""
+    if envelope.routing_key is not None:
+        return envelope.destination
+    return key_on_kafka(envelope)
+
+
+class Redriver:
+    """Takes messages from a source and sends each, once the rules admit it, through a transport.
+
+    A message waits behind all that producers send meanwhile: it takes what they leave. Of one
+    key there is one message on its way at a time, so that each key's order holds also where a
+    send fails. A message leaves its source when the broker has confirmed it and not before, so
+    that it arrives at least once. After failures it pauses, with full-jitter backoff.
+
+    Args:
+        source: where they are taken from.
+        transport: what sends them.
+        offer: has a message decided on: `shield.admit`, or a bound `shield.readmit`.
+        failed_as: where the ledger counts a message whose send failed.
+        window: how many may be sent and not yet answered.
+        rate: messages a second at the most; None for as many as the rules admit.
+        key_of: whose messages go one after another; None for those that need no order.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        transport: Transport,
+        offer: Callable[[Message], Verdict],
+        *,
+        failed_as: End = End.FAILED,
+        window: int = WINDOW,
+        rate: float | None = None,
+        key_of: Callable[[Envelope], Hashable] = key_on_kafka,
+        clock: Clock | None = None,
+    ) -> None:
+        self._source = source
+        self._transport = transport
+        self._offer = offer
+        self._failed_as = failed_as
+        self._window = window
+        self._period_s = 1 / rate if rate else 0.0
+        self._key_of = key_of
+        self._clock = clock or SystemClock()
+        self._next_s = 0.0
+        self._pause_until_s = 0.0
+        self._backoff = Backoff()
+        self._lock = threading.Lock()
+        self._woken = threading.Event()
+        self._stopping = False
+        self._unanswered = 0
+        self._busy: dict[Hashable, deque[Taken]] = {}
+        """Keys with a message on its way, and what waits behind each."""
+        self._failed_keys: set[Hashable] = set()
+        """Keys of which a message has failed since the source was last asked for more."""
+        self._waiting = 0
+        self._ready: deque[Taken] = deque()
+        self.progress = Progress()
+
+    # --- from any thread ------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Take no more; `run` returns when what is under way is answered."""
+        self._stopping = True
+        self._woken.set()
+
+    def wake(self) -> None:
+        """Look at once whether there is something to take."""
+        self._woken.set()
+
+    @property
+    def unanswered(self) -> int:
+        """How many are sent and not yet answered."""
+        return self._unanswered
+
+    # --- the thread that runs it ----------------------------------------------------------------
+
+    def run(self, ended: Callable[[], bool] = lambda: False) -> None:
+        """Bring messages back until stopped, or the source gives none and `ended` says so."""
+        while not self._stopping:
+            if not self.step() and ended() and not (self._unanswered or self._waiting):
+                break
+        while self._unanswered:
+            self._rest(LOOK_EVERY_S)
+
+    def step(self) -> bool:
+        """Take some and send them; False where there was nothing to be done for a moment."""
+        pause_s = self._pause_until_s - self._clock.now()
+        room = self._window - self._unanswered - self._waiting
+        if pause_s > 0 or room <= 0:
+            self._rest(pause_s if pause_s > 0 else LOOK_EVERY_S)
+            return True
+        if self._ready:
+            self._send(self._ready.popleft())
+            return True
+        with self._lock:
+            self._failed_keys.clear()
+        batch = self._source.take(room, LOOK_EVERY_S)
+        for taken in batch:
+            self._send_in_turn(taken)
+        return bool(batch)
+
+    def _rest(self, seconds: float) -> None:
+        self._clock.wait(self._woken, seconds)
+        self._woken.clear()
+
+    def _send_in_turn(self, taken: Taken) -> None:
+        """Send it, or let it wait for, or go back with, another of its key."""
+        key = self._key_of(taken.envelope)
+        if key is None:
+            self._send(taken)
+            return
+        with self._lock:
+            goes_back, behind = key in self._failed_keys, self._busy.get(key)
+            if behind is not None:
+                behind.append(taken)
+                self._waiting += 1
+                return
+            if not goes_back:
+                self._busy[key] = deque()
+        if goes_back:
+            self._source.failed(taken)
+        else:
+            self._send(taken)
+
+    def _send(self, taken: Taken) -> None:
+        """Send it once it is admitted; it goes back to its source where that is not to be."""
+        permit = self._admitted(taken.envelope)
+        if permit is None:
+            self._source.failed(taken)
+            self._next_of(taken, failed=True)
+            return
+        with self._lock:
+            self._unanswered += 1
+        self._transport.send(taken.envelope, lambda error: self._ended(taken, permit, error))
+
+    def _admitted(self, envelope: Envelope) -> Permit | None:
+        """Wait for the pace and for the rules; None once stopped."""
+        self._keep_pace()
+        if self._stopping:
+            return None
+        message = envelope.message()
+        message.aside = True
+        verdict = self._offer(message)
+        if isinstance(verdict, Permit):
+            return verdict
+        permit = wait_behind(verdict, self._woken, lambda: self._stopping)
+        if permit is None and verdict.kept_as is None:
+            verdict.end(End.FAILED)
+        return permit
+
+    def _keep_pace(self) -> None:
+        now = self._clock.now()
+        self._next_s = max(self._next_s, now) + self._period_s
+        while not self._stopping and (left_s := self._next_s - self._period_s - now) > 0:
+            self._rest(left_s)
+            now = self._clock.now()
+
+    # --- answers, from the transport's thread ---------------------------------------------------
+
+    def _ended(self, taken: Taken, permit: Permit, error: Exception | None) -> None:
+        if error is None:
+            self._source.forget(taken)
+            permit.delivered()
+            self._backoff.reset()
+        else:
+            outcome = self._transport.outcome_of(error)
+            permit.flow.shield.settle(permit, outcome, self._failed_as)
+            self._source.failed(taken)
+            self._pause_until_s = self._clock.now() + self._backoff.next_s()
+        self._next_of(taken, failed=error is not None)
+        with self._lock:
+            self._unanswered -= 1
+            self.progress.sent += error is None
+            self.progress.failed += error is not None
+            self.progress.last_error = error or self.progress.last_error
+        self._woken.set()
+
+    def _next_of(self, taken: Taken, failed: bool) -> None:
+        """Let the next message of a key go, or all of them back where one before them failed."""
+        key = self._key_of(taken.envelope)
+        if key is None:
+            return
+        with self._lock:
+            behind = self._busy.pop(key)
+            if failed:
+                self._failed_keys.add(key)
+            self._waiting -= len(behind) if failed else min(1, len(behind))
+            if behind and not failed:
+                self._ready.append(behind.popleft())
+                self._busy[key] = behind
+        if failed:
+            for later in behind:
+                self._source.failed(later)

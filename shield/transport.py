@@ -1,0 +1,119 @@
+"""What carries whole messages: a client's own way to its broker, another broker, a file.
+
+A third party's destination is one class, contributed by `shield_transports` under the scheme of
+its URLs: `overflow s3://bucket/orders` then sends there, and `shield redrive s3://bucket/orders`
+reads it back.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from shield.envelope import Envelope
+from shield.errors import ShieldError
+from shield.url import URL
+from shield.verdict import Outcome
+
+Done = Callable[[Exception | None], None]
+"""Told the end of one send: None when it is durable there, else what went wrong."""
+
+
+class Transport(ABC):
+    """Sends whole messages to one place. Used by any number of threads.
+
+    Example:
+        >>> class Lines(Transport):
+        ...     scheme = "lines"
+        ...
+        ...     def __init__(self, file):
+        ...         self.file = file
+        ...
+        ...     @classmethod
+        ...     def to(cls, url):
+        ...         return cls(open(url.path, "ab"))
+        ...
+        ...     def send(self, envelope, done):
+        ...         self.file.write(envelope.body + bytes([10]))
+        ...         self.file.flush()
+        ...         done(None)
+        ...
+        ...     def close(self, timeout_s):
+        ...         self.file.close()
+    """
+
+    scheme: ClassVar[str]
+    """The kind of client that this is: `kafka`, `amqp`, `file`."""
+    origin: str = ""
+    """Which broker it sends to, without credentials; what is kept for it finds it by that."""
+
+    @classmethod
+    def to(cls, url: URL) -> Self:  # noqa: ARG003 - for who overrides it
+        """Return one for a URL, without connecting yet.
+
+        Raises:
+            ValueError: the URL is not one of this scheme's; the text says what is allowed.
+        """
+        raise ShieldError(f"{cls.scheme}:// cannot be sent to")
+
+    @classmethod
+    def source(cls, url: URL) -> Source:  # noqa: ARG003 - for who overrides it
+        """Return what reads back from there the messages that were sent to this URL.
+
+        Raises:
+            ValueError: the URL is not one of this scheme's; the text says what is allowed.
+            ShieldError: it cannot be read back.
+        """
+        raise ShieldError(f"{cls.scheme}:// cannot be read back")
+
+    @abstractmethod
+    def send(self, envelope: Envelope, done: Done) -> None:
+        """Begin to send where the URL says, or else where the envelope says.
+
+        `done` is called exactly once: maybe before this returns, maybe on another thread. Must
+        not raise, and must not block for more than a moment.
+        """
+
+    def outcome_of(self, error: Exception) -> Outcome:
+        """Return what a failed send teaches: OVERLOADED where load explains it, else FAILED."""
+        return Outcome.OVERLOADED if isinstance(error, TimeoutError) else Outcome.FAILED
+
+    @abstractmethod
+    def close(self, timeout_s: float) -> None:
+        """Return when every send has ended, or fail what is left when the time is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One message read back, with the mark by which its source knows it again."""
+
+    envelope: Envelope
+    position: object
+
+
+class Source(ABC):
+    """Where messages are taken from again. Used by one thread, but for `forget`.
+
+    A message that was taken and is not forgotten comes again the next time the source is opened.
+    """
+
+    @abstractmethod
+    def take(self, most: int, timeout_s: float) -> Sequence[Taken]:
+        """Return up to so many, oldest first; none where nothing comes in time."""
+
+    @abstractmethod
+    def forget(self, taken: Taken) -> None:
+        """Note that it is where it belongs, and need not come again. From any thread, any order."""
+
+    def left(self) -> int | None:
+        """Return how many have not been taken yet; None where that cannot be told."""
+        return None
+
+    def failed(self, taken: Taken) -> None:  # noqa: B027 - optional
+        """Note that it did not get there; it stays, and comes again in its turn."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Make durable what is forgotten, and let go of the rest."""
