@@ -29,6 +29,7 @@ from shield.message import Message
 from shield.policy import KeyOf, Policy
 from shield.rule import Rule
 from shield.shield import Shield, default, ledger, shield_of
+from shield.signals import Signals
 from shield.strict import StrictModel
 from shield.transport import Source, Taken, Transport
 from shield.url import URL
@@ -58,6 +59,7 @@ __all__ = [
     "SettingsError",
     "Shield",
     "ShieldError",
+    "Signals",
     "Source",
     "StrictModel",
     "Taken",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Check = Callable[[Message, float], Refusal | None]
 Take = Callable[[Message, float], None]
+Delay = Callable[[Message, float], float]
 Settle = Callable[[Message, Outcome, float], None]
 
 
@@ -25,6 +26,7 @@ class Flow:
         "account",
         "bounded",
         "checks",
+        "delays",
         "holders",
         "patient",
         "policies",
@@ -39,6 +41,9 @@ class Flow:
         self.policies = tuple(policies)
         self.checks: tuple[Check, ...] = tuple(p.check for p in self.policies)
         self.takes: tuple[Take, ...] = tuple(p.take for p in self.policies if p.overrides("take"))
+        self.delays: tuple[Delay, ...] = tuple(
+            p.delay_s for p in self.policies if p.overrides("delay_s") and not p.rule.shadow
+        )
         self.settles: tuple[Settle, ...] = tuple(
             p.settle for p in self.policies if p.overrides("settle")
         )

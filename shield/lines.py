@@ -106,7 +106,10 @@ class Lines(dict[Line, list[Waiter]]):
         return waiter.line is None or self[waiter.line][0] is waiter
 
     def first_released(self) -> list[Waiter]:
-        """Return who stands first where an answer can let them in; time alone moves the others."""
+        """Return who stands first where an answer, or a signal, can let them in.
+
+        Time alone moves the others.
+        """
         return [line[0] for (policy, _), line in self.items() if _releases(policy)]
 
     def first(self) -> list[Waiter]:
@@ -115,4 +118,4 @@ class Lines(dict[Line, list[Waiter]]):
 
 
 def _releases(policy: Policy) -> bool:
-    return policy.overrides("settle") or policy.overrides("let_go")
+    return policy.listens or policy.overrides("settle") or policy.overrides("let_go")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shield.signals import Signals
 
 Headers = Mapping[str, object] | Iterable[tuple[str, object]]
 
@@ -18,6 +22,7 @@ class Message:
         key: Kafka's message key as bytes, or None.
         headers: as the client holds them: pairs (Kafka) or a mapping (RabbitMQ); None for none.
         routing_key: RabbitMQ's routing key; None on Kafka.
+        signals: what the broker tells the client that sends it; None where the client gives none.
 
     `priority`, `deadline` (monotonic seconds) and `tenant` are None until a classifier sets them.
     `aside` is whether it is, or was before it came back, set aside: buffered, spooled, overflowed.
@@ -32,6 +37,7 @@ class Message:
         "priority",
         "producer",
         "routing_key",
+        "signals",
         "size",
         "tenant",
     )
@@ -44,6 +50,7 @@ class Message:
         key: bytes | None = None,
         headers: Headers | None = None,
         routing_key: str | None = None,
+        signals: Signals | None = None,
     ) -> None:
         self.destination = destination
         self.size = size
@@ -51,6 +58,7 @@ class Message:
         self.key = key
         self.headers = headers
         self.routing_key = routing_key
+        self.signals = signals
         self.priority: str | None = None
         self.deadline: float | None = None
         self.tenant: Hashable = None

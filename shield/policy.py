@@ -47,6 +47,8 @@ class Policy(ABC):
     """Whether `settle` may come a little after the answer, with a later `now`; that is cheaper."""
     bounds: ClassVar[bool] = False
     """Whether it bounds what may be unanswered at once, instead of a client's own bound."""
+    listens: ClassVar[bool] = False
+    """Whether a change of `message.signals` can end its refusal: who waits then asks again."""
 
     def __init__(self, settings: Any, rule: Rule, name: str) -> None:
         self.settings = settings
@@ -62,6 +64,14 @@ class Policy(ABC):
 
     def give_back(self, message: Message) -> None:  # noqa: B027 - optional
         """Undo `take`: the message's send never began."""
+
+    def delay_s(self, message: Message, now: float) -> float:
+        """Return the seconds that an admitted message is to be held back before it is sent.
+
+        Comes after `take`. Of several policies' delays the longest counts; a thread that may not
+        wait, as a client's own I/O thread, does not.
+        """
+        return 0.0
 
     def settle(self, message: Message, outcome: Outcome, now: float) -> None:  # noqa: B027
         """Learn the message's fate; release what it held."""

@@ -174,7 +174,20 @@ class Shield:
                 take(message, now)
             except Exception as error:
                 self._hooks.failed(take, error)
-        return Permit(flow, message)
+        permit = Permit(flow, message)
+        if flow.delays:
+            permit.hold_s = self._delay_s(flow, message, now)
+        return permit
+
+    def _delay_s(self, flow: Flow, message: Message, now: float) -> float:
+        """Return the longest time that a policy wants an admitted message to be held back."""
+        longest_s = 0.0
+        for delay_s in flow.delays:
+            try:
+                longest_s = max(longest_s, delay_s(message, now))
+            except Exception as error:
+                self._hooks.failed(delay_s, error)
+        return longest_s
 
     def _flow(self, message: Message) -> Flow:
         """Compile what applies to messages of this producer to this destination, and keep it."""
@@ -224,6 +237,11 @@ class Shield:
             woken = self.lines.first_released()
         for waiter in woken:
             waiter.wake()
+
+    def signals_changed(self) -> None:
+        """Let those who wait for a signal ask again; costs next to nothing while nobody waits."""
+        if self.lines:
+            self.catch_up()
 
     def _pick_up_answers(self, now: float | None = None) -> None:
         """Settle what clients have answered as delivered."""

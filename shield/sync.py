@@ -205,6 +205,22 @@ def send_kept(permit: Permit, outlet: Outlet[Result]) -> None:
 # --- waiting ------------------------------------------------------------------------------------
 
 
+def hold_back(permit: Permit, may_wait: Callable[[], bool]) -> None:
+    """Wait as long as policies ask an admitted message to, before it is sent.
+
+    Every adapter calls it between the permit and its client's send; it costs next to nothing
+    where no policy has such a wish. A thread that may not wait sends at once. A wait that is
+    interrupted cancels the permit.
+    """
+    if not permit.flow.delays or permit.delay_s <= 0.0 or not may_wait():
+        return
+    try:
+        permit.flow.shield.clock.wait(threading.Event(), permit.delay_s)
+    except BaseException:
+        permit.cancel()
+        raise
+
+
 def wait_in_line(over: OverLimit, limit_s: float) -> Permit | None:
     """Wait for admission, first come, first served; None where it cannot come within `limit_s`."""
     if over.retry_after_s is not None and over.retry_after_s > limit_s:

@@ -1,4 +1,4 @@
-"""Rates, sizes and durations as people write them: `500/s`, `5MiB/s`, `64MiB`, `200ms`."""
+"""Rates, sizes, times and shares as people write them: `500/s`, `64MiB`, `200ms`, `20%`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _NUMBER = r"(?P<number>[+-]?\d[\d_]*(?:\.\d+)?)"
 _RATE = re.compile(rf"\s*{_NUMBER}\s*(?P<bytes>[A-Za-z]*)\s*/\s*(?P<per>[A-Za-z]+)\s*")
 _AMOUNT = re.compile(rf"\s*{_NUMBER}\s*(?P<unit>[A-Za-z]*)\s*")
+_PERCENT = re.compile(rf"\s*{_NUMBER}\s*%\s*")
 
 RATE_HELP = 'allowed is a number above 0 with its unit, as "500/s", "90/m", "5MiB/s" (/s /m /h /d)'
 SIZE_HELP = 'allowed is a whole number of bytes or a text as "64MiB" (B KiB MiB GiB TiB KB MB GB)'
+SHARE_HELP = 'allowed is a part of the whole from 0 to 1, or a text as "20%"'
 DURATION_HELP = 'allowed is a time above 0 with its unit, as "200ms", "1.5s", "2m" (ms s m h d)'
 
 
@@ -89,5 +91,20 @@ def parse_seconds(value: object) -> float:
     return seconds
 
 
+def parse_share(value: object) -> float:
+    """Read a part of a whole from 0.2 or `"20%"`; ValueError says what is allowed."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        share = float(value)
+    else:
+        found = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+        if found is None:
+            raise ValueError(f"not a share; {SHARE_HELP}")
+        share = float(found["number"]) / 100
+    if not 0 <= share <= 1:
+        raise ValueError(f"a share is from 0 to 1; {SHARE_HELP}")
+    return share
+
+
 ByteSize = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=int | str)]
 Seconds = Annotated[float, BeforeValidator(parse_seconds, json_schema_input_type=float | str)]
+Share = Annotated[float, BeforeValidator(parse_share, json_schema_input_type=float | str)]

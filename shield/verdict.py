@@ -52,12 +52,20 @@ class Refusal:
 class Permit:
     """What an admitted message holds until its fate is known; settled exactly once."""
 
-    __slots__ = ("flow", "held", "message", "open")
+    __slots__ = ("flow", "held", "hold_s", "message", "open")
+
+    hold_s: float
+    """Set where policies of its flow may ask for a delay; `delay_s` is there always."""
 
     def __init__(self, flow: Flow, message: Message) -> None:
         self.flow = flow
         self.message = message
         self.held = self.open = True
+
+    @property
+    def delay_s(self) -> float:
+        """How long policies want it held back before it is sent: `shield.sync.hold_back`."""
+        return self.hold_s if self.flow.delays else 0.0
 
     def delivered(self, _result: object = None) -> None:
         """Settle as delivered: the callback to hand to a client, from any thread.

@@ -42,8 +42,8 @@ class KafkaOutlet:
         return future
 
     def may_wait(self) -> bool:
-        """Anywhere but on the I/O thread, which would wait for its own answers."""
-        return not internals.on_io_thread(self._producer)
+        """Anywhere but on the I/O thread."""
+        return self._producer._may_wait()
 
     def may_leave(self) -> bool:
         """Never from a transactional producer: what leaves its transaction escapes its fate."""

@@ -15,7 +15,7 @@ from kafka.producer.future import FutureRecordMetadata
 import shield
 from shield import End, Message, OverLimit, Permit, Shield
 from shield.action import Divert
-from shield.sync import react
+from shield.sync import hold_back, react
 from shield_kafka import internals
 from shield_kafka.answers import Answers
 from shield_kafka.errors import ForkedProducerError
@@ -153,6 +153,7 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         )
 
     def _send_admitted(self, permit: Permit, record: Record) -> Any:
+        hold_back(permit, self._may_wait)
         try:
             future = self._send(record)
         except BaseException:
@@ -160,6 +161,10 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
             raise
         self._answers.expect(permit, future)
         return future
+
+    def _may_wait(self) -> bool:
+        """Tell whether this thread may be blocked: the I/O thread would wait for itself."""
+        return not internals.on_io_thread(self)
 
     def _send_diverted(self, over: OverLimit, step: Divert, record: Record) -> Any:
         """Send a record to an overflow topic; None where that cannot begin."""

@@ -13,8 +13,8 @@ import pika
 from pika import BasicProperties
 
 import shield as core
-from shield import Message, Outcome, OverLimit, Permit, SettingsError, Shield
-from shield.sync import react
+from shield import Message, Outcome, OverLimit, Permit, SettingsError, Shield, Signals
+from shield.sync import hold_back, react
 from shield_rabbitmq.errors import (
     CannotConnectError,
     DeliveryUnknownError,
@@ -84,7 +84,8 @@ class Publisher:
         self.shield = core.shield_of(shield)
         self._producer = shield_producer or self.shield.settings.producer
         self._room = Room(max_messages, max_bytes)
-        self._writer = WriteThread(parameters, window, resend_unconfirmed)
+        self._signals = Signals(self.shield.clock.now, self.shield.signals_changed)
+        self._writer = WriteThread(parameters, window, resend_unconfirmed, self._signals)
         self._transport = PublisherTransport(self, parameters)
         self._refuses: type[PublisherClosedError | ForkedPublisherError] | None = None
         _publishers.add(self)
@@ -121,13 +122,24 @@ class Publisher:
         parcel = Parcel(exchange, routing_key, body_of(body), properties, mandatory)
         headers = None if properties is None else properties.headers
         message = Message(
-            parcel.destination, len(parcel.body), self._producer, None, headers, routing_key
+            parcel.destination,
+            len(parcel.body),
+            self._producer,
+            None,
+            headers,
+            routing_key,
+            self._signals,
         )
         verdict = self.shield.admit(message)
         if type(verdict) is Permit:
             return self._send(verdict, parcel, Confirm())
         assert isinstance(verdict, OverLimit)
         return react(verdict, RabbitOutlet(self, parcel, properties))
+
+    @property
+    def signals(self) -> Signals:
+        """What the broker tells this publisher: blocked, window, queue, nacks, returns, latency."""
+        return self._signals
 
     @property
     def blocked(self) -> bool:
@@ -173,12 +185,17 @@ class Publisher:
 
     def _send(self, permit: Permit, parcel: Parcel, future: Confirm) -> Confirm:
         """Hand an admitted message to the write thread, when there is room for it."""
+        hold_back(permit, self._may_wait)
         room = None if permit.flow.bounded else self._room
         if room is not None and not room.take(len(parcel.body), self._writer.is_current):
             permit.cancel()
             raise self._refusal()
         self._writer.put(Admitted(parcel, permit, future, room))
         return future
+
+    def _may_wait(self) -> bool:
+        """Tell whether this thread may be blocked: the write thread would wait for itself."""
+        return not self._writer.is_current
 
     def _refusal(self) -> Exception:
         if self._refuses is ForkedPublisherError:

@@ -16,6 +16,7 @@ from pika.exceptions import (
     ProbableAuthenticationError,
 )
 
+from shield import Signals
 from shield.backoff import Backoff
 from shield_rabbitmq import internals
 from shield_rabbitmq.parcel import CHANNEL
@@ -65,13 +66,17 @@ class Owner(Protocol):
 class Link:
     """Connects, opens the channel, and does so again with full-jitter backoff.
 
-    Before the first success it tries only while something waits to be sent.
+    Before the first success it tries only while something waits to be sent. Whether the broker
+    has blocked the connection it writes into `signals`.
     """
 
-    def __init__(self, loop: IOLoop, parameters: Parameters, owner: Owner) -> None:
+    def __init__(
+        self, loop: IOLoop, parameters: Parameters, owner: Owner, signals: Signals
+    ) -> None:
         self._loop = loop
         self._parameters = parameters
         self._owner = owner
+        self._signals = signals
         self._backoff = Backoff()
         self._closing = False
         self._idle = True
@@ -80,8 +85,6 @@ class Link:
         """Whether a connection was ever made."""
         self.connection: SelectConnection | None = None
         """The connection, while its channel can be written to."""
-        self.blocked = False
-        """Whether the broker has said that it takes no messages for now."""
 
     # --- making it ----------------------------------------------------------------------------
 
@@ -108,6 +111,7 @@ class Link:
     def _opened(self, connection: SelectConnection) -> None:
         self._backoff.reset()
         self.was_open = True
+        self._signals.blocked = False
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
         self._open_channel(connection)
@@ -149,7 +153,7 @@ class Link:
 
     def _lost(self, _connection: object, error: Any) -> None:
         self._connecting = self.connection = None
-        self.blocked = False
+        self._signals.blocked = None
         self._owner.link_lost(error)
         if self._closing:
             self._owner.link_ended()
@@ -170,11 +174,11 @@ class Link:
     # --- blocked ------------------------------------------------------------------------------
 
     def _on_blocked(self, _connection: object, frame: Any) -> None:
-        self.blocked = True
+        self._signals.blocked = True
         log.warning("RabbitMQ takes no messages for now: %s", frame.method.reason)
 
     def _on_unblocked(self, _connection: object, _frame: object) -> None:
-        self.blocked = False
+        self._signals.blocked = False
         log.warning("RabbitMQ takes messages again")
         self._owner.unblocked()
 

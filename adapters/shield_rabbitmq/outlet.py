@@ -46,8 +46,8 @@ class RabbitOutlet:
         return self._future
 
     def may_wait(self) -> bool:
-        """Anywhere but on the write thread, which would wait for its own answers."""
-        return not self._publisher._writer.is_current
+        """Anywhere but on the write thread."""
+        return self._publisher._may_wait()
 
     def may_leave(self) -> bool:
         """Return True: a publisher has no transactions."""
@@ -58,12 +58,17 @@ class RabbitOutlet:
         return OverLimitError(over.rule.name, over.policy, over.reason, over.retry_after_s)
 
     def divert(self, over: OverLimit, step: Divert, position: int) -> Confirm | None:
-        """Send to the overflow exchange; None where it is known to be missing, or is the same."""
+        """Send to the overflow exchange; None where it is known to be missing, or is the same.
+
+        Also where the message was refused because the broker has blocked this connection: it
+        would hang there as the message itself.
+        """
         exchange, _, routing_key = step.destination.partition("/")
         target = (exchange, routing_key or self._parcel.routing_key)
         writer = self._publisher._writer
         same = target == (self._parcel.exchange, self._parcel.routing_key)
-        if same or writer.missing(exchange) is not None:
+        blocked = writer.blocked and over.refusal.policy.listens
+        if same or blocked or writer.missing(exchange) is not None:
             step.done()
             return None
         try:

@@ -21,7 +21,10 @@ class Confirm(Future[None]):
 class Sending(ABC):
     """One parcel on its way; `finish` is called exactly once, mostly on the write thread."""
 
-    __slots__ = ("parcel", "returned")
+    __slots__ = ("parcel", "returned", "written_at")
+
+    written_at: float
+    """When it was written, in the Shield's monotonic seconds."""
 
     def __init__(self, parcel: Parcel) -> None:
         self.parcel = parcel

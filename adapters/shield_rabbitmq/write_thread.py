@@ -16,6 +16,7 @@ from pika.adapters.select_connection import IOLoop
 from pika.connection import Parameters
 from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
+from shield import Signals
 from shield_rabbitmq import internals
 from shield_rabbitmq.errors import (
     CannotConnectError,
@@ -53,13 +54,15 @@ class WriteThread:
         parameters: where to connect to.
         window: how many messages may be written and not confirmed.
         resend: whether those whose fate is unknown are sent again.
+        signals: where it writes what the broker tells, and what waits to be written.
     """
 
-    def __init__(self, parameters: Parameters, window: int, resend: bool) -> None:
+    def __init__(self, parameters: Parameters, window: int, resend: bool, signals: Signals) -> None:
         self._parameters = parameters
         self._limit = window
         self._low = window - max(1, window // 8)
         self._resend = resend
+        self._signals = signals
         self._queue: deque[Sending] = deque()
         self._parked: dict[str, list[Sending]] = {}
         self._window: Window[Sending] = Window()
@@ -75,6 +78,7 @@ class WriteThread:
 
     def put(self, sending: Sending) -> None:
         """Hand over a message; it is finished sooner or later, whatever happens."""
+        self._signals.queued(1, len(sending.parcel.body))
         self._queue.append(sending)
         if not self._awake:
             self._wake()
@@ -98,7 +102,7 @@ class WriteThread:
     @property
     def blocked(self) -> bool:
         """Whether the broker takes no messages for now."""
-        return self.started and self._link.blocked
+        return bool(self._signals.blocked)
 
     @property
     def unconfirmed(self) -> int:
@@ -142,7 +146,7 @@ class WriteThread:
             if self._thread is not None or self._ended:
                 return
             self._loop = IOLoop()
-            self._link = Link(self._loop, self._parameters, self)
+            self._link = Link(self._loop, self._parameters, self, self._signals)
             self._thread = threading.Thread(target=self._run, name="shield-rabbitmq", daemon=True)
             _running.add(self)
             self._thread.start()
@@ -158,7 +162,7 @@ class WriteThread:
             raise
         finally:
             self._ended = True
-            self._fail(self._window.clear(), _unknown(error))
+            self._fail(self._emptied_window(), _unknown(error))
             self._fail(self._unsent(), _closed)
             self._loop.close()
             _running.discard(self)
@@ -169,12 +173,13 @@ class WriteThread:
         if connection is None:
             self._link.want()
             return
-        if self._link.blocked:
+        if self._signals.blocked:
             return
         self._awake = False
         body_max = internals.body_max(connection)
+        now = self._signals.now()
         parts: list[bytes] = []
-        size = 0
+        size = messages = written_bytes = 0
         while not self._is_full():
             try:
                 sending = self._queue.popleft()
@@ -183,10 +188,13 @@ class WriteThread:
             if sending.parcel.exchange not in self._exchanges.known:
                 self._park(sending)
                 continue
+            sending.written_at = now
             self._window.add(sending)
             parts += sending.parcel.frames(body_max)
             written = len(sending.parcel.body)
             self._window_bytes += written
+            messages += 1
+            written_bytes += written
             size += written + 100
             if size >= WRITE_BYTES:
                 internals.write(connection, b"".join(parts))
@@ -195,6 +203,16 @@ class WriteThread:
             self._awake = True  # the answers that make room are what it waits for
         if parts:
             internals.write(connection, b"".join(parts))
+        if messages:
+            self._signals.queued(-messages, -written_bytes)
+            self._window_changed()
+
+    def _window_changed(self) -> None:
+        """Say how much is on the wire, and let those who wait for that ask again."""
+        signals = self._signals
+        signals.in_flight = len(self._window)
+        signals.window_used = signals.in_flight / self._limit
+        signals.changed()
 
     def _is_full(self) -> bool:
         return len(self._window) >= self._limit or self._window_bytes >= WINDOW_BYTES
@@ -204,6 +222,7 @@ class WriteThread:
         exchange = sending.parcel.exchange
         error = self._exchanges.missing(exchange)
         if error is not None:
+            self._left(sending)
             sending.finish(error)
         elif exchange in self._parked:
             self._parked[exchange].append(sending)
@@ -217,6 +236,8 @@ class WriteThread:
         if error is None:
             self._queue.extendleft(reversed(parked))
         else:
+            for sending in parked:
+                self._left(sending)
             self._fail(parked, lambda _sending: error)
         self._drain()
         self._end_if_drained()
@@ -227,13 +248,26 @@ class WriteThread:
         """Finish what an ack or a nack is about, and write on."""
         method = frame.method
         acked = isinstance(method, spec.Basic.Ack)
-        for sending in self._window.confirm(method.delivery_tag, method.multiple):
+        answered = self._window.confirm(method.delivery_tag, method.multiple)
+        if answered:
+            self._feed(answered, acked)
+        for sending in answered:
             self._window_bytes -= len(sending.parcel.body)
             sending.finish(sending.returned if acked else NackedError(sending.parcel.destination))
         if self._queue and len(self._window) <= self._low:
             self._drain()
         if self._closing:
             self._end_if_drained()
+
+    def _feed(self, answered: list[Sending], acked: bool) -> None:
+        """Note what the broker has answered, and how long that took."""
+        signals = self._signals
+        now = signals.now()
+        messages = len(answered)
+        returns = sum(sending.returned is not None for sending in answered)
+        signals.answers.count(now, messages, 0 if acked else messages, returns)
+        signals.latency.add(now, now - answered[-1].written_at)
+        self._window_changed()
 
     def returned(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
         """Mark the message that came back: the oldest one of these contents.
@@ -261,8 +295,9 @@ class WriteThread:
             )
 
     def unblocked(self) -> None:
-        """Write on."""
+        """Write on, and let those who wait for that ask again."""
         self._drain()
+        self._signals.changed()
 
     # --- the link -----------------------------------------------------------------------------
 
@@ -318,7 +353,7 @@ class WriteThread:
         refused = ExchangeError(culprit, error.reply_code, error.reply_text)
         self._exchanges.lose(culprit, refused)
         ignored = [s for s in written[first:] if s.parcel.exchange != culprit]
-        self._queue.extendleft(reversed(ignored))
+        self._put_back(ignored)
         self._repeat_or_fail(written[:first], error, self._resend)
         at_fault = [s for s in written[first:] if s.parcel.exchange == culprit]
         self._fail(at_fault, lambda _sending: refused)
@@ -331,9 +366,18 @@ class WriteThread:
         for sending in written:
             sending.returned = None
         if resend:
-            self._queue.extendleft(reversed(written))
+            self._put_back(written)
         else:
             self._fail(written, _unknown(error))
+
+    def _put_back(self, written: list[Sending]) -> None:
+        """Put what was written before all that waits: it is written again."""
+        self._signals.queued(len(written), sum(len(sending.parcel.body) for sending in written))
+        self._queue.extendleft(reversed(written))
+
+    def _left(self, sending: Sending) -> None:
+        """Count a message out of the queue that will never be written."""
+        self._signals.queued(-1, -len(sending.parcel.body))
 
     # --- the end ------------------------------------------------------------------------------
 
@@ -350,25 +394,32 @@ class WriteThread:
 
     def _emptied_window(self) -> list[Sending]:
         self._window_bytes = 0
-        return self._window.clear()
+        written = self._window.clear()
+        self._window_changed()
+        return written
 
     def _unsent(self) -> Iterable[Sending]:
         """Take all that was never written, also what is put into the queue meanwhile."""
         while self._parked:
-            yield from self._parked.pop(next(iter(self._parked)))
+            for sending in self._parked.pop(next(iter(self._parked))):
+                self._left(sending)
+                yield sending
         yield from self._queued()
 
     def _queued(self) -> Iterable[Sending]:
         """Take all out of the queue; any thread may do so."""
         while True:
             try:
-                yield self._queue.popleft()
+                sending = self._queue.popleft()
             except IndexError:
                 return
+            self._left(sending)
+            yield sending
 
     def _fail(self, sendings: Iterable[Sending], error_of: Any) -> None:
         for sending in sendings:
             sending.finish(error_of(sending))
+        self._signals.changed()
 
 
 def _closed(sending: Sending) -> Exception:

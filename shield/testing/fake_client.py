@@ -13,7 +13,8 @@ from shield.envelope import Envelope, split_headers
 from shield.headers import diverted
 from shield.message import Message
 from shield.shield import Shield
-from shield.sync import diverted_ended, react
+from shield.signals import Signals
+from shield.sync import diverted_ended, hold_back, react
 from shield.transport import Done, Transport
 from shield.verdict import Outcome, OverLimit, Permit
 
@@ -48,6 +49,8 @@ class FakeClient:
         self.arrived: defaultdict[str, list[FakeRecord]] = defaultdict(list)
         self.missing: set[str] = set()
         """Destinations to which no send can even begin: ConnectionError."""
+        self.signals = Signals(shield.clock.now, shield.signals_changed)
+        """What policies see as this client's signals; a test writes them, then calls `changed`."""
         self.transport = FakeTransport(self)
         self._unanswered: deque[tuple[FakeRecord, Answered]] = deque()
         self._answering = threading.local()
@@ -70,7 +73,10 @@ class FakeClient:
             raise TypeError(f"a body is bytes; found {body!r}")
         record = FakeRecord(destination, body, key, headers or {})
         size = len(body) + len(key or b"")
-        verdict = self.shield.admit(Message(destination, size, self.producer, key, record.headers))
+        message = Message(
+            destination, size, self.producer, key, record.headers, signals=self.signals
+        )
+        verdict = self.shield.admit(message)
         outlet = FakeOutlet(self, record)
         if isinstance(verdict, OverLimit):
             return react(verdict, outlet)
@@ -150,6 +156,7 @@ class FakeOutlet:
                 self._future.set_exception(error)
 
         self.pending("sent")
+        hold_back(permit, self.may_wait)
         try:
             self._client.begin(self._record, answered)
         except BaseException:
