@@ -3,11 +3,15 @@
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from integration.brokers.broker import BrokerError
 from integration.brokers.native.guardian import Guardian
+
+FREEZE_WITHIN_S = 5.0
 
 
 class Process:
@@ -43,8 +47,13 @@ class Process:
         return self._child.poll() is None
 
     def pause(self) -> None:
-        """Freeze it."""
+        """Freeze it: each of its threads stops by itself, a moment after the signal."""
         self._signal(signal.SIGSTOP)
+        deadline = time.monotonic() + FREEZE_WITHIN_S
+        while not all(state in "TtZX" for state in self._states()):
+            if time.monotonic() > deadline:
+                raise BrokerError(f"process group {self.pid} does not stop on SIGSTOP")
+            time.sleep(0.001)
 
     def resume(self) -> None:
         """Let it run on; does nothing to one that runs."""
@@ -59,6 +68,14 @@ class Process:
     def log_tail(self, lines: int = 30) -> str:
         """The last lines of its output, for an error message."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
+
+    def _states(self) -> Iterator[str]:
+        """Yield the state of each thread of the group, as the kernel's letters (`man 5 proc`)."""
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(ProcessLookupError, FileNotFoundError):
+                if os.getpgid(int(entry.name)) == self.pid:
+                    for stat in entry.glob("task/*/stat"):
+                        yield stat.read_text().rpartition(")")[2].split()[0]
 
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):  # it may have ended by itself, its group with it
