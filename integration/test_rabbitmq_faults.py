@@ -107,6 +107,8 @@ def check(publisher: Publisher, route: Route, load: Load, *, unknown: bool) -> N
     publisher.close(60)
     assert not load.errors
     assert not threads()
+    signals = publisher.signals
+    assert (signals.queue_messages, signals.queue_bytes, signals.in_flight) == (0, 0, 0)
     ledger = publisher.shield.ledger()
     assert ledger.balanced
     assert ledger.in_flight == 0
@@ -180,6 +182,21 @@ def test_a_frozen_broker_fills_the_bound_and_goes_on(own_rabbitmq, route):
         assert publisher.unconfirmed <= 1000
         time.sleep(1)
     check(publisher, route, load, unknown=False)
+
+
+def test_a_window_filled_to_the_last_place_is_used_again(own_rabbitmq, route):
+    """As many messages as it has places, none behind them; once confirmed, the next one goes."""
+    with Publisher(own_rabbitmq.address, shield={}, window=10) as publisher:
+        publisher.publish(route.exchange, "key", b"first").result(10)
+        own_rabbitmq.pause()
+        try:
+            futures = [publisher.publish(route.exchange, "key", b"%d" % n) for n in range(10)]
+            eventually(lambda: publisher.unconfirmed == 10)
+        finally:
+            own_rabbitmq.resume()
+        for future in futures:
+            future.result(10)
+        publisher.publish(route.exchange, "key", b"next").result(10)
 
 
 def test_a_frozen_broker_does_not_keep_close_waiting(own_rabbitmq, route):

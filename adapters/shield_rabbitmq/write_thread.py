@@ -254,8 +254,8 @@ class WriteThread:
         for sending in answered:
             self._window_bytes -= len(sending.parcel.body)
             sending.finish(sending.returned if acked else NackedError(sending.parcel.destination))
-        if self._queue and len(self._window) <= self._low:
-            self._drain()
+        if self._awake and len(self._window) <= self._low:
+            self._drain()  # with an empty queue as well: it goes to sleep there
         if self._closing:
             self._end_if_drained()
 
