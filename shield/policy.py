@@ -68,8 +68,8 @@ class Policy(ABC):
     def delay_s(self, message: Message, now: float) -> float:
         """Return the seconds that an admitted message is to be held back before it is sent.
 
-        Comes after `take`. Of several policies' delays the longest counts; a thread that may not
-        wait, as a client's own I/O thread, does not.
+        Comes after `take`, and must change nothing. Of several policies' delays the longest
+        counts. A thread that may not wait, as a client's own I/O thread, does not.
         """
         return 0.0
 

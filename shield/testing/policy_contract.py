@@ -126,6 +126,15 @@ class PolicyContract:
         wait_s = policy.wait_s(3, 300)
         assert wait_s is None or wait_s >= 0
 
+    def test_the_delay_of_any_message_is_a_time(self) -> None:
+        """A finite number of seconds that is not negative, and asking for it changes nothing."""
+        policy = self.make()[0].rules[0].policies[0]
+        for odd in ODD_MESSAGES:
+            message = odd()
+            first_s = policy.delay_s(message, 1_000.0)
+            assert 0.0 <= first_s < inf
+            assert policy.delay_s(message, 1_000.0) == first_s
+
     def test_a_forked_childs_policy_takes_over(self) -> None:
         """It inherits from its predecessor, and still decides."""
         old, clock = self.make()

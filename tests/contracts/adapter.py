@@ -80,6 +80,26 @@ class Watch:
         return [e.message.size for e in self.events if e.message and e.kind is Kind.ADMITTED]
 
 
+class HoldBack(Policy):
+    """The policy and plugin `hold_back`: every message is delayed by so many seconds."""
+
+    class Settings(shield.StrictModel):
+        """How long."""
+
+        seconds: float
+
+    def check(self, message: Message, now: float) -> None:
+        return None
+
+    def delay_s(self, message: Message, now: float) -> float:
+        return float(self.settings.seconds)
+
+    @staticmethod
+    @hookimpl
+    def shield_policies() -> dict[str, type[Policy]]:
+        return {"hold_back": HoldBack}
+
+
 class Use:
     """One Shield and one publisher of the adapter under test."""
 
@@ -245,6 +265,19 @@ class AdapterContract:
             one.result(first)
             one.result(second.result(10))
         assert sorted(one.bodies(destination)) == [b"1", b"2"]
+        assert counts(one.shield) == {"offered": 2, "delivered": 2}
+
+    def test_a_delay_that_a_policy_asks_for_is_waited_before_the_send(self, use, destination):
+        """By the Shield's clock; then the message goes, admitted at once or after a wait."""
+        one = use(
+            rule(destination, "wait 2h") | {"hold_back": {"seconds": 0.25}}, plugins=[HoldBack]
+        )
+        begun = one.shield.clock.now()
+        one.publish_now(destination, b"1")
+        assert one.shield.clock.now() - begun == pytest.approx(0.25)
+        one.publish_now(destination, b"2")
+        assert one.shield.clock.now() - begun == pytest.approx(3600.25, abs=0.01)
+        assert one.bodies(destination) == [b"1", b"2"]
         assert counts(one.shield) == {"offered": 2, "delivered": 2}
 
     def test_overflow_sends_it_elsewhere_with_its_history(self, use, destination, adapter):
