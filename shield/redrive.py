@@ -178,6 +178,7 @@ class Redriver:
             return None
         message = envelope.message()
         message.aside = True
+        message.signals = self._transport.signals
         verdict = self._offer(message)
         if isinstance(verdict, Permit):
             return verdict

@@ -14,6 +14,7 @@ from typing import ClassVar, Self
 
 from shield.envelope import Envelope
 from shield.errors import ShieldError
+from shield.signals import Signals
 from shield.url import URL
 from shield.verdict import Outcome
 
@@ -48,6 +49,8 @@ class Transport(ABC):
     """The kind of client that this is: `kafka`, `amqp`, `file`."""
     origin: str = ""
     """Which broker it sends to, without credentials; what is kept for it finds it by that."""
+    signals: Signals | None = None
+    """What the broker tells the client that it sends through, for policies; None for nothing."""
 
     @classmethod
     def to(cls, url: URL) -> Self:  # noqa: ARG003 - for who overrides it

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shield import Message, Permit, SettingsError, Shield, Signals
+from shield import End, Envelope, Message, Permit, SettingsError, Shield, Signals, Source, Taken
+from shield.redrive import Redriver
 from shield.testing import FakeClient, HeldClock, ManualClock, PolicyContract
 from tests.making import counts, message, shield_with
 
@@ -25,6 +27,29 @@ def refusal(shield: Shield, signals: Signals | None, size: int = 100):
     """Ask the first policy about one message; return its refusal, or None."""
     one = Message("orders", size, "p", signals=signals)
     return shield.rules[0].policies[0].check(one, shield.clock.now())
+
+
+class OneKept(Source):
+    """Holds one message."""
+
+    def __init__(self, envelope):
+        self.held = [Taken(envelope, 1)]
+
+    def take(self, most, timeout_s):
+        taken, self.held = self.held, []
+        return taken
+
+    def forget(self, taken):
+        """Nothing to do."""
+
+    def failed(self, taken):
+        self.held.append(taken)
+
+    def left(self):
+        return len(self.held)
+
+    def close(self):
+        """Nothing to do."""
 
 
 class SignalsContract(PolicyContract):
@@ -148,6 +173,28 @@ def test_a_blocked_clients_line_holds_up_no_other_client():
     stuck.signals.changed()
     thread.join(10)
     assert len(stuck.unanswered) == 1
+
+
+def test_what_was_set_aside_stays_aside_while_the_connection_is_blocked():
+    """It is asked about with the signals of the client that it goes through; then it is sent."""
+    clock = HeldClock()
+    shield = Shield({"rules": [{"match": "*", "blocked": "over_limit"}]}, clock=clock)
+    client = FakeClient(shield)
+    shield.found(message(), End.SPOOLED)
+    offer = partial(shield.readmit, where=End.SPOOLED)
+    source = OneKept(Envelope("orders", b"kept", "fake", producer="p"))
+    redriver = Redriver(source, client.transport, offer, clock=clock)
+    client.signals.blocked = True
+    thread = threading.Thread(target=redriver.step)
+    thread.start()
+    clock.until_waiting(1)
+    assert client.unanswered == []
+    client.signals.blocked = False
+    client.signals.changed()
+    thread.join(10)
+    assert [record.body for record in client.unanswered] == [b"kept"]
+    client.ack()
+    assert counts(shield.ledger()) == {"offered": 1, "delivered": 1}
 
 
 def test_in_shadow_a_blocked_connection_is_counted_and_passes():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shield.units import Rate, parse_seconds, parse_size
+from shield.units import Rate, parse_seconds, parse_share, parse_size
 
 
 @pytest.mark.parametrize(
@@ -108,3 +108,26 @@ def test_a_time_is_above_nought_and_ends(value):
     """Waiting no time at all, or for ever, is a mistake."""
     with pytest.raises(ValueError, match="allowed is a time above 0"):
         parse_seconds(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "share"),
+    [("20%", 0.2), (" 12.5 % ", 0.125), ("0%", 0), ("100%", 1), (0.5, 0.5), (0, 0), (1, 1)],
+)
+def test_a_share_is_a_part_of_the_whole_or_a_percentage(value, share):
+    """A number from 0 to 1, or a text with its sign."""
+    assert parse_share(value) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("value", ["", "half", "20", "0.2", "%", "20%%", True, None])
+def test_what_is_no_share_is_refused(value):
+    """A text has its percent sign."""
+    with pytest.raises(ValueError, match="not a share; allowed is a part of the whole"):
+        parse_share(value)
+
+
+@pytest.mark.parametrize("value", ["101%", "-1%", 20, 1.01, -0.1, float("nan"), float("inf")])
+def test_a_share_is_from_nothing_to_all(value):
+    """20 for 20% is a mistake."""
+    with pytest.raises(ValueError, match="a share is from 0 to 1; allowed is"):
+        parse_share(value)

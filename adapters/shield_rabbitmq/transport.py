@@ -28,6 +28,7 @@ class PublisherTransport(Transport):
 
     def __init__(self, publisher: Publisher, parameters: Parameters) -> None:
         self._publisher = weakref.ref(publisher)
+        self.signals = publisher.signals
         where = f"{parameters.host}:{parameters.port}"
         self.origin = f"amqp://{where}/{parameters.virtual_host.removeprefix('/')}"
 

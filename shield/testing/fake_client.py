@@ -240,6 +240,7 @@ class FakeTransport(Transport):
 
     def __init__(self, client: FakeClient) -> None:
         self._client = client
+        self.signals = client.signals
 
     def send(self, envelope: Envelope, done: Done) -> None:
         """Put the message before the fake broker."""
