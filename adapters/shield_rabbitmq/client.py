@@ -39,9 +39,9 @@ class Publisher:
     full-jitter backoff, when it is lost. A publisher that is let go of without `close`, or whose
     program ends, still has its messages confirmed: a program waits ten seconds for that.
 
-    What may be unanswered at once is bounded by an `in_flight` policy of the rules, whose chain
-    says what happens beyond; for what no such rule covers, `publish` blocks at `max_messages` or
-    `max_bytes`.
+    What may be unanswered at once is bounded by an `in_flight` or `queue` policy of the rules,
+    whose chain says what happens beyond; for what no such rule covers, `publish` blocks at
+    `max_messages` or `max_bytes`.
 
     Args:
         url: where the broker is, as `amqp://user:password@host:port/vhost`, or pika's parameters.
