@@ -143,7 +143,9 @@ def test_who_waits_is_woken_when_the_block_ends():
     client.signals.blocked = True
     threads = []
     for n in range(5):
-        threads.append(threading.Thread(target=client.publish, args=("orders", b"%d" % n)))
+        threads.append(
+            threading.Thread(target=client.publish, args=("orders", b"%d" % n), daemon=True)
+        )
         threads[-1].start()
         clock.until_waiting(n + 1)
     assert clock.waits == 5
@@ -164,7 +166,7 @@ def test_a_blocked_clients_line_holds_up_no_other_client():
     shield = Shield({"rules": [rule]}, clock=clock)
     stuck, free = FakeClient(shield), FakeClient(shield)
     stuck.signals.blocked = True
-    thread = threading.Thread(target=stuck.publish, args=("orders", b"stuck"))
+    thread = threading.Thread(target=stuck.publish, args=("orders", b"stuck"), daemon=True)
     thread.start()
     clock.until_waiting(1)
     free.publish("orders", b"free")
@@ -185,7 +187,7 @@ def test_what_was_set_aside_stays_aside_while_the_connection_is_blocked():
     source = OneKept(Envelope("orders", b"kept", "fake", producer="p"))
     redriver = Redriver(source, client.transport, offer, clock=clock)
     client.signals.blocked = True
-    thread = threading.Thread(target=redriver.step)
+    thread = threading.Thread(target=redriver.step, daemon=True)
     thread.start()
     clock.until_waiting(1)
     assert client.unanswered == []
