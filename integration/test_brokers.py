@@ -62,9 +62,8 @@ def kafka_get(address: str, place: str) -> bytes | None:
 
 
 def rabbitmq_put(address: str, place: str, value: bytes) -> None:
-    """Publish it, persistent, into a durable queue and wait for the confirm."""
+    """Publish it, persistent, into the durable queue and wait for the confirm."""
     with channel(address) as publishing:
-        publishing.queue_declare(place, durable=True)
         publishing.confirm_delivery()
         publishing.basic_publish("", place, value, pika.BasicProperties(delivery_mode=2))
 
@@ -102,6 +101,25 @@ def redis_get(address: str, place: str) -> bytes | None:
         return value
 
 
+def kafka_place(broker: Broker) -> str:
+    """A topic."""
+    return create_topic(broker.address)
+
+
+def rabbitmq_place(broker: Broker) -> str:
+    """A durable queue."""
+    name = uuid.uuid4().hex
+    with channel(broker.address) as declaring:
+        declaring.queue_declare(name, durable=True)
+    return name
+
+
+def redis_place(broker: Broker) -> str:
+    """A key, which is made by what is put there."""
+    return uuid.uuid4().hex
+
+
+PLACE = {"kafka": kafka_place, "rabbitmq": rabbitmq_place, "redis": redis_place}
 PUT = {"kafka": kafka_put, "rabbitmq": rabbitmq_put, "redis": redis_put}
 GET = {"kafka": kafka_get, "rabbitmq": rabbitmq_get, "redis": redis_get}
 
@@ -114,7 +132,7 @@ GET = {"kafka": kafka_get, "rabbitmq": rabbitmq_get, "redis": redis_get}
 def test_what_is_put_in_comes_out(name: str, request: pytest.FixtureRequest) -> None:
     """A message that the shared broker accepted can be read from it."""
     broker: Broker = request.getfixturevalue(name)
-    place = create_topic(broker.address) if name == "kafka" else uuid.uuid4().hex
+    place = PLACE[name](broker)
     PUT[name](broker.address, place, b"hello")
     assert GET[name](broker.address, place) == b"hello"
 
@@ -149,15 +167,11 @@ def own(request: pytest.FixtureRequest) -> Iterator[tuple[str, Broker]]:
         yield kind.name, broker
 
 
-def place_in(name: str, broker: Broker) -> str:
-    """A fresh place for a message in this broker."""
-    return create_topic(broker.address) if name == "kafka" else uuid.uuid4().hex
-
-
 def test_a_killed_broker_refuses_and_comes_back_with_its_data(own: tuple[str, Broker]) -> None:
     """After kill nothing listens; after restart the address is the same and no message is gone."""
     name, broker = own
-    place, address = place_in(name, broker), broker.address
+    place, address = PLACE[name](broker), broker.address
+    broker.save_declared()
     PUT[name](address, place, b"survivor")
     broker.kill()
     assert not listens(address)
@@ -169,7 +183,7 @@ def test_a_killed_broker_refuses_and_comes_back_with_its_data(own: tuple[str, Br
 def test_a_paused_broker_accepts_and_hangs_until_it_is_resumed(own: tuple[str, Broker]) -> None:
     """A request made during a pause neither fails nor ends, and ends well after it."""
     name, broker = own
-    place = place_in(name, broker)
+    place = PLACE[name](broker)
     PUT[name](broker.address, place, b"before")
     with ThreadPoolExecutor() as pool:
         broker.pause()

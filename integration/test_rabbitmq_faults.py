@@ -150,6 +150,7 @@ def eventually(is_so: Callable[[], object], within_s: float = 20.0) -> None:
 
 def test_a_broker_killed_in_mid_stream_is_found_again(own_rabbitmq, route):
     """SIGKILL under load: what was on the wire is unknown, what was queued is sent afterwards."""
+    own_rabbitmq.save_declared()
     publisher = Publisher(own_rabbitmq.address, shield=route.rules("drop"))
     with Load(publisher, route) as load:
         time.sleep(1)

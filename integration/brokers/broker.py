@@ -26,6 +26,14 @@ class Broker(Protocol):
     def stop(self) -> None:
         """End it and throw its data away; does nothing when it is not running."""
 
+    def save_declared(self) -> None:
+        """Put what was declared out of reach of `kill`.
+
+        RabbitMQ answers a declare up to seconds before the queue is on disk (Mnesia writes its log
+        behind), so one declared just before SIGKILL may be gone. A confirmed message is on disk;
+        what Kafka and Redis have answered is with the operating system.
+        """
+
     def kill(self) -> None:
         """End it at once, as SIGKILL does; its data stay for `restart`."""
 
@@ -57,3 +65,6 @@ class RabbitMQ(Broker, Protocol):
     def ctl(self, *arguments: str) -> str:
         """Run rabbitmqctl with these arguments on the broker; what it printed."""
         ...
+
+    def save_declared(self) -> None:
+        self.ctl("eval", "mnesia:sync_log().")
