@@ -37,7 +37,7 @@ from integration.brokers import (
     shared,
 )
 from integration.brokers.native.debian import install_missing
-from integration.brokers.ready import accepts
+from integration.brokers.ready import accepts, redis_answers
 
 # --- each broker, in the three things that a test does with any of them -------------------------
 
@@ -273,6 +273,32 @@ def test_what_is_missing_is_named_with_all_ways_out(monkeypatch: pytest.MonkeyPa
         install_missing({"no-such-program": "some-package"}, instead="SHIELD_TEST_REDIS")
     for way_out in ("apt-get install some-package", "Docker", "SHIELD_TEST_REDIS"):
         assert way_out in str(caught.value)
+
+
+# --- make brokers -------------------------------------------------------------------------------
+
+
+def test_the_command_prints_what_a_shell_needs_and_stops_on_ctrl_c() -> None:
+    """`make brokers`: a line to export, a broker that answers there, nothing of it afterwards."""
+    command = [sys.executable, "-m", "integration.brokers", "redis"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as brokers:
+        assert brokers.stdout
+        line = brokers.stdout.readline().decode()
+        export, _, address = line.strip().partition("=")
+        assert export == "export SHIELD_TEST_REDIS"
+        assert redis_answers(address)
+        brokers.send_signal(signal.SIGINT)
+        brokers.communicate(timeout=30)
+    assert brokers.returncode == 0
+    assert not listens(address)
+
+
+def test_a_broker_that_nobody_knows_is_refused() -> None:
+    """With status 2, and those that there are."""
+    command = [sys.executable, "-m", "integration.brokers", "kafak"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert "unknown broker kafak: choose from kafka, rabbitmq, redis" in run.stderr
 
 
 # --- they leave nothing -------------------------------------------------------------------------

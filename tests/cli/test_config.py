@@ -23,14 +23,19 @@ mode = "shadow"
 quota = "5/s"
 """
 
+RULE = '[[rules]]\nmatch = "a"\n'
 WRONG = {
     "no TOML": ("match = ", "is not TOML"),
-    "unknown key": ('[[rules]]\nmatch = "a"\nquotas = "5/s"', "did you mean 'quota'"),
-    "rate without unit": ('[[rules]]\nmatch = "a"\nquota = "500"', "rules[0].quota[0].rate"),
+    "unknown key": (RULE + 'quotas = "5/s"', "did you mean 'quota'"),
+    "rate without unit": (RULE + 'quota = "500"', "rules[0].quota[0].rate"),
+    "negative rate": (RULE + 'quota = "-5/s"', "found '-5/s'; a rate is above 0"),
+    "rate of nought": (RULE + 'quota = "0/s"', "found '0/s'; a rate is above 0"),
+    "burst below one": (RULE + 'quota = { rate = "5/s", burst = 0 }', "allowed is 1 or more"),
     "empty match": ('[[rules]]\nmatch = ""', "rules[0].match"),
-    "no such action": ('[[rules]]\nmatch = "a"\nover_limit = ["explode"]', "'explode'"),
-    "overflow to itself": ('[[rules]]\nmatch = "a"\nover_limit = ["overflow a"]', "over_limit[0]"),
-    "one name twice": ('[[rules]]\nmatch = "a"\nname = "x"\n' * 2, "another rule's name"),
+    "no such action": (RULE + 'over_limit = ["explode"]', "'explode'"),
+    "overflow to itself": (RULE + 'over_limit = ["overflow a"]', "over_limit[0]"),
+    "after raise": (RULE + 'over_limit = ["raise", "drop"]', "'drop' stands after 'raise'"),
+    "one name twice": ((RULE + 'name = "x"\n') * 2, "another rule's name"),
 }
 
 
@@ -58,11 +63,18 @@ def test_a_named_file_that_is_missing_is_refused(run, command):
     assert (result.exit_code, result.stderr) == (2, "nowhere.toml: there is no such file\n")
 
 
-def test_a_wrong_environment_variable_is_named(run, monkeypatch):
-    monkeypatch.setenv("SHIELD_MODE", "sometimes")
+def test_a_file_that_cannot_be_read_is_refused(run):
+    result = run("--config", ".", "config", "check")
+    assert (result.exit_code, result.stderr) == (2, ".: cannot be read: Is a directory\n")
+
+
+@pytest.mark.parametrize(("variable", "value"), [("MODE", "sometimes"), ("RULES", "5")])
+def test_a_wrong_environment_variable_is_named(run, monkeypatch, variable, value):
+    monkeypatch.setenv(f"SHIELD_{variable}", value)
     result = run("config", "check")
     assert result.exit_code == 2
-    assert "SHIELD_MODE" in result.stderr
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"environment variable SHIELD_{variable}: ")
 
 
 def test_check_shows_what_was_loaded(run, write):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import threading
+import time
 import warnings
 from typing import Any
 
@@ -39,12 +40,31 @@ def over_limit(match: str, *chain: str) -> list[dict[str, Any]]:
     return [{"name": "orders", "match": match, "quota": ONE_AN_HOUR, "over_limit": list(chain)}]
 
 
-def test_send_and_init_are_called_as_the_clients_own(producers):
-    """`send` has the client's signature, and the class is a subclass of the client's."""
-    assert inspect.signature(KafkaProducer.send).parameters.keys() == (
-        inspect.signature(kafka.KafkaProducer.send).parameters.keys()
+PUBLIC = [
+    name
+    for name, _ in inspect.getmembers(kafka.KafkaProducer, inspect.isfunction)
+    if not name.startswith("_")
+]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_method_is_called_as_the_clients_own(name):
+    """Names, order, kinds and defaults of the parameters are the client's."""
+    ours, theirs = (
+        [
+            (parameter.name, parameter.kind, parameter.default)
+            for parameter in inspect.signature(getattr(cls, name)).parameters.values()
+        ]
+        for cls in (KafkaProducer, kafka.KafkaProducer)
     )
-    assert issubclass(KafkaProducer, kafka.KafkaProducer)
+    assert ours == theirs
+
+
+def test_it_is_a_subclass_of_the_clients(producers, topic):
+    """`isinstance` holds for whoever asks, and the methods that are not ours work."""
+    producer = producers()
+    assert isinstance(producer, kafka.KafkaProducer)
+    assert producer.partitions_for(topic) == {0, 1, 2, 3}
 
 
 def test_an_admitted_message_arrives_as_it_was_sent(producers, topic, read):
@@ -429,6 +449,37 @@ def test_a_send_from_a_callback_never_waits(producers, topic):
     assert producer.shield.ledger().balanced
 
 
+def test_a_callback_never_waits_for_the_metadata_of_an_overflow_topic(producers, topic):
+    """`send` to a topic not known yet stalls the sender: the overflow declines, and asks for it."""
+    producer = producers(over_limit(topic, f"overflow {topic}.overflow", "drop"))
+    seen: list[tuple[str, float]] = []
+
+    def again(_: object) -> None:
+        began = time.monotonic()
+        fate = shield.fate(producer.send(topic, b"over the limit"))
+        seen.append((fate, time.monotonic() - began))
+
+    producer.send(topic, b"v").add_callback(again)
+    producer.flush(10)
+    ((fate, took_s),) = seen
+    assert fate == "dropped"
+    assert took_s < 0.5
+
+
+def test_a_callback_that_raises_harms_nobody(producers, topic):
+    """The client swallows it; the books are settled all the same, also of an overflow."""
+    producer = producers(over_limit(topic, f"overflow {topic}.overflow"))
+
+    def broken(_: object) -> None:
+        raise ZeroDivisionError
+
+    for _ in range(2):
+        producer.send(topic, b"v").add_callback(broken)
+    producer.flush(10)
+    ledger = producer.shield.ledger()
+    assert (ledger.delivered, ledger.overflowed, ledger.in_flight) == (1, 1, 0)
+
+
 def test_a_transaction_decides_the_fate_of_all_its_messages(producers, topic, read):
     """Before commit all are in flight; after it they are delivered and overflowed."""
     producer = producers(
@@ -481,6 +532,18 @@ def test_a_bare_new_and_a_failed_init_can_be_collected(bootstrap):
         with pytest.raises(ValueError, match="Unrecognized configs"):
             KafkaProducer(bootstrap_servers=bootstrap, api_version=(2, 3), no_such_config=1)
         gc.collect()
+
+
+def test_no_broker_at_all_does_what_the_client_does():
+    """The same error from making it, and no thread is left."""
+    before = threading.active_count()
+    nowhere: dict[str, Any] = {"bootstrap_servers": "127.0.0.1:1", "bootstrap_timeout_ms": 300}
+    with pytest.raises(KafkaError) as expected:
+        kafka.KafkaProducer(**nowhere)
+    with pytest.raises(type(expected.value)):
+        KafkaProducer(shield={}, **nowhere)
+    gc.collect()
+    assert threading.active_count() == before
 
 
 def test_wrong_settings_are_refused_before_anything_is_connected():
