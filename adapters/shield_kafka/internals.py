@@ -60,7 +60,7 @@ def serialize(producer: KafkaProducer, which: str, topic: str, headers: Any, dat
 
 def on_io_thread(producer: KafkaProducer) -> bool:
     """Tell whether the current thread is the one that sends for this producer."""
-    return threading.current_thread() is producer._sender
+    return threading.current_thread() is getattr(producer, "_sender", None)
 
 
 def knows(producer: KafkaProducer, topic: str) -> bool:
@@ -90,3 +90,10 @@ def learn(producer: KafkaProducer, topic: str, timeout_ms: float) -> bool:
 def was_made(producer: KafkaProducer) -> bool:
     """Tell whether the client's `__init__` got far enough for its `close` to work."""
     return hasattr(producer, "config")
+
+
+def end_soon(producer: KafkaProducer) -> None:
+    """Let the I/O thread end by itself, when all is sent; for that thread, which cannot wait."""
+    producer._unregister_cleanup()
+    producer._sender.initiate_close()
+    producer._closed = True

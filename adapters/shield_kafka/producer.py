@@ -246,6 +246,16 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         if self._transaction is not None:
             self._transaction.abort()
 
+    def __del__(self) -> None:
+        """Close as the client does, but on the I/O thread, which would wait for itself, let it end.
+
+        Overflow sends hold their producer. One that nobody else holds goes with the last answer.
+        """
+        if internals.on_io_thread(self):
+            internals.end_soon(self)
+        else:
+            super().__del__()
+
 
 def _shield_of(choice: Shield | str | Path | dict[str, Any] | None) -> Shield:
     return shield.shield_of(choice)

@@ -39,6 +39,8 @@ def test_the_attributes_we_read_are_there(bare):
     assert callable(bare._metadata.request_update)
     assert callable(bare._sender.add_topic)
     assert callable(bare._sender.wakeup)
+    assert callable(bare._sender.initiate_close)
+    assert callable(bare._unregister_cleanup)
     assert bare._sender.is_alive()
     assert parameters(bare._wait_on_metadata) == ["topic", "max_wait_ms"]
     assert {"key_serializer", "value_serializer", "max_block_ms", "transactional_id"} <= set(

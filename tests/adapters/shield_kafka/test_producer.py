@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import inspect
 import threading
@@ -435,7 +436,7 @@ def test_a_message_to_the_overflow_topic_is_not_diverted_to_it(producers, topic)
 def test_a_send_from_a_callback_never_waits(producers, topic):
     """The I/O thread would wait for its own answers: `wait` declines there."""
     rules = [{"match": topic, "in_flight": {"messages": 1}, "over_limit": ["wait 30s", "drop"]}]
-    producer = producers(rules)
+    producer = producers(rules, linger_ms=100)  # else the answer may be there before the callback
     fates: list[str] = []
 
     def again(_: object) -> None:
@@ -451,7 +452,7 @@ def test_a_send_from_a_callback_never_waits(producers, topic):
 
 def test_a_callback_never_waits_for_the_metadata_of_an_overflow_topic(producers, topic):
     """`send` to a topic not known yet stalls the sender: the overflow declines, and asks for it."""
-    producer = producers(over_limit(topic, f"overflow {topic}.overflow", "drop"))
+    producer = producers(over_limit(topic, f"overflow {topic}.overflow", "drop"), linger_ms=100)
     seen: list[tuple[str, float]] = []
 
     def again(_: object) -> None:
@@ -532,6 +533,29 @@ def test_a_bare_new_and_a_failed_init_can_be_collected(bootstrap):
         with pytest.raises(ValueError, match="Unrecognized configs"):
             KafkaProducer(bootstrap_servers=bootstrap, api_version=(2, 3), no_such_config=1)
         gc.collect()
+
+
+@pytest.mark.parametrize("chain", [["overflow {}.overflow"], ["raise"]], ids=str)
+def test_a_producer_that_nobody_holds_sends_what_it_has_and_ends(bootstrap, topic, read, chain):
+    """Also where its last overflow sends still hold it, and let it go on its own I/O thread."""
+    before = threading.active_count()
+    chosen = shield.Shield({"rules": over_limit(topic, *(link.format(topic) for link in chain))})
+    producer = KafkaProducer(
+        bootstrap_servers=bootstrap, api_version=(2, 3), shield=chosen, linger_ms=300
+    )
+    for name in (topic, f"{topic}.overflow"):
+        producer.partitions_for(name)
+    with contextlib.suppress(shield.OverLimitError):
+        for _ in range(10):
+            producer.send(topic, b"v")
+    del producer
+    give_up = time.monotonic() + 10
+    while threading.active_count() > before:
+        assert time.monotonic() < give_up, "its thread was left behind"
+        time.sleep(0.05)
+    ledger = chosen.ledger()
+    assert (len(read(topic)), len(read(f"{topic}.overflow"))) == (1, ledger.overflowed)
+    assert (ledger.delivered, ledger.in_flight, ledger.balanced) == (1, 0, True)
 
 
 def test_no_broker_at_all_does_what_the_client_does():
