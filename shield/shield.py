@@ -25,7 +25,7 @@ from shield.policy import Policy
 from shield.rule import Rule
 from shield.settings import ShieldSettings, load_settings, read_settings
 from shield.transport import Transport
-from shield.verdict import Outcome, OverLimit, Permit, Refusal, Verdict
+from shield.verdict import DELIVERED, Outcome, OverLimit, Permit, Refusal, Verdict
 
 MAX_FLOWS = 10_000
 
@@ -256,7 +256,7 @@ class Shield:
             flow = permit.flow
             for settle in flow.settles:
                 try:
-                    settle(permit.message, Outcome.DELIVERED, now)
+                    settle(permit.message, DELIVERED, now)
                 except Exception as error:
                     self._hooks.failed(settle, error)
             account = flow.account

@@ -59,10 +59,11 @@ class Gcra:
             key, tat = self._older(key)
         if tat < now:
             tat = now
-        self._asked = key, cost, tat + cost * self._period
+        after = tat + cost * self._period
+        self._asked = key, cost, after
         if cost > self._burst:  # larger than could ever fit: now, unless in debt
-            cost = 0.0
-        return tat - now + cost * self._period - self._tau - TOLERANCE_S
+            after = tat
+        return after - now - self._tau - TOLERANCE_S
 
     def take(self, key: Hashable, cost: float, now: float) -> None:
         """Charge `cost`, admitted just now."""
