@@ -22,7 +22,7 @@ from shield_kafka.errors import ForkedProducerError
 from shield_kafka.once import Serialized, accept_serialized
 from shield_kafka.outlet import KafkaOutlet, diverted_headers
 from shield_kafka.overflow import OverflowTopics
-from shield_kafka.record import Record, data_of, is_bytes, is_sound, size_of
+from shield_kafka.record import Arguments, Record, data_of, is_bytes, is_sound, size_of
 from shield_kafka.transaction import Transaction
 from shield_kafka.transport import ProducerTransport
 
@@ -105,7 +105,7 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
             return self._send_with_care(topic, value, key, headers, partition, timestamp_ms)
         size = len(value) if key is None else len(value) + len(key)
         message = Message(topic, size, self._producer_name, key)
-        return self._offer(message, Record(topic, value, key, None, partition, timestamp_ms))
+        return self._offer(message, (topic, value, key, None, partition, timestamp_ms))
 
     def _send_with_care(self, *arguments: Any) -> Any:
         """Send what has headers, needs serializing, or may be what the client refuses."""
@@ -127,21 +127,21 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         message = Message(record.topic, size, self._producer_name, key, record.headers)
         return self._offer(message, record)
 
-    def _offer(self, message: Message, record: Record) -> Any:
+    def _offer(self, message: Message, arguments: Arguments) -> Any:
         """Have the message decided on; send it, or run the chain of the rule that refused."""
         verdict = self._admit(message)
         if isinstance(verdict, OverLimit):
-            return react(verdict, KafkaOutlet(self, record))
-        return self._send_admitted(verdict, record)
+            return react(verdict, KafkaOutlet(self, Record(*arguments)))
+        return self._send_admitted(verdict, arguments)
 
     # --- the client's own send ----------------------------------------------------------------
 
-    def _send(self, record: Record) -> Any:
+    def _send(self, arguments: Arguments) -> Any:
         """Hand a record to kafka-python; optional arguments by name, as instrumentation expects.
 
         The method is looked up each time: instrumentation puts its own into the client's class.
         """
-        topic, value, key, headers, partition, timestamp_ms = record
+        topic, value, key, headers, partition, timestamp_ms = arguments
         return Client.send(
             self,
             topic,
@@ -152,10 +152,10 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
             timestamp_ms=timestamp_ms,
         )
 
-    def _send_admitted(self, permit: Permit, record: Record) -> Any:
+    def _send_admitted(self, permit: Permit, arguments: Arguments) -> Any:
         hold_back(permit, self._may_wait)
         try:
-            future = self._send(record)
+            future = self._send(arguments)
         except BaseException:
             permit.cancel()
             raise
