@@ -79,3 +79,12 @@ def test_a_dropped_message_is_no_send_and_no_span(spans, producers, topic):
     assert len(spans.take()) == 1
     assert shield.fate(futures[1]) == "dropped"
     assert internals.place_of(futures[1]) == (topic, 0)
+
+
+def test_a_raised_message_is_no_send_and_no_span(spans, producers, topic):
+    """It is still its caller's; a span would say that it was sent."""
+    producer = producers([{"match": topic, "quota": ONE_AN_HOUR, "over_limit": "raise"}])
+    producer.send(topic, b"v").get(5)
+    with pytest.raises(shield.OverLimitError):
+        producer.send(topic, b"v")
+    assert len(spans.take()) == 1
