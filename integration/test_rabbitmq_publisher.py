@@ -147,6 +147,15 @@ def test_four_threads_publish_and_every_message_is_confirmed(make, queues):
     assert one.shield.ledger().delivered == len(bodies) == 2000
 
 
+def test_a_window_that_was_exactly_full_is_filled_again(make, queues):
+    """Publishing goes on where the last message of a burst took the last place on the wire."""
+    queue = queues.queue()
+    one = make(window=1)
+    for body in (b"1", b"2", b"3"):
+        one.publish("", queue, body).result(10)
+    assert queues.bodies(queue) == [b"1", b"2", b"3"]
+
+
 def test_a_body_of_many_frames_and_an_empty_one_arrive(make, queues):
     """A megabyte is cut into frames; no bytes at all are none; text becomes UTF-8."""
     queue = queues.queue()
