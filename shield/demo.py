@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
 
 from shield.shield import Shield
@@ -11,13 +13,26 @@ from shield.shield import Shield
 class DemoProducer(Protocol):
     """One shielded producer of the demo, used by one thread."""
 
-    def send(self, destination: str, body: bytes) -> object:
+    def send(self, body: bytes) -> object:
         """Publish as the client does; `OverLimitError` where the rule's chain says so."""
         ...
 
     def close(self) -> object:
         """Return when everything sent is answered, or the broker has been given up."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue inside a client, which fills when its producer is faster than the broker.
+
+    The demo bounds it to what the broker takes in about a second, which is measured.
+    """
+
+    destination: str
+    """Where the messages in it are going; its rule drops what is over the bound."""
+    per_second: float
+    """How many messages a second the broker takes out of it."""
 
 
 class Demo(ABC):
@@ -33,10 +48,12 @@ class Demo(ABC):
     """Where that goes."""
     audit: ClassVar[str]
     """A destination whose rule lets what is over the limit wait."""
-    drop_in: ClassVar[str]
-    """The one line of a service that changes, to be tried next."""
+    next_steps: ClassVar[Mapping[str, str]]
+    """What to try next, each a command or a line of code, and what it does."""
     title: str
     """Which broker this is, for the head of the screen; known once it is entered."""
+    queue: Queue | None = None
+    """Known once it is entered; None where the client's own queue is not shown."""
 
     @abstractmethod
     def __enter__(self) -> Self:
@@ -47,8 +64,8 @@ class Demo(ABC):
         """Stop what was started."""
 
     @abstractmethod
-    def producer(self, shield: Shield, name: str) -> DemoProducer:
-        """Return a producer of that name, connected."""
+    def producer(self, shield: Shield, name: str, destination: str) -> DemoProducer:
+        """Return a producer of that name which sends there, ready to send."""
 
     @abstractmethod
     def count(self, destination: str) -> int:

@@ -31,7 +31,10 @@ class KafkaDemo(Demo):
     orders = "shield-demo.orders"
     overflow = "shield-demo.overflow"
     audit = "shield-demo.audit"
-    drop_in = "from shield_kafka import KafkaProducer"
+    next_steps = {
+        "shield demo --bootstrap HOST:PORT": "the same on a real broker",
+        "from shield_kafka import KafkaProducer": "the one line to change",
+    }
 
     def __init__(self, bootstrap: str | None) -> None:
         self._bootstrap = bootstrap
@@ -61,10 +64,10 @@ class KafkaDemo(Demo):
         self._readback.close()
         _silence(logging.NOTSET)
 
-    def producer(self, shield: Shield, name: str) -> _Producer:
+    def producer(self, shield: Shield, name: str, destination: str) -> _Producer:
         """Return the drop-in class at work."""
         try:
-            return _Producer(shield, name, self._run, self._configs)
+            return _Producer(shield, name, destination, self._run, self._configs)
         except KafkaError as error:
             raise ShieldError(f"kafka-python cannot connect to {self.title}: {error}") from error
 
@@ -89,13 +92,19 @@ class _Producer:
     """One `shield_kafka.KafkaProducer` whose messages carry the run's id."""
 
     def __init__(
-        self, shield: Shield, name: str, run: tuple[str, bytes], configs: dict[str, Any]
+        self,
+        shield: Shield,
+        name: str,
+        topic: str,
+        run: tuple[str, bytes],
+        configs: dict[str, Any],
     ) -> None:
+        self._topic = topic
         self._run = run
         self._client = KafkaProducer(shield=shield, shield_producer=name, **configs)
 
-    def send(self, destination: str, body: bytes) -> object:
-        return self._client.send(destination, body, headers=[self._run])
+    def send(self, body: bytes) -> object:
+        return self._client.send(self._topic, body, headers=[self._run])
 
     def close(self) -> None:
         self._client.close(timeout=10)

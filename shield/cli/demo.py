@@ -15,7 +15,6 @@ from rich.console import Console
 from shield.cli import demo_screen
 from shield.cli.demo_report import Line, Report, compare, read_back
 from shield.cli.demo_run import Run, Snapshot
-from shield.cli.demo_script import rules_text
 from shield.cli.demo_view import View, view_for
 from shield.cli.printing import Json
 from shield.demo import Demo
@@ -30,7 +29,9 @@ def demo(
     broker: Annotated[str, typer.Option(help="Which client to show.")] = "kafka",
     bootstrap: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="A real broker instead of the embedded one."),
+        typer.Option(
+            metavar="ADDRESS", help="A real broker: HOST:PORT, or for RabbitMQ also a URL."
+        ),
     ] = None,
     messages: Annotated[
         int | None, typer.Option(min=1, help="How many messages each producer sends at the most.")
@@ -41,19 +42,21 @@ def demo(
         Path | None, typer.Option(metavar="FILE", help="Write the last screen as a picture.")
     ] = None,
 ) -> None:
-    """See it work: four producers, their quotas, and proof that no message is lost.
+    """See it work: producers, their limits, and proof that no message is lost.
 
     Starts a Kafka inside this process and sends to it through the drop-in producer, then reads
     all of it back with another client. Ends with 1 if the two counts differ by one message.
 
     On a real Kafka:  shield demo --bootstrap localhost:9092
+
+    On a RabbitMQ, with a queue that fills and is shed:  shield demo --broker rabbitmq
     """
     if svg is not None:
         _make(svg)
     with _demo(broker, bootstrap) as entered:
         report = _play(entered, seconds, messages, view_for(as_json=as_json))
-        if svg is not None:
-            svg.write_text(_picture(entered, report, seconds), encoding="utf-8")
+    if svg is not None:
+        svg.write_text(_picture(report, seconds), encoding="utf-8")
     raise typer.Exit(0 if report.proven else 1)
 
 
@@ -66,7 +69,7 @@ def _demo(broker: str, bootstrap: str | None) -> Demo:
 
 def _play(demo: Demo, seconds: float, messages: int | None, view: View) -> Report:
     run = Run(demo, seconds, messages)
-    view.open(demo.title, rules_text(demo), seconds)
+    view.open(demo.title, run.script, seconds)
     try:
         with _interrupt_stops(run):
             run.start()
@@ -77,16 +80,16 @@ def _play(demo: Demo, seconds: float, messages: int | None, view: View) -> Repor
         raise
     finally:
         run.stop()
-    report = Report(demo, *_look(run), tuple(run.errors))
+    report = Report(demo, run.script, *_look(run), tuple(run.errors))
     view.close(report)
     return report
 
 
 def _look(run: Run) -> tuple[Snapshot, tuple[Line, ...]]:
     """Read the broker back, then look at the ledger: while producers send, it is a bit ahead."""
-    held = read_back(run.demo)
+    held = read_back(run.demo, run.script)
     snapshot = run.snapshot()
-    return snapshot, compare(run.demo, snapshot.ledger, held)
+    return snapshot, compare(run.script, snapshot.ledger, held)
 
 
 @contextmanager
@@ -112,7 +115,7 @@ def _make(file: Path) -> None:
         raise ShieldError(f"--svg: {file}: cannot be written: {error.strerror}") from error
 
 
-def _picture(demo: Demo, report: Report, seconds: float) -> str:
+def _picture(report: Report, seconds: float) -> str:
     console = Console(
         record=True,
         file=io.StringIO(),
@@ -120,6 +123,6 @@ def _picture(demo: Demo, report: Report, seconds: float) -> str:
         force_terminal=True,
         highlight=False,
     )
-    console.print(demo_screen.opening(demo.title, rules_text(demo), seconds))
+    console.print(demo_screen.opening(report.demo.title, report.script, seconds))
     console.print(demo_screen.closing(report))
     return console.export_svg(title="shield demo")

@@ -8,6 +8,7 @@ from rich.live import Live
 from shield.cli import demo_screen
 from shield.cli.demo_report import Line, Report
 from shield.cli.demo_run import Snapshot
+from shield.cli.demo_script import Script
 from shield.cli.demo_view import View
 
 
@@ -18,14 +19,15 @@ class LiveView(View):
         self._console = console
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
-    def open(self, title: str, rules: str, seconds: float) -> None:
+    def open(self, title: str, script: Script, seconds: float) -> None:
         """Print the rules."""
-        self._console.print(demo_screen.opening(title, rules, seconds))
+        self._script = script
+        self._console.print(demo_screen.opening(title, script, seconds))
         self._live.start()
 
     def show(self, snapshot: Snapshot, lines: tuple[Line, ...]) -> None:
         """Draw."""
-        self._live.update(demo_screen.frame(snapshot, lines), refresh=True)
+        self._live.update(demo_screen.frame(self._script, snapshot, lines), refresh=True)
 
     def close(self, report: Report) -> None:
         """Print the last screen."""

@@ -9,11 +9,12 @@ from rich.console import Console
 from shield.cli import demo_screen
 from shield.cli.demo_report import Line, Report
 from shield.cli.demo_run import Snapshot
-from shield.cli.demo_script import PARTS, QUOTA
+from shield.cli.demo_script import Part, Script
+from shield.cli.demo_shedding import told
 from shield.cli.demo_view import View
 
 EVERY_S = 1.0
-HEAD = "time   producer   rate  quota  offered  admitted  over limit  overflowed  waited"
+HEAD = "time   producer            now of limit  offered  admitted  over limit"
 
 
 class PlainView(View):
@@ -22,17 +23,23 @@ class PlainView(View):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._next_s = EVERY_S
+        self._told = 0
 
-    def open(self, title: str, rules: str, seconds: float) -> None:
+    def open(self, title: str, script: Script, seconds: float) -> None:
         """Print the rules and the heads of the columns."""
-        self._console.print(demo_screen.opening(title, rules, seconds))
+        self._parts = script.parts
+        self._console.print(demo_screen.opening(title, script, seconds))
         self._console.print(HEAD, soft_wrap=True)
 
     def show(self, snapshot: Snapshot, lines: tuple[Line, ...]) -> None:
-        """Print, where a second has passed since the last time."""
+        """Print what shedding did, and all producers where a second has passed since the last."""
+        happened = list(told(snapshot.shedding, snapshot.elapsed_s))
+        for line in happened[self._told :]:
+            self._console.print(line, soft_wrap=True)
+        self._told = len(happened)
         if snapshot.elapsed_s >= self._next_s:
             self._next_s = snapshot.elapsed_s + EVERY_S
-            self._console.print("\n".join(_rows(snapshot)), soft_wrap=True)
+            self._console.print("\n".join(_rows(self._parts, snapshot)), soft_wrap=True)
 
     def close(self, report: Report) -> None:
         """Print the tables."""
@@ -40,12 +47,12 @@ class PlainView(View):
         self._console.print(demo_screen.closing(report))
 
 
-def _rows(snapshot: Snapshot) -> Iterator[str]:
-    for part in PARTS:
-        ledger, rate = snapshot.of(part), snapshot.paces[part.name].now
+def _rows(parts: tuple[Part, ...], snapshot: Snapshot) -> Iterator[str]:
+    for part in parts:
+        ledger, now = snapshot.of(part), snapshot.readings[part.name].now
         over_limit = ledger.over_limit.total()
+        became = ", ".join(demo_screen.became(snapshot, part))
         yield (
-            f"{snapshot.elapsed_s:>4.1f}s  {part.name:<8} {rate:>5}  {QUOTA:>5}  "
-            f"{ledger.offered:>7}  {ledger.offered - over_limit:>8}  {over_limit:>10}  "
-            f"{ledger.overflowed:>10}  {snapshot.waited[part.name]:>6}"
-        )
+            f"{snapshot.elapsed_s:>4.1f}s  {part.name:<8} {part.gauge.text(now):>21}  "
+            f"{ledger.offered:>7}  {ledger.offered - over_limit:>8}  {over_limit:>10}  {became}"
+        ).rstrip()

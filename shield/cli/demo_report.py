@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from shield.cli.demo_run import BLANK, Snapshot
-from shield.cli.demo_script import PARTS, QUOTA, Part
+from shield.cli.demo_script import Part, Script
+from shield.cli.demo_shedding import Episode
 from shield.demo import Demo
 from shield.ledger import Ledger
 
@@ -26,18 +27,21 @@ class Line:
         return self.ledger == self.broker
 
 
-def read_back(demo: Demo) -> dict[str, int]:
+def read_back(demo: Demo, script: Script) -> dict[str, int]:
     """Return how many messages the broker holds at each destination."""
-    return {place: demo.count(place) for place in (demo.orders, demo.overflow, demo.audit)}
+    return {count.destination: demo.count(count.destination) for count in script.counts}
 
 
-def compare(demo: Demo, ledger: Ledger, held: dict[str, int]) -> tuple[Line, ...]:
+def compare(script: Script, ledger: Ledger, held: dict[str, int]) -> tuple[Line, ...]:
     """Set what the ledger says beside what was read back."""
-    orders, audit = (ledger.rules.get(rule, BLANK) for rule in ("orders", "audit"))
-    return (
-        Line(demo.orders, "delivered", orders.delivered, held[demo.orders]),
-        Line(demo.overflow, "overflowed", ledger.overflowed, held[demo.overflow]),
-        Line(demo.audit, "delivered", audit.delivered, held[demo.audit]),
+    return tuple(
+        Line(
+            count.destination,
+            count.end,
+            getattr(ledger.rules.get(count.rule, BLANK), count.end),
+            held[count.destination],
+        )
+        for count in script.counts
     )
 
 
@@ -46,6 +50,7 @@ class Report:
     """How a run ended."""
 
     demo: Demo
+    script: Script
     last: Snapshot
     lines: tuple[Line, ...]
     errors: tuple[str, ...] = ()
@@ -77,7 +82,8 @@ class Report:
                 line.destination: {"end": line.end, "ledger": line.ledger, "broker": line.broker}
                 for line in self.lines
             },
-            "producers": {part.name: _producer(self.last, part) for part in PARTS},
+            "producers": {part.name: _producer(self.last, part) for part in self.script.parts},
+            "shedding": [_rounded(episode) for episode in self.last.shedding],
             "ledger": self.last.ledger.as_dict(),
         }
 
@@ -86,13 +92,22 @@ def _producer(last: Snapshot, part: Part) -> dict[str, Any]:
     ledger = last.of(part)
     return {
         "rule": part.rule,
-        "quota_per_second": QUOTA,
-        "peak_per_second": last.paces[part.name].peak,
+        part.gauge.kind: part.gauge.limit,
+        "peak": last.readings[part.name].peak,
         "offered": ledger.offered,
         "admitted": ledger.offered - ledger.over_limit.total(),
         "over_limit": ledger.over_limit.total(),
         "overflowed": ledger.overflowed,
         "waited": last.waited[part.name],
+        "dropped": ledger.dropped,
         "raised": ledger.raised,
         "failed": ledger.failed,
+    }
+
+
+def _rounded(episode: Episode) -> dict[str, Any]:
+    return {
+        "from_s": round(episode.from_s, 3),
+        "to_s": round(episode.to_s, 3),
+        "dropped": episode.dropped,
     }

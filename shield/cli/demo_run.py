@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from shield.cli.demo_script import PARTS, Part, settings
+from shield.cli.demo_meters import Reading
+from shield.cli.demo_script import Part, script_for
+from shield.cli.demo_shedding import Episode, Shedding
 from shield.demo import Demo, DemoProducer
 from shield.errors import OverLimitError
 from shield.events import Event, Kind
 from shield.hookspecs import hookimpl
 from shield.ledger import Ledger
 from shield.shield import Shield
+from shield.verdict import Outcome
 
 BODY = b'{"order": 42, "item": "a book", "amount": 1, "note": "published by shield demo"}'
 STEP_S = 0.005
-WINDOW_S = 1.0
 BLANK = Ledger()
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Messages a second: over the last second, and over the second that had most."""
-
-    now: int = 0
-    peak: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,42 +32,33 @@ class Snapshot:
     elapsed_s: float
     ledger: Ledger
     waited: Counter[str]
-    paces: dict[str, Pace]
+    readings: dict[str, Reading]
+    shedding: tuple[Episode, ...] = ()
 
     def of(self, part: Part) -> Ledger:
         """Return one producer's part of the ledger."""
         return self.ledger.producers.get(part.name, BLANK)
 
 
-class _Waits:
-    """A plugin as anyone could write it: counts the messages that waited and were then sent."""
+class _Heard:
+    """A plugin as anyone could write it: counts by producer what it hears of.
+
+    Each counter of a producer is written by one thread: its own, or that of its client.
+    """
 
     def __init__(self) -> None:
-        self.by_producer: Counter[str] = Counter()
+        self.waited: Counter[str] = Counter()
+        self.delivered: Counter[str] = Counter()
 
     @hookimpl
     def shield_on_event(self, event: Event) -> None:
-        """Hear of everything that happens; called on the producers' own threads."""
-        if event.kind is Kind.WAITED and event.message is not None:
-            self.by_producer[event.message.producer] += 1
-
-
-class _Meter:
-    """Keeps one producer's count over the last second."""
-
-    def __init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque([(-WINDOW_S, 0)])
-        self._peak = 0
-
-    def read(self, elapsed_s: float, offered: int) -> Pace:
-        """Take note of a count and return the pace."""
-        self._seen.append((elapsed_s, offered))
-        while len(self._seen) > 2 and self._seen[1][0] <= elapsed_s - WINDOW_S:
-            self._seen.popleft()
-        then_s, before = self._seen[0]
-        now = round((offered - before) / max(elapsed_s - then_s, WINDOW_S))
-        self._peak = max(self._peak, now)
-        return Pace(now, self._peak)
+        """Hear of everything that happens, on whichever thread it does."""
+        if event.message is None:
+            return
+        if event.kind is Kind.SETTLED and event.detail == Outcome.DELIVERED:
+            self.delivered[event.message.producer] += 1
+        elif event.kind is Kind.WAITED:
+            self.waited[event.message.producer] += 1
 
 
 class Run:
@@ -90,14 +75,16 @@ class Run:
         self.seconds = seconds
         self.messages = messages
         self.errors: list[str] = []
-        self._waits = _Waits()
-        self.shield = Shield(settings(demo), plugins=[self._waits])
-        self._meters = {part.name: _Meter() for part in PARTS}
+        self.script = script_for(demo)
+        parts = self.script.parts
+        self._heard, self._shedding = _Heard(), Shedding(self._elapsed_s)
+        self.shield = Shield(self.script.settings, plugins=[self._heard, self._shedding])
+        self._meters = {part.name: part.gauge.meter() for part in parts}
         self._stop = threading.Event()
-        clients = [demo.producer(self.shield, part.name) for part in PARTS]
+        clients = [demo.producer(self.shield, part.name, part.destination) for part in parts]
         self._threads = [
             threading.Thread(target=partial(self._play, part, client), name=part.name)
-            for part, client in zip(PARTS, clients, strict=True)
+            for part, client in zip(parts, clients, strict=True)
         ]
 
     def start(self) -> None:
@@ -125,12 +112,16 @@ class Run:
 
     def snapshot(self) -> Snapshot:
         """Look at the ledger now."""
-        elapsed_s, ledger = time.monotonic() - self._began, self.shield.ledger()
-        paces = {
-            name: meter.read(elapsed_s, ledger.producers.get(name, BLANK).offered)
+        elapsed_s, ledger = self._elapsed_s(), self.shield.ledger()
+        readings = {
+            name: meter.read(elapsed_s, ledger.producers.get(name, BLANK))
             for name, meter in self._meters.items()
         }
-        return Snapshot(elapsed_s, ledger, self._waits.by_producer.copy(), paces)
+        waited = self._heard.waited.copy()
+        return Snapshot(elapsed_s, ledger, waited, readings, self._shedding.episodes)
+
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._began
 
     def _play(self, part: Part, client: DemoProducer) -> None:
         try:
@@ -141,15 +132,14 @@ class Run:
             client.close()
 
     def _send(self, part: Part, client: DemoProducer) -> None:
-        destination = getattr(self.demo, part.rule)
         sent = 0
         while not self._stop.is_set():
-            elapsed_s = time.monotonic() - self._began
+            elapsed_s = self._elapsed_s()
             if elapsed_s >= self.seconds or sent == self.messages:
                 return
-            if sent >= part.due(elapsed_s):
+            if sent >= part.due(elapsed_s, sent, self._heard.delivered[part.name]):
                 self._stop.wait(STEP_S)
                 continue
             with suppress(OverLimitError):  # it is in the ledger, as raised
-                client.send(destination, BODY)
+                client.send(BODY)
             sent += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -10,84 +10,105 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from shield.cli.demo_meters import CELLS, Gauge
 from shield.cli.demo_report import Line, Report
 from shield.cli.demo_run import Snapshot
-from shield.cli.demo_script import PARTS, QUOTA, Part
+from shield.cli.demo_script import Part, Script
+from shield.cli.demo_shedding import told
 from shield.ledger import End, Ledger
 
 WIDTH = 80
-PER_CELL = QUOTA // 4
-"""Messages a second that one cell of a bar stands for."""
-CELLS = 20
+BECAME = ("overflowed", "dropped", "raised", "failed")
 
 
-def opening(title: str, rules: str, seconds: float) -> RenderableType:
+def opening(title: str, script: Script, seconds: float) -> RenderableType:
     """Return what is shown before the producers start."""
     head = Text.assemble(
-        ("Shield", "bold"), f" holds four producers to their quotas on {title}, for {seconds:g} s."
+        ("Shield", "bold"),
+        f" holds {len(script.parts)} producers to their limits on {title}, for {seconds:g} s.",
     )
-    toml = Syntax(rules.rstrip(), "toml", theme="ansi_dark", background_color="default")
+    toml = Syntax(script.rules.rstrip(), "toml", theme="ansi_dark", background_color="default")
     return Group(head, Padding(toml, (1, 0, 1, 2)))
 
 
-def frame(snapshot: Snapshot, lines: tuple[Line, ...]) -> RenderableType:
+def frame(script: Script, snapshot: Snapshot, lines: tuple[Line, ...]) -> RenderableType:
     """Return the screen while producers send."""
+    now = {name: reading.now for name, reading in snapshot.readings.items()}
     return Group(
-        _producers(snapshot, "rate now"), "", _sum(snapshot.ledger), "", _proof(lines, _no_mark)
+        _producers(script, snapshot, "now", now),
+        *_shedding(snapshot),
+        "",
+        _sum(snapshot.ledger),
+        "",
+        _proof(lines, _no_mark),
     )
 
 
 def closing(report: Report) -> RenderableType:
     """Return the screen at the end."""
+    last = report.last
+    peaks = {name: reading.peak for name, reading in last.readings.items()}
     return Group(
-        _producers(report.last, "highest rate"),
+        _producers(report.script, last, "at its highest", peaks),
+        *_shedding(last),
         "",
-        _sum(report.last.ledger),
+        _sum(last.ledger),
         "",
         _proof(report.lines, _mark),
         "",
         *_verdict(report),
         "",
-        _next(report.demo.drop_in),
+        _next(report.demo.next_steps),
     )
 
 
 # --- producers ----------------------------------------------------------------------------------
 
 
-def _producers(snapshot: Snapshot, rate: str) -> Table:
+def _producers(script: Script, snapshot: Snapshot, when: str, values: dict[str, int]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column("\nproducer", width=16)
-    table.add_column(f"{rate}\nagainst quota", width=CELLS + 1)
-    for name in ("\noffered", "\nadmitted", "over\nlimit", "\noverflowed", "\nwaited"):
+    table.add_column(f"{when}\nagainst limit", width=CELLS + 1)
+    for name in ("\noffered", "\nadmitted", "over\nlimit"):
         table.add_column(name, justify="right", min_width=6)
-    for part in PARTS:
-        pace = snapshot.paces[part.name]
-        table.add_row(*_row(snapshot, part, pace.peak if rate == "highest rate" else pace.now))
+    table.add_column("\nof which", justify="right", min_width=16)
+    for part in script.parts:
+        table.add_row(*_row(snapshot, part, values[part.name]))
     return table
 
 
-def _row(snapshot: Snapshot, part: Part, rate: int) -> tuple[RenderableType, ...]:
-    ledger = snapshot.of(part)
+def _row(snapshot: Snapshot, part: Part, value: int) -> tuple[RenderableType, ...]:
+    ledger, gauge = snapshot.of(part), part.gauge
     over_limit = ledger.over_limit.total()
     return (
         Text.assemble((part.name, "bold"), "\n", (part.does, "dim")),
-        Text.assemble(bar(rate), "\n", (f"{rate:,}/s of {QUOTA}/s", "dim")),
+        Text.assemble(bar(value, gauge), "\n", (gauge.text(value), "dim")),
         _number(ledger.offered, "bold"),
         _number(ledger.offered - over_limit, "green"),
         _number(over_limit, "red"),
-        _number(ledger.overflowed, "yellow"),
-        _number(snapshot.waited[part.name], "cyan"),
+        Text("\n".join(became(snapshot, part)), "yellow"),
     )
 
 
-def bar(rate: int) -> Text:
-    """Return a bar for a rate, with a mark where the quota is: green before it, red behind it."""
-    filled, quota = min(round(rate / PER_CELL), CELLS), QUOTA // PER_CELL
-    within, beyond = min(filled, quota), max(filled - quota, 0)
+def became(snapshot: Snapshot, part: Part) -> list[str]:
+    """Return what became of a producer's messages that were over the limit, in words."""
+    ledger, waited = snapshot.of(part), snapshot.waited[part.name]
+    counts = {"waited": waited, **{end: getattr(ledger, end) for end in BECAME}}
+    return [f"{number:,} {end}" for end, number in counts.items() if number]
+
+
+def bar(value: int, gauge: Gauge) -> Text:
+    """Return a bar with a mark where the limit is: green before it, red behind it."""
+    filled = min(round(value * gauge.mark / gauge.limit), CELLS)
+    within, beyond = min(filled, gauge.mark), max(filled - gauge.mark, 0)
     return Text.assemble(
-        ("█" * within, "green"), " " * (quota - within), ("│", "dim"), ("█" * beyond, "red")
+        ("█" * within, "green"), " " * (gauge.mark - within), ("│", "dim"), ("█" * beyond, "red")
     )
+
+
+def _shedding(snapshot: Snapshot) -> list[RenderableType]:
+    lines = [Text(line, "magenta") for line in told(snapshot.shedding, snapshot.elapsed_s)]
+    return ["", *lines] if lines else []
 
 
 def _number(number: int, style: str) -> Text:
@@ -139,11 +160,11 @@ def _verdict(report: Report) -> list[Text]:
     return [Text(f"✗ {problem}", "bold red") for problem in problems]
 
 
-def _next(drop_in: str) -> Table:
+def _next(steps: Mapping[str, str]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=False)
     table.add_column(style="dim")
     table.add_column(style="bold cyan")
-    table.add_row("next", "shield demo --bootstrap HOST:PORT", "the same on a real broker")
-    table.add_row("", drop_in, "the one line to change")
-    table.add_row("", "shield config check", "with rules like these in shield.toml")
+    last = {"shield config check": "with rules like these in shield.toml"}
+    for number, (step, does) in enumerate({**steps, **last}.items()):
+        table.add_row("" if number else "next", step, does)
     return table

@@ -1,4 +1,4 @@
-"""What the demo does, on every broker: two rules, and four producers who try them."""
+"""What the demo does, on every broker: its rules, and the producers who try them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from shield.demo import Demo
+from shield.cli.demo_meters import Fill, Gauge, Rate
+from shield.demo import Demo, Queue
 
 QUOTA = 200
 """Messages a second, for each producer."""
 BURST = 100
 """Enough that a producer within its quota stays so when its thread is held up for a moment."""
+EVERY_S, FIRST_S, PEAK_S = 6.0, 0.5, 2.5
+"""When a peak begins, and how long it lasts."""
+FILL_S = 0.8
+"""How long a peak takes to fill the queue."""
 
 RULES = """\
 [[rules]]
@@ -27,42 +32,110 @@ match = "{audit}"
 quota = {{ rate = "{quota}/s", burst = {burst} }}
 over_limit = ["wait 1s", "raise"]
 """
+QUEUE_RULE = """
+[[rules]]
+name = "clicks"
+match = "{clicks}"
+in_flight = {{ messages = {bound} }}
+over_limit = ["drop"]
+"""
 
 
-def rules_text(demo: Demo) -> str:
-    """Return the rules as the shield.toml that the demo shows and loads."""
-    return RULES.format(
-        orders=demo.orders, overflow=demo.overflow, audit=demo.audit, quota=QUOTA, burst=BURST
-    )
-
-
-def settings(demo: Demo) -> dict[str, Any]:
-    """Return the demo's settings; it enforces also where the environment says otherwise."""
-    return {"shield": {"mode": "enforce"}, **tomllib.loads(rules_text(demo))}
+Due = Callable[[float, int, int], int]
+"""Given the seconds since the start, and how many of its messages were sent and delivered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One producer: its name, what it does in words, the rule it meets, and its pace."""
+    """One producer: its name, what it does in words, whose rule it meets, and its pace."""
 
     name: str
     does: str
     rule: str
-    due: Callable[[float], int]
-    """How many messages it wants to have sent so many seconds after the start."""
+    destination: str
+    due: Due
+    """How many messages it wants to have sent by now."""
+    gauge: Gauge
+    """What its limit is on, and how much that is."""
 
 
-def _steady(rate: float) -> Callable[[float], int]:
-    return lambda elapsed_s: int(rate * elapsed_s)
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A number that ledger and broker must agree on: a rule's messages of one end, and where."""
+
+    destination: str
+    rule: str
+    end: str
 
 
-def _bursts(messages: int, every_s: float, first_s: float) -> Callable[[float], int]:
-    return lambda elapsed_s: messages * int((elapsed_s + every_s - first_s) // every_s)
+@dataclass(frozen=True, slots=True)
+class Script:
+    """All that is played on one broker."""
+
+    rules: str
+    """As the shield.toml that the demo shows and loads."""
+    parts: tuple[Part, ...]
+    counts: tuple[Count, ...]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The rules as settings; they are enforced also where the environment says otherwise."""
+        return {"shield": {"mode": "enforce"}, **tomllib.loads(self.rules)}
 
 
-PARTS = (
-    Part("greedy", "5x its quota", "orders", _steady(5 * QUOTA)),
-    Part("bursty", "idle, then burst", "orders", _bursts(3 * QUOTA, 2.0, 0.5)),
-    Part("modest", "within its quota", "orders", _steady(0.75 * QUOTA)),
-    Part("patient", "2x, but may wait", "audit", _steady(2 * QUOTA)),
-)
+def script_for(demo: Demo) -> Script:
+    """Return what is played on this broker, which has been entered."""
+    rules = RULES.format(
+        orders=demo.orders, overflow=demo.overflow, audit=demo.audit, quota=QUOTA, burst=BURST
+    )
+    counts = (
+        Count(demo.orders, "orders", "delivered"),
+        Count(demo.overflow, "orders", "overflowed"),
+        Count(demo.audit, "audit", "delivered"),
+    )
+    quotas = Script(rules, _quota_parts(demo), counts)
+    return quotas if demo.queue is None else _with_queue(quotas, demo.queue)
+
+
+def _quota_parts(demo: Demo) -> tuple[Part, ...]:
+    orders, audit, quota = demo.orders, demo.audit, Rate(QUOTA)
+    return (
+        Part("greedy", "5x its quota", "orders", orders, _steady(5 * QUOTA), quota),
+        Part("bursty", "idle, then burst", "orders", orders, _bursts(3 * QUOTA, 2.0, 0.5), quota),
+        Part("modest", "within its quota", "orders", orders, _steady(0.75 * QUOTA), quota),
+        Part("patient", "2x, but may wait", "audit", audit, _steady(2 * QUOTA), quota),
+    )
+
+
+def _with_queue(script: Script, queue: Queue) -> Script:
+    """Add a producer whose peaks fill the client's queue; it holds a second's worth."""
+    bound = max(100, round(queue.per_second / 100) * 100)
+    rule = QUEUE_RULE.format(clicks=queue.destination, bound=bound)
+    peaks = _peaks(bound)
+    part = Part("peaks", "outruns the broker", "clicks", queue.destination, peaks, Fill(bound))
+    count = Count(queue.destination, "clicks", "delivered")
+    return Script(script.rules + rule, (*script.parts, part), (*script.counts, count))
+
+
+def _steady(rate: float) -> Due:
+    return lambda elapsed_s, _sent, _delivered: int(rate * elapsed_s)
+
+
+def _bursts(messages: int, every_s: float, first_s: float) -> Due:
+    return lambda elapsed_s, _sent, _delivered: (
+        messages * int((elapsed_s + every_s - first_s) // every_s)
+    )
+
+
+def _peaks(bound: int) -> Due:
+    """Outrun the broker by so much that the bound is reached in time, however fast that is."""
+    behind: dict[float, int] = {}
+
+    def due(elapsed_s: float, sent: int, delivered: int) -> int:
+        number, within_s = divmod(elapsed_s - FIRST_S, EVERY_S)
+        if number < 0 or within_s >= PEAK_S:
+            return 0
+        at_first = behind.setdefault(number, sent - delivered)
+        return delivered + at_first + int(bound * within_s / FILL_S)
+
+    return due

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from shield.cli.demo_report import Line, Report
 from shield.cli.demo_run import Snapshot
+from shield.cli.demo_script import Script
 from shield.cli.printing import print_json
 
 
@@ -15,7 +16,7 @@ class View:
     This one shows nothing.
     """
 
-    def open(self, title: str, rules: str, seconds: float) -> None:
+    def open(self, title: str, script: Script, seconds: float) -> None:
         """Say what is about to happen."""
 
     def show(self, snapshot: Snapshot, lines: tuple[Line, ...]) -> None:

@@ -10,13 +10,16 @@ from collections import Counter
 
 import pytest
 
-from shield import Ledger
-from shield.cli.demo_run import Pace, Snapshot
+from shield import Event, Kind, Ledger
+from shield.cli.demo_meters import Fill, Rate, Reading
+from shield.cli.demo_run import Snapshot
 from shield.cli.demo_screen import bar
-from shield.cli.demo_script import PARTS, QUOTA
+from shield.cli.demo_script import QUOTA, script_for
+from shield.cli.demo_shedding import Episode, Shedding, told
+from shield.demo import Queue
 from shield_kafka.demo import KafkaDemo
 
-PRODUCERS = {part.name for part in PARTS}
+PRODUCERS = {"greedy", "bursty", "modest", "patient"}
 
 
 def test_json_holds_the_ledger_and_what_the_broker_holds(run):
@@ -93,7 +96,9 @@ def test_a_broker_that_does_not_answer_is_one_line(run):
 def test_an_unknown_broker_is_refused_with_what_is_allowed(run):
     result = run("demo", "--broker", "kafk")
     assert result.exit_code == 2
-    assert result.stderr == "--broker: found 'kafk'; did you mean 'kafka'? allowed: kafka\n"
+    assert (
+        result.stderr == "--broker: found 'kafk'; did you mean 'kafka'? allowed: kafka, rabbitmq\n"
+    )
 
 
 def test_ctrl_c_ends_the_run_with_its_tables():
@@ -112,15 +117,81 @@ def test_ctrl_c_ends_the_run_with_its_tables():
     assert errors == ""
 
 
+def test_a_rabbitmq_that_does_not_answer_is_one_line_that_says_how_to_get_one(run):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound and not listening
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        result = run("demo", "--broker", "rabbitmq", "--bootstrap", address)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert f"no RabbitMQ for us at {address}: " in line
+    assert "make brokers" in line
+    assert "--bootstrap amqp://user:password@host:port/vhost" in line
+
+
+def test_an_address_that_is_none_is_refused_without_its_password(run):
+    result = run("demo", "--broker", "rabbitmq", "--bootstrap", "http://me:secret@here")
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("--bootstrap: url: found 'http://here'; allowed is amqp://")
+
+
 @pytest.mark.parametrize(
-    ("rate", "cells"), [(0, 0), (QUOTA, 4), (3 * QUOTA, 12), (100 * QUOTA, 20)]
+    ("value", "gauge", "cells"),
+    [
+        (0, Rate(QUOTA), 0),
+        (QUOTA, Rate(QUOTA), 4),
+        (3 * QUOTA, Rate(QUOTA), 12),
+        (100 * QUOTA, Rate(QUOTA), 20),
+        (250, Fill(1000), 5),
+        (1000, Fill(1000), 20),
+    ],
 )
-def test_a_bar_marks_the_quota_and_never_outgrows_its_column(rate, cells):
-    text = bar(rate).plain
+def test_a_bar_marks_the_limit_and_never_outgrows_its_column(value, gauge, cells):
+    text = bar(value, gauge).plain
     assert text.count("█") == cells
-    assert text[4] == "│"
+    assert text[gauge.mark] == "│"
 
 
 def test_a_producer_that_has_sent_nothing_has_an_empty_ledger():
-    snapshot = Snapshot(0.0, Ledger(), Counter(), {part.name: Pace() for part in PARTS})
-    assert snapshot.of(PARTS[0]).offered == 0
+    (part, *_) = parts = script_for(KafkaDemo(None)).parts
+    snapshot = Snapshot(0.0, Ledger(), Counter(), {part.name: Reading() for part in parts})
+    assert snapshot.of(part).offered == 0
+
+
+def test_a_queue_is_bounded_to_a_second_of_what_the_broker_takes_and_then_sheds():
+    demo = KafkaDemo(None)
+    demo.queue = Queue("clicks", 3140.0)
+    script = script_for(demo)
+    (rule,) = (rule for rule in script.settings["rules"] if rule["name"] == "clicks")
+    assert rule["in_flight"] == {"messages": 3100}
+    assert rule["over_limit"] == ["drop"]
+    assert script.parts[-1].gauge.limit == 3100
+
+
+def test_a_peak_outruns_the_broker_until_the_queue_is_full_and_then_rests():
+    demo = KafkaDemo(None)
+    demo.queue = Queue("clicks", 1000.0)
+    due = script_for(demo).parts[-1].due
+    assert due(0.4, 0, 0) == 0
+    assert due(0.5, 0, 0) == 0
+    assert due(0.9, 400, 300) == 300 + 500
+    assert due(1.3, 1000, 600) == 600 + 1000
+    assert due(3.1, 4000, 2000) == 0
+    assert due(6.5, 4000, 3000) == 4000
+    assert due(6.9, 4000, 3100) == 4100 + 500
+
+
+def test_drops_close_together_are_one_time_of_shedding():
+    at = iter((1.0, 1.2, 1.4, 3.0))
+    shedding = Shedding(lambda: next(at))
+    for kind in (Kind.DROPPED, Kind.DROPPED, Kind.RAISED, Kind.DROPPED, Kind.DROPPED):
+        shedding.shield_on_event(Event(kind))
+    assert shedding.episodes == (Episode(1.0, 1.4, 3), Episode(3.0, 3.0, 1))
+
+
+def test_the_end_of_shedding_is_told_once_it_is_known():
+    episodes = (Episode(1.0, 1.4, 1234),)
+    start, end = " 1.0s  the queue is over its limit: shedding starts", " 1.4s  shedding ends"
+    assert list(told(episodes, 1.5)) == [start]
+    assert list(told(episodes, 2.0)) == [start, f"{end}: 1,234 dropped"]

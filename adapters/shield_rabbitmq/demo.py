@@ -1,0 +1,122 @@
+"""`shield demo` on RabbitMQ: publishers under Shield, plain pika to read back."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from typing import Self
+
+from pika import BasicProperties
+from pika.exceptions import AMQPError
+
+from shield import Shield, ShieldError
+from shield.demo import Demo, Queue
+from shield_rabbitmq.client import Publisher
+from shield_rabbitmq.place import Place
+from shield_rabbitmq.readback import Readback
+from shield_rabbitmq.sending import Confirm
+
+EXCHANGE = "shield-demo"
+OVERFLOW = "shield-demo.overflow"
+NARROW = 1
+"""The window of the publisher whose queue is shown: one message on the wire at a time, so that
+the broker's answers set the pace, and what comes faster waits in the queue."""
+MEASURE_S = 0.3
+SOME = 200
+CLOSE_S = 15.0
+
+
+class RabbitMQDemo(Demo):
+    """A real RabbitMQ: there is none to embed.
+
+    Its two exchanges and their queues end with the run. Every message carries the run's own id in
+    a header, so that those of another run beside it are not counted.
+    """
+
+    orders = f"{EXCHANGE}/orders"
+    overflow = OVERFLOW
+    audit = f"{EXCHANGE}/audit"
+    clicks = f"{EXCHANGE}/clicks"
+    next_steps = {
+        "from shield_rabbitmq import publisher": "decorate what makes a message",
+        "shield setup --broker rabbitmq --dry-run": "exchanges that your rules need",
+    }
+
+    def __init__(self, address: str | None) -> None:
+        self._place = Place(address)
+        self._run = ("shield-demo-run", uuid.uuid4().hex)
+
+    def __enter__(self) -> Self:
+        """Reach the broker, make exchanges and queues, and measure how fast it answers."""
+        self._readback = Readback(self._place.connect(), self._run)
+        self.title = f"RabbitMQ at {self._place}"
+        _silence(logging.CRITICAL)
+        try:
+            for exchange in (EXCHANGE, OVERFLOW):
+                self._readback.declare(exchange)
+            for destination in (self.orders, self.audit, self.clicks):
+                self._readback.bind(destination, *destination.split("/"))
+            self._readback.bind(self.overflow, OVERFLOW, "#")
+            self.queue = Queue(self.clicks, self._pace())
+        except BaseException as error:
+            self.__exit__()
+            if isinstance(error, AMQPError):
+                raise self._unusable(error) from error
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Disconnect: exchanges and queues go with the connection."""
+        self._readback.close()
+        _silence(logging.NOTSET)
+
+    def producer(self, shield: Shield, name: str, destination: str) -> _Producer:
+        """Return a publisher; that of the queue has a narrow window."""
+        window = NARROW if destination == self.clicks else 1000
+        publisher = Publisher(self._place.url, shield=shield, shield_producer=name, window=window)
+        return _Producer(publisher, destination, self._run)
+
+    def count(self, destination: str) -> int:
+        """Read the queue on to its end."""
+        try:
+            return self._readback.count(destination)
+        except AMQPError as error:
+            raise self._unusable(error) from error
+
+    def _pace(self) -> float:
+        """Return how many messages a second go through a narrow window."""
+        unlimited = Shield({"shield": {"mode": "off"}})
+        with Publisher(self._place.url, shield=unlimited, window=NARROW) as publisher:
+            warming_up = _Producer(publisher, self.clicks, ("shield-demo-run", "none"))
+            warming_up.send(b"").result(CLOSE_S)
+            began, sent = time.monotonic(), 0
+            while (took_s := time.monotonic() - began) < MEASURE_S:
+                futures = [warming_up.send(b"") for _ in range(SOME)]
+                sent += len([future.result(CLOSE_S) for future in futures])
+        return sent / took_s
+
+    def _unusable(self, error: AMQPError) -> ShieldError:
+        return ShieldError(f"RabbitMQ at {self._place} does not play along: {error}")
+
+
+class _Producer:
+    """One publisher whose messages are persistent and carry the run's id."""
+
+    def __init__(self, publisher: Publisher, destination: str, run: tuple[str, str]) -> None:
+        self._publisher = publisher
+        self._address = destination.split("/")
+        self._properties = BasicProperties(delivery_mode=2, headers=dict([run]))
+
+    def send(self, body: bytes) -> Confirm:
+        exchange, routing_key = self._address
+        return self._publisher.publish(exchange, routing_key, body, self._properties)
+
+    def close(self) -> None:
+        self._publisher.close(CLOSE_S)
+
+
+def _silence(level: int) -> None:
+    """Keep what pika and the publishers log off the screen, or let it be again."""
+    for name in ("pika", "shield.rabbitmq"):
+        logging.getLogger(name).setLevel(level)

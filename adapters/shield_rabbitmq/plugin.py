@@ -1,0 +1,31 @@
+"""What this adapter contributes through Shield's hooks. Imports no client until it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from shield import ShieldError, hookimpl
+from shield.demo import Demo
+
+
+def rabbitmq_demo(address: str | None) -> Demo:
+    """Return the demo on the RabbitMQ at that URL or HOST:PORT, or at the usual place.
+
+    Raises:
+        ShieldError: pika is not installed.
+    """
+    try:
+        from shield_rabbitmq.demo import RabbitMQDemo
+    except ImportError as error:
+        raise _no_pika("the demo on RabbitMQ", error) from error
+    return RabbitMQDemo(address)
+
+
+def _no_pika(what: str, error: ImportError) -> ShieldError:
+    return ShieldError(f"{what} needs pika ({error}): pip install 'broker-shield[rabbitmq]'")
+
+
+@hookimpl
+def shield_demos() -> Mapping[str, Callable[[str | None], Demo]]:
+    """Contribute `shield demo --broker rabbitmq`."""
+    return {"rabbitmq": rabbitmq_demo}
