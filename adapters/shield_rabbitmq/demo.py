@@ -40,7 +40,7 @@ class RabbitMQDemo(Demo):
     clicks = f"{EXCHANGE}/clicks"
     next_steps = {
         "from shield_rabbitmq import publisher": "decorate what makes a message",
-        "shield setup --broker rabbitmq --dry-run": "exchanges that your rules need",
+        "shield setup --broker rabbitmq --dry-run": "what your rules' overflow needs",
     }
 
     def __init__(self, address: str | None) -> None:

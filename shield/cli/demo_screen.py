@@ -164,7 +164,7 @@ def _next(steps: Mapping[str, str]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=False)
     table.add_column(style="dim")
     table.add_column(style="bold cyan")
-    last = {"shield config check": "with rules like these in shield.toml"}
+    last = {"shield config check": "with such rules in shield.toml"}
     for number, (step, does) in enumerate({**steps, **last}.items()):
         table.add_row("" if number else "next", step, does)
     return table

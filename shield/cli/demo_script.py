@@ -112,7 +112,7 @@ def _with_queue(script: Script, queue: Queue) -> Script:
     bound = max(100, round(queue.per_second / 100) * 100)
     rule = QUEUE_RULE.format(clicks=queue.destination, bound=bound)
     peaks = _peaks(bound)
-    part = Part("peaks", "outruns the broker", "clicks", queue.destination, peaks, Fill(bound))
+    part = Part("peaks", "above the broker", "clicks", queue.destination, peaks, Fill(bound))
     count = Count(queue.destination, "clicks", "delivered")
     return Script(script.rules + rule, (*script.parts, part), (*script.counts, count))
 
