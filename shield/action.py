@@ -45,6 +45,8 @@ class Divert:
     destination: str
     done: Callable[[], None]
     transport: Transport | None = None
+    declare: bool = False
+    """Whether a client that can make a destination which is missing may do so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,11 @@ class Action(ABC):
 
     def validate(self) -> None:  # noqa: B027 - optional
         """Raise ValueError where the settings are impossible in this rule."""
+
+    @property
+    def destination(self) -> str | None:
+        """Where it sends messages to, for `shield setup`; None where it sends none."""
+        return None
 
     @abstractmethod
     def step(self, over: OverLimit) -> Step | None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from shield.events import Event
     from shield.message import Message
     from shield.policy import KeyOf, Policy
+    from shield.setup import Setup
     from shield.transport import Transport
     from shield.verdict import Outcome
 
@@ -122,6 +123,17 @@ def shield_demos() -> Mapping[str, Callable[[str | None], Demo]]:  # type: ignor
     the client, and raises ShieldError where that is not installed.
 
     return {"kafka": kafka_demo}
+    """
+
+
+@hookspec
+def shield_setups() -> Mapping[str, Callable[[str | None, int | None], Setup]]:  # type: ignore[empty-body]
+    """Return how `shield setup --broker NAME` makes overflow destinations on a broker.
+
+    The function gets the broker's address, or None for the usual one on this machine, and how
+    many partitions a new topic is to have, or None; it raises ShieldError where it cannot be.
+
+    return {"nats": lambda address, partitions: NatsSetup(address)}
     """
 
 

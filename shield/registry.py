@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from shield.action import Action
     from shield.demo import Demo
     from shield.policy import KeyOf, Policy
+    from shield.setup import Setup
     from shield.transport import Transport
 
 log = logging.getLogger("shield")
@@ -68,6 +69,9 @@ class Registry:
         self.resolvers: dict[str, Callable[[str | None], KeyOf]] = self._gather("shield_resolvers")
         self.transports: dict[str, type[Transport]] = self._gather("shield_transports")
         self.demos: dict[str, Callable[[str | None], Demo]] = self._gather("shield_demos")
+        self.setups: dict[str, Callable[[str | None, int | None], Setup]] = self._gather(
+            "shield_setups"
+        )
 
     def _add_entry_point(self, point: metadata.EntryPoint) -> None:
         name = point.dist.name if point.dist else ""

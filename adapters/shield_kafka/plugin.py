@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from shield import ShieldError, hookimpl
 from shield.demo import Demo
+from shield.setup import Setup
 
 
 def kafka_demo(bootstrap: str | None) -> Demo:
@@ -24,7 +25,28 @@ def kafka_demo(bootstrap: str | None) -> Demo:
     return KafkaDemo(bootstrap)
 
 
+def kafka_setup(bootstrap: str | None, partitions: int | None) -> Setup:
+    """Return what makes topics on the Kafka there.
+
+    Raises:
+        ShieldError: kafka-python is not installed.
+    """
+    try:
+        from shield_kafka.setup import KafkaSetup
+    except ImportError as error:
+        raise ShieldError(
+            f"setting up Kafka needs kafka-python ({error}): pip install 'broker-shield[kafka]'"
+        ) from error
+    return KafkaSetup(bootstrap, partitions)
+
+
 @hookimpl
 def shield_demos() -> Mapping[str, Callable[[str | None], Demo]]:
     """Contribute `shield demo --broker kafka`."""
     return {"kafka": kafka_demo}
+
+
+@hookimpl
+def shield_setups() -> Mapping[str, Callable[[str | None, int | None], Setup]]:
+    """Contribute `shield setup --broker kafka`."""
+    return {"kafka": kafka_setup}

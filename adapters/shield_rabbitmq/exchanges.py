@@ -2,11 +2,13 @@
 
 A publish to an exchange that is missing closes the channel it came through, and with it the
 confirms of all that was published before. So the first message for an exchange waits until a
-passive declare has found it; a missing one fails its own messages and no others.
+passive declare has found it; a missing one fails its own messages and no others. An overflow
+exchange whose rule says `declare = true` is declared instead, with a queue that takes all of it.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,9 +17,11 @@ from typing import Any
 from pika import SelectConnection
 from pika.exceptions import ChannelClosedByBroker
 
+from shield_rabbitmq.declaring import EVERY_KEY, EXCHANGE_TYPE
 from shield_rabbitmq.errors import ExchangeError
 from shield_rabbitmq.parcel import CHANNEL
 
+log = logging.getLogger("shield.rabbitmq")
 ASK_EVERY_S = 5.0
 Answer = Callable[[str, ExchangeError | None], None]
 
@@ -34,7 +38,7 @@ class Exchanges:
         self.known = {""}
         """Those that are there; the default exchange always is."""
         self._missing: dict[str, tuple[float, ExchangeError]] = {}
-        self._asked: deque[str] = deque()
+        self._asked: deque[tuple[str, bool]] = deque()
         self._asking = False
         self._channel: Any = None
 
@@ -43,9 +47,9 @@ class Exchanges:
         until, error = self._missing.get(exchange, (0.0, None))
         return error if time.monotonic() < until else None
 
-    def ask(self, connection: SelectConnection, exchange: str) -> None:
-        """Find out about one; the answer comes by callback, unless the connection is lost."""
-        self._asked.append(exchange)
+    def ask(self, connection: SelectConnection, exchange: str, declare: bool) -> None:
+        """Find out about one, or make it; the answer comes by callback, unless the link is lost."""
+        self._asked.append((exchange, declare))
         self._go_on(connection)
 
     def lose(self, exchange: str, error: ExchangeError) -> None:
@@ -72,19 +76,36 @@ class Exchanges:
         if self._channel is None:
             connection.channel(channel_number=CHANNEL + 1, on_open_callback=self._opened)
         else:
-            self._declare()
+            self._put_first()
 
     def _opened(self, channel: Any) -> None:
         self._channel = channel
         channel.add_on_close_callback(self._closed)
-        self._declare()
+        self._put_first()
 
-    def _declare(self) -> None:
-        self._channel.exchange_declare(self._asked[0], passive=True, callback=self._found)
+    def _put_first(self) -> None:
+        """Put the first question; the broker closes the channel where the answer is no."""
+        exchange, declare = self._asked[0]
+        if declare:
+            self._declare(exchange)
+        else:
+            self._channel.exchange_declare(exchange, passive=True, callback=self._found)
+
+    def _declare(self, exchange: str) -> None:
+        """Make it with its queue, step by step; what is there already and equal is no error."""
+        channel = self._channel
+
+        def declare_queue(_frame: object) -> None:
+            channel.queue_declare(exchange, durable=True, callback=bind)
+
+        def bind(_frame: object) -> None:
+            channel.queue_bind(exchange, exchange, EVERY_KEY, callback=self._found)
+
+        channel.exchange_declare(exchange, EXCHANGE_TYPE, durable=True, callback=declare_queue)
 
     def _found(self, _frame: object) -> None:
         connection = self._channel.connection
-        exchange = self._asked.popleft()
+        exchange, _declared = self._asked.popleft()
         self._asking = False
         self.known.add(exchange)
         self._missing.pop(exchange, None)
@@ -95,8 +116,10 @@ class Exchanges:
         if channel is not self._channel or not isinstance(reason, ChannelClosedByBroker):
             return  # the connection is lost, and with it the question
         self._channel = None
-        exchange = self._asked.popleft()
+        exchange, declare = self._asked.popleft()
         self._asking = False
+        if declare:
+            log.warning("overflow exchange %r cannot be declared: %s", exchange, reason)
         error = ExchangeError(exchange, reason.reply_code, reason.reply_text)
         self.lose(exchange, error)
         self._answer(exchange, error)

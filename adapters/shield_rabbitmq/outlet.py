@@ -116,6 +116,11 @@ class Diverted(Sending):
         self._step = step
         self._position = position
 
+    @property
+    def declares(self) -> bool:
+        """Whether the rule says so."""
+        return self._step.declare
+
     def finish(self, error: Exception | None) -> None:
         """Tell the action that it is done, and the outlet how."""
         self._step.done()

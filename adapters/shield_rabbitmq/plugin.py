@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from shield import ShieldError, hookimpl
 from shield.demo import Demo
+from shield.setup import Setup
 
 
 def rabbitmq_demo(address: str | None) -> Demo:
@@ -21,6 +22,19 @@ def rabbitmq_demo(address: str | None) -> Demo:
     return RabbitMQDemo(address)
 
 
+def rabbitmq_setup(address: str | None, partitions: int | None) -> Setup:
+    """Return what makes exchanges and queues on the RabbitMQ at that URL or HOST:PORT.
+
+    Raises:
+        ShieldError: pika is not installed.
+    """
+    try:
+        from shield_rabbitmq.setup import RabbitMQSetup
+    except ImportError as error:
+        raise _no_pika("setting up RabbitMQ", error) from error
+    return RabbitMQSetup(address, partitions)
+
+
 def _no_pika(what: str, error: ImportError) -> ShieldError:
     return ShieldError(f"{what} needs pika ({error}): pip install 'broker-shield[rabbitmq]'")
 
@@ -29,3 +43,9 @@ def _no_pika(what: str, error: ImportError) -> ShieldError:
 def shield_demos() -> Mapping[str, Callable[[str | None], Demo]]:
     """Contribute `shield demo --broker rabbitmq`."""
     return {"rabbitmq": rabbitmq_demo}
+
+
+@hookimpl
+def shield_setups() -> Mapping[str, Callable[[str | None, int | None], Setup]]:
+    """Contribute `shield setup --broker rabbitmq`."""
+    return {"rabbitmq": rabbitmq_setup}

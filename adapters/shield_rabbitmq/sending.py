@@ -31,6 +31,11 @@ class Sending(ABC):
         self.returned: Exception | None = None
         """Set where the broker has returned it; the ack that follows means that."""
 
+    @property
+    def declares(self) -> bool:
+        """Whether its exchange is to be made, with a queue, where it is missing."""
+        return False
+
     @abstractmethod
     def finish(self, error: Exception | None) -> None:
         """Take the answer: None for confirmed, or what went wrong."""

@@ -229,7 +229,7 @@ class WriteThread:
         else:
             self._parked[exchange] = [sending]
             assert self._link.connection is not None
-            self._exchanges.ask(self._link.connection, exchange)
+            self._exchanges.ask(self._link.connection, exchange, sending.declares)
 
     def _exchange_answered(self, exchange: str, error: ExchangeError | None) -> None:
         parked = self._parked.pop(exchange, [])

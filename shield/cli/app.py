@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from shield.cli import config, demo, plugins
+from shield.cli import config, demo, plugins, setup
 from shield.cli.group import ShieldGroup
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.add_typer(config.cli, name="config")
+app.command("setup")(setup.setup)
 app.command("plugins")(plugins.plugins)
 
 

@@ -21,6 +21,8 @@ class OverflowSettings(StrictModel):
     """How many overflow sends may be unanswered; beyond, the action declines."""
     bytes: ByteSize = Field(default=16 * 1024**2, ge=1)
     """How many bytes of them."""
+    declare: bool = False
+    """RabbitMQ: make exchange, queue and binding on first need; else `shield setup` does."""
 
 
 class Overflow(Action):
@@ -46,6 +48,11 @@ class Overflow(Action):
                 f"{self.rule.match!r}"
             )
 
+    @property
+    def destination(self) -> str:
+        """As the settings name it."""
+        return str(self.settings.destination)
+
     def step(self, over: OverLimit) -> action.Step | None:
         """Divert, unless it is there already or too much is unanswered."""
         size = over.message.size
@@ -55,7 +62,9 @@ class Overflow(Action):
             if self._bound.exceeded_by(size) is not None:
                 return None
             self._bound.take(size)
-        return action.Divert(self.settings.destination, lambda: self._done(size))
+        return action.Divert(
+            self.settings.destination, lambda: self._done(size), declare=self.settings.declare
+        )
 
     def _done(self, size: int) -> None:
         with self._lock:

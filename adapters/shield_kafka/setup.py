@@ -1,0 +1,94 @@
+"""`shield setup --broker kafka`: topics for what overflows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any, Self
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+from shield import ShieldError
+from shield.rule import glob_matches
+from shield.setup import Destination, Setup, State, Thing
+
+USUAL = "localhost:9092"
+REACH_MS = 5000
+
+
+class KafkaSetup(Setup):
+    """Creates topics with kafka-python; replicated as the broker's own default says.
+
+    Args:
+        bootstrap: HOST:PORT; None for the usual one on this machine.
+        partitions: of new topics; None for as many as the largest of the originals has, or the
+            broker's own default where none of them is there.
+    """
+
+    def __init__(self, bootstrap: str | None, partitions: int | None) -> None:
+        self._bootstrap = bootstrap or USUAL
+        self._wanted = partitions
+        self.title = f"Kafka at {self._bootstrap}"
+
+    def __enter__(self) -> Self:
+        """Connect, and find out which topics there are."""
+        _silence(logging.CRITICAL)
+        try:
+            self._admin = KafkaAdminClient(
+                bootstrap_servers=self._bootstrap, bootstrap_timeout_ms=REACH_MS
+            )
+            topics = self._admin.describe_topics()
+        except (KafkaError, ValueError) as error:
+            _silence(logging.NOTSET)
+            raise ShieldError(
+                f"no Kafka for us at {self._bootstrap}: {error}; name yours with "
+                "--bootstrap HOST:PORT"
+            ) from error
+        self._partitions = {topic["name"]: len(topic["partitions"]) for topic in topics}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Disconnect."""
+        self._admin.close()
+        _silence(logging.NOTSET)
+
+    def look(self, destination: Destination) -> Iterator[Thing]:
+        """Yield the topic."""
+        there = destination.name in self._partitions
+        yield self._thing(destination, State.THERE if there else State.MISSING)
+
+    def make(self, destination: Destination) -> Iterator[Thing]:
+        """Create the topic where it is missing."""
+        name = destination.name
+        if name in self._partitions:
+            yield self._thing(destination, State.THERE)
+            return
+        try:
+            self._create(name, self._partitions_for(destination.match))
+        except TopicAlreadyExistsError:
+            yield Thing("topic", name, State.THERE, "made by another meanwhile")
+        except (KafkaError, ValueError) as error:
+            yield Thing("topic", name, State.REFUSED, str(error))
+        else:
+            yield self._thing(destination, State.MADE)
+
+    def _create(self, name: str, partitions: int) -> None:
+        options = {"num_partitions": partitions, "replication_factor": -1}
+        self._admin.create_topics({name: options}, wait_for_metadata=True)
+        (topic,) = self._admin.describe_topics([name])
+        self._partitions[name] = len(topic["partitions"])
+
+    def _partitions_for(self, match: str) -> int:
+        originals = [n for name, n in self._partitions.items() if glob_matches(match, name)]
+        return self._wanted or max(originals, default=-1)
+
+    def _thing(self, destination: Destination, state: State) -> Thing:
+        number: Any = self._partitions.get(destination.name)
+        detail = "" if number is None else f"{number} partition{'s' * (number != 1)}"
+        return Thing("topic", destination.name, state, detail)
+
+
+def _silence(level: int) -> None:
+    """Keep kafka-python's log off the screen, or let it be again."""
+    logging.getLogger("kafka").setLevel(level)

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+import socket
+
+import pytest
+
+from shield import registry
+from shield.setup import Setup, State, Thing
+
+RULES = """
+[[rules]]
+name = "orders"
+match = "orders.*"
+quota = "5/s"
+over_limit = ["wait 1s", "overflow set-aside", "overflow amqp://other/orders", "raise"]
+
+[[rules]]
+match = "audit"
+quota = "5/s"
+over_limit = [{ overflow = { destination = "set-aside" } }, { overflow = "refused" }]
+"""
+
+
+class Memory(Setup):
+    """A broker that holds names."""
+
+    title = "memory"
+
+    def __init__(self, address, partitions):
+        self.asked = (address, partitions)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def look(self, destination):
+        yield Thing("topic", destination.name, State.MISSING)
+
+    def make(self, destination):
+        if destination.name == "refused":
+            yield Thing("topic", destination.name, State.REFUSED, "no [luck]")
+        else:
+            yield Thing("topic", destination.name, State.MADE, f"for {destination.match}")
+
+
+@pytest.fixture(autouse=True)
+def _memory(monkeypatch):
+    """Let `--broker memory` be one that a plugin contributes."""
+    gather = registry.Registry._gather
+
+    def with_memory(self, hook):
+        return gather(self, hook) | ({"memory": Memory} if hook == "shield_setups" else {})
+
+    monkeypatch.setattr(registry.Registry, "_gather", with_memory)
+
+
+def things(result):
+    return [(thing["name"], thing["state"]) for thing in json.loads(result.stdout)["things"]]
+
+
+def test_every_destination_is_made_once_and_a_refusal_ends_with_1(run, write):
+    write(RULES)
+    result = run("setup", "--broker", "memory", "--json")
+    assert result.exit_code == 1
+    assert things(result) == [("set-aside", "made"), ("refused", "refused")]
+    assert json.loads(result.stdout)["things"][0]["detail"] == "for orders.*"
+
+
+def test_a_dry_run_looks_only(run, write):
+    write(RULES)
+    result = run("setup", "--broker", "memory", "--json", "--dry-run")
+    assert result.exit_code == 0
+    assert things(result) == [("set-aside", "missing"), ("refused", "missing")]
+
+
+def test_a_table_says_what_was_made_and_what_the_broker_said(run, write):
+    write(RULES)
+    result = run("setup", "--broker", "memory")
+    assert "set-aside" in result.stdout
+    assert "made" in result.stdout
+    assert "no [luck]" in result.stdout
+
+
+def test_rules_without_overflow_need_nothing(run, write):
+    write('[[rules]]\nmatch = "*"\nquota = "5/s"\nover_limit = "drop"')
+    result = run("setup", "--broker", "memory")
+    assert result.exit_code == 0
+    assert "nothing to set up" in result.stdout
+
+
+def test_an_unknown_broker_is_refused_with_what_is_allowed(run):
+    result = run("setup", "--broker", "memry")
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line == (
+        "--broker: found 'memry'; did you mean 'memory'? allowed: kafka, memory, rabbitmq"
+    )
+
+
+def test_the_broker_must_be_named(run):
+    result = run("setup")
+    assert result.exit_code == 2
+    assert "--broker" in result.stderr
+
+
+def test_partitions_are_refused_where_the_broker_has_none(run):
+    result = run("setup", "--broker", "rabbitmq", "--partitions", "3")
+    assert result.exit_code == 2
+    assert result.stderr == ("--partitions: found 3; RabbitMQ's exchanges and queues have none\n")
+
+
+@pytest.mark.parametrize(
+    ("broker", "named"), [("rabbitmq", "no RabbitMQ for us"), ("kafka", "no Kafka for us")]
+)
+def test_a_broker_that_does_not_answer_is_one_line(run, broker, named):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound and not listening
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        result = run("setup", "--broker", broker, "--bootstrap", address)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert f"{named} at {address}: " in line
+    assert "--bootstrap" in line
