@@ -64,7 +64,7 @@ class RabbitMQSetup(Setup):
         yield made
         if exchange and made.state is not State.REFUSED:
             self._ask(lambda channel: channel.queue_bind(queue, exchange, EVERY_KEY))
-            yield Thing("binding", queue, made.state, f"every routing key of {exchange}")
+            yield Thing("binding", queue, made.state, "for every routing key")
 
     def _look(self, what: str, name: str) -> Thing:
         refusal = self._ask(_passive(what, name))
