@@ -16,7 +16,7 @@ from benchmarks.measure import Effort, Report, Result
 from integration.brokers import BrokerError
 
 ALL = "all"
-NAMES = ("decide", "kafka_producer", "kafka_memory", "rabbitmq_publish")
+NAMES = ("decide", "kafka_producer", "kafka_memory", "rabbitmq_publish", "rabbitmq_memory")
 Name = StrEnum("Name", [(name, name) for name in (*NAMES, ALL)])  # type: ignore[misc]
 
 HELP = """\
@@ -31,13 +31,14 @@ benchmark could not be run, or a message was not accounted for.
   decide          microseconds for one decision; no broker, under a minute
   kafka_producer  send + flush, shielded against bare kafka-python; a real Kafka, 2-3 minutes
   kafka_memory    memory while the broker is frozen; a Kafka of its own, 2-3 minutes
-  rabbitmq_publish  confirmed messages against pika's own ways; a real RabbitMQ, 1-2 minutes
+  rabbitmq_publish  messages against pika's own ways and aio-pika's; a real RabbitMQ, 2-3 minutes
+  rabbitmq_memory   memory during a memory alarm; a RabbitMQ of its own, 2-3 minutes
   all             all of them
 
 \b
 Kafka is the one that SHIELD_TEST_KAFKA=host:port names, RabbitMQ that of SHIELD_TEST_AMQP=amqp://...;
 else they are started in Docker or natively.
-kafka_memory freezes its broker and so always starts one.
+The two about memory break their broker and so always start one.
 
 \b
   python -m benchmarks decide

@@ -11,14 +11,8 @@ kafka-python has no bound of its own: its growth goes on for as long as one send
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import threading
 from dataclasses import dataclass
 from typing import Any
-
-import psutil
 
 from benchmarks.measure import (
     Effort,
@@ -30,13 +24,12 @@ from benchmarks.measure import (
     versions_of,
 )
 from benchmarks.stalled_sender import WARM_UP
+from benchmarks.watched import MB, Child, Watch
 from integration.brokers import KAFKA, Broker, create_topic, private
 
-MB = 1e6
 SIZE = 1024
 BOUND = 10_000
 ALLOWED_MB = BOUND * SIZE / MB + 50
-SAMPLE_EVERY_S = 0.05
 SHIELDED, BARE = "shielded", "bare"
 
 
@@ -109,41 +102,20 @@ def _account(told: dict[str, Any]) -> str:
 def _grow(broker: Broker, topic: str, side: str, sends: int) -> Growth:
     """Run one side in a process of its own, with the broker frozen while it sends."""
     arguments = [side, broker.address, topic, str(sends), str(SIZE), str(BOUND)]
-    command = [sys.executable, "-m", "benchmarks.stalled_sender", *arguments]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as child:
+    with Child("benchmarks.stalled_sender", *arguments) as child:
+        child.hear()  # it is connected, and has sent its warm-up
+        broker.pause()
         try:
-            _hear(child)  # it is connected, and has sent its warm-up
-            broker.pause()
-            try:
-                with Watch(child.pid) as watch:
-                    _say(child)
-                    told = _hear(child)
-            finally:
-                broker.resume()
-            if side == SHIELDED:
-                _say(child)
-                told["after"] = _hear(child)
-                _prove_accounted(told)
+            with Watch(child.pid) as watch:
+                child.say("go on")
+                told = child.hear()
         finally:
-            child.kill()
+            broker.resume()
+        if side == SHIELDED:
+            child.say("go on")
+            told["after"] = child.hear()
+            _prove_accounted(told)
     return Growth(watch.peak_mb, watch.last_mb, told)
-
-
-def _say(child: subprocess.Popen[str]) -> None:
-    assert child.stdin is not None
-    child.stdin.write("go on\n")
-    child.stdin.flush()
-
-
-def _hear(child: subprocess.Popen[str]) -> dict[str, Any]:
-    assert child.stdout is not None
-    line = child.stdout.readline()
-    if not line:
-        raise RuntimeError("a sender ended before its time; its error stands above")
-    told: dict[str, Any] = json.loads(line)
-    return told
 
 
 def _prove_accounted(told: dict[str, Any]) -> None:
@@ -159,34 +131,3 @@ def _prove_accounted(told: dict[str, Any]) -> None:
     )
     if not sound:
         raise AssertionError(f"{offered} were offered, and the ledger had {frozen}, then {after}")
-
-
-class Watch:
-    """Samples another process's resident memory while it is entered; keeps growth in MB."""
-
-    def __init__(self, pid: int) -> None:
-        self._process = psutil.Process(pid)
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._sample_on, daemon=True)
-        self._before = self._rss()
-        self.peak_mb = self.last_mb = 0.0
-
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._end.set()
-        self._thread.join()
-        self._sample()
-
-    def _sample_on(self) -> None:
-        while not self._end.wait(SAMPLE_EVERY_S):
-            self._sample()
-
-    def _sample(self) -> None:
-        self.last_mb = (self._rss() - self._before) / MB
-        self.peak_mb = max(self.peak_mb, self.last_mb)
-
-    def _rss(self) -> int:
-        return int(self._process.memory_info().rss)

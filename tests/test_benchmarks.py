@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from benchmarks import decide, kafka_producer, stalled_sender
 from benchmarks.__main__ import NAMES, app
-from benchmarks.kafka_memory import Watch
 from benchmarks.measure import Effort, Noise, Report, Result, interleave, result_of, spread_of
+from benchmarks.watched import Watch
 
 runner = CliRunner()
 

@@ -59,7 +59,8 @@ WRONG = {
     "an unknown key of an action": (
         RULE + 'over_limit = [{ overflow = { destination = "x", mesages = 5 } }]\n',
         "rules[0].over_limit[0]: found {'overflow': {'destination': 'x', 'mesages': 5}}; overflow: "
-        "mesages: unknown key; did you mean 'messages'? allowed: bytes, declare, destination, messages",
+        "mesages: unknown key; did you mean 'messages'? allowed: "
+        "bytes, declare, destination, messages",
     ),
     "an unknown key of the plugins": (
         "[plugins]\ndisabel = []\n",
