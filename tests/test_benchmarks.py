@@ -7,13 +7,21 @@ import sys
 
 import confluent_kafka
 import kafka
+import psutil
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import decide, kafka_producer, stalled_sender
+from benchmarks import (
+    blocked_publisher,
+    decide,
+    kafka_producer,
+    rabbitmq_memory,
+    rabbitmq_publish,
+    stalled_sender,
+)
 from benchmarks.__main__ import NAMES, app
 from benchmarks.measure import Effort, Noise, Report, Result, interleave, result_of, spread_of
-from benchmarks.watched import Watch
+from benchmarks.watched import Child, Watch
 
 runner = CliRunner()
 
@@ -125,6 +133,47 @@ def test_the_watch_sees_memory_grow():
         held = b"x" * 30_000_000
     assert watch.peak_mb > 20
     assert len(held) == 30_000_000
+
+
+def test_a_child_answers_line_by_line_and_is_gone_at_the_end():
+    """What it does not say in time, because it has ended, is an error."""
+    with Child("tests.echo") as child:
+        child.say("go on")
+        assert child.hear() == {"heard": "go on"}
+        child.say("end")
+        with pytest.raises(RuntimeError, match="ended before its time"):
+            child.hear()
+    assert not psutil.pid_exists(child.pid)
+
+
+def _alarm_run(**changed):
+    """What a publisher tells that went through an alarm, and what then was in the queue."""
+    warm_up = blocked_publisher.WARM_UP
+    middle = {"balanced": True, "offered": 500 + warm_up, "in_flight": 500}
+    end = {"balanced": True, "offered": 500 + 2 * warm_up, "in_flight": 0, "failed": 0}
+    end["delivered"] = 500 + 2 * warm_up
+    during = {"blocked": True, "held": 500, "ledger": middle}
+    recovered = {"recovered": 500, "failed": changed.pop("failed", 0)}
+    after = {"blocked": False, "ledger": end}
+    return 500, during, recovered, after, changed.pop("stored", end["delivered"])
+
+
+def test_an_alarm_that_lost_no_message_is_a_result():
+    """All that was held arrived, and all that was published afterwards."""
+    rabbitmq_memory._prove_accounted(*_alarm_run())
+
+
+@pytest.mark.parametrize("changed", [{"failed": 1}, {"stored": 4499}])
+def test_an_alarm_that_lost_a_message_fails_the_benchmark(changed):
+    """One that failed, or one that the queue does not hold."""
+    with pytest.raises(AssertionError, match="500 were offered"):
+        rabbitmq_memory._prove_accounted(*_alarm_run(**changed))
+
+
+def test_both_sides_of_rabbitmq_publish_must_account_for_every_message():
+    """A wrong count is no result."""
+    with pytest.raises(AssertionError, match="5 were published"):
+        rabbitmq_publish._prove_all_delivered(rabbitmq_publish._wide_shield("bench"), 5)
 
 
 def _report(*results: Result) -> Report:

@@ -60,6 +60,7 @@ def test_what_is_not_understood_ends_with_status_2(run, arguments):
     [
         ((), "shield --config shield.toml config check"),
         (("demo",), "shield demo --bootstrap localhost:9092"),
+        (("setup",), "shield setup --broker rabbitmq --dry-run"),
         (("config", "check"), "config check"),
         (("config", "show"), "SHIELD_MODE=shadow shield config show"),
         (("config", "schema"), "config schema > shield.schema.json"),
@@ -122,8 +123,19 @@ def test_python_m_shield_runs_the_same_command():
     assert result.stdout.startswith("shield ")
 
 
-@pytest.mark.parametrize("module", ["kafka", "confluent_kafka"])
-def test_everything_but_the_demo_works_without_the_clients(module):
+@pytest.mark.parametrize(
+    ("module", "arguments", "extra"),
+    [
+        ("kafka", ("demo",), "all"),
+        ("confluent_kafka", ("demo",), "all"),
+        ("pika", ("demo", "--broker", "rabbitmq"), "rabbitmq"),
+        ("pika", ("setup", "--broker", "rabbitmq"), "rabbitmq"),
+        ("kafka", ("setup", "--broker", "kafka"), "kafka"),
+    ],
+)
+def test_what_needs_a_client_says_how_to_get_it_and_the_rest_works_without(
+    module, arguments, extra
+):
     """In a process where importing the client fails, as where it is not installed."""
     code = f"import sys\nsys.modules[{module!r}] = None\nfrom shield.cli import main\nmain()"
 
@@ -134,10 +146,10 @@ def test_everything_but_the_demo_works_without_the_clients(module):
 
     plugins = json.loads(run("plugins", "--json").stdout)
     assert {plugin["state"] for plugin in plugins} == {"on"}
-    demo = run("demo")
-    assert demo.returncode == 2
-    (line,) = demo.stderr.splitlines()
-    assert "pip install 'broker-shield[all]'" in line
+    refused = run(*arguments)
+    assert refused.returncode == 2
+    (line,) = refused.stderr.splitlines()
+    assert f"pip install 'broker-shield[{extra}]'" in line
 
 
 def test_main_is_the_entry_point():
