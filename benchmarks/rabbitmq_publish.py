@@ -28,6 +28,7 @@ import aio_pika
 import pika
 from pika import BasicProperties
 
+import shield_rabbitmq
 from benchmarks.measure import (
     Effort,
     Noise,
@@ -41,7 +42,7 @@ from benchmarks.measure import (
 from integration.brokers import RABBITMQ, shared
 from integration.queues import Queues
 from shield import Shield
-from shield_rabbitmq import BlockingConnection, Publisher
+from shield_rabbitmq import Publisher
 
 SHIELDED, BY_HAND, ONE_BY_ONE = "Publisher, 4 threads", "pipelined by hand", "confirm_delivery"
 GATHER = "aio-pika, gather"
@@ -103,7 +104,7 @@ def _measure(
     parameters = pika.URLParameters(url)
     with (
         Publisher(url, shield=shield, window=WINDOW) as publisher,
-        BlockingConnection(parameters, shield=of_channel) as shielded,
+        shield_rabbitmq.BlockingConnection(parameters, shield=of_channel) as shielded,
         pika.BlockingConnection(parameters) as bare,
         asyncio.Runner() as loop,
     ):
