@@ -25,6 +25,7 @@ def test_the_rabbitmq_page_runs(rabbitmq, tmp_path):
     channel = connection.channel()
     channel.exchange_declare("orders", "topic", durable=True)
     channel.queue_declare("documented")
+    channel.queue_purge("documented")  # of an earlier run, on a broker that stays
     channel.queue_bind("documented", "orders", "created.*")
     script = tmp_path / "page.py"
     script.write_text(blocks().replace("amqp://localhost", rabbitmq.address))
