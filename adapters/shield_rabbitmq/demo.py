@@ -97,7 +97,7 @@ class RabbitMQDemo(Demo):
         return sent / took_s
 
     def _unusable(self, error: AMQPError) -> ShieldError:
-        return ShieldError(f"RabbitMQ at {self._place} does not play along: {error}")
+        return ShieldError(f"RabbitMQ at {self._place} cannot be used: {error}")
 
 
 class _Producer:
