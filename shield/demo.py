@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
 
@@ -33,6 +33,8 @@ class Queue:
     """Where the messages in it are going; its rule drops what is over the bound."""
     per_second: float
     """How many messages a second the broker takes out of it."""
+    length: Callable[[], int]
+    """Tells how many messages are in it now."""
 
 
 class Demo(ABC):

@@ -46,6 +46,7 @@ class RabbitMQDemo(Demo):
     def __init__(self, address: str | None) -> None:
         self._place = Place(address)
         self._run = ("shield-demo-run", uuid.uuid4().hex)
+        self._narrow: Publisher | None = None
 
     def __enter__(self) -> Self:
         """Reach the broker, make exchanges and queues, and measure how fast it answers."""
@@ -58,7 +59,7 @@ class RabbitMQDemo(Demo):
             for destination in (self.orders, self.audit, self.clicks):
                 self._readback.bind(destination, *destination.split("/"))
             self._readback.bind(self.overflow, OVERFLOW, "#")
-            self.queue = Queue(self.clicks, self._pace())
+            self.queue = Queue(self.clicks, self._pace(), self._length)
         except BaseException as error:
             self.__exit__()
             if isinstance(error, AMQPError):
@@ -75,6 +76,8 @@ class RabbitMQDemo(Demo):
         """Return a publisher; that of the queue has a narrow window."""
         window = NARROW if destination == self.clicks else 1000
         publisher = Publisher(self._place.url, shield=shield, shield_producer=name, window=window)
+        if window == NARROW:
+            self._narrow = publisher
         return _Producer(publisher, destination, self._run)
 
     def count(self, destination: str) -> int:
@@ -83,6 +86,10 @@ class RabbitMQDemo(Demo):
             return self._readback.count(destination)
         except AMQPError as error:
             raise self._unusable(error) from error
+
+    def _length(self) -> int:
+        """Return how many messages wait for the write thread of the narrow publisher."""
+        return 0 if self._narrow is None else self._narrow.signals.queue_messages or 0
 
     def _pace(self) -> float:
         """Return how many messages a second go through a narrow window."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -55,42 +56,58 @@ class RateMeter(Meter):
 
 
 class FillMeter(Meter):
-    """Messages handed over and not confirmed."""
+    """Messages in a client's queue, not written yet."""
+
+    def __init__(self, length: Callable[[], int]) -> None:
+        super().__init__()
+        self._length = length
 
     def value(self, elapsed_s: float, ledger: Ledger) -> int:
         """Return how many."""
-        return ledger.in_flight
+        return self._length()
 
 
 @dataclass(frozen=True, slots=True)
-class Gauge:
+class Gauge(ABC):
     """A limit, and how what is measured against it is drawn and said."""
 
     limit: int
-    meter: ClassVar[type[Meter]]
     mark: ClassVar[int]
     """At which of a bar's cells the limit stands."""
     unit: ClassVar[str]
     kind: ClassVar[str]
+
+    @abstractmethod
+    def meter(self) -> Meter:
+        """Return what reads the value in one run."""
 
     def text(self, value: int) -> str:
         """Return a value and the limit in words."""
         return f"{value:,}{self.unit} of {self.limit:,}{self.unit}"
 
 
+@dataclass(frozen=True, slots=True)
 class Rate(Gauge):
     """A quota, in messages a second; a bar reaches to five times as many."""
 
-    meter = RateMeter
     mark = CELLS // 5
     unit = "/s"
     kind = "quota_per_second"
 
+    def meter(self) -> Meter:
+        """Count what is offered."""
+        return RateMeter()
 
+
+@dataclass(frozen=True, slots=True)
 class Fill(Gauge):
     """A queue's bound, in messages, at the end of the bar."""
 
-    meter = FillMeter
+    length: Callable[[], int]
     mark = CELLS
     unit = ""
     kind = "queue_bound"
+
+    def meter(self) -> Meter:
+        """Look at the queue."""
+        return FillMeter(self.length)

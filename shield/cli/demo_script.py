@@ -36,7 +36,7 @@ QUEUE_RULE = """
 [[rules]]
 name = "clicks"
 match = "{clicks}"
-in_flight = {{ messages = {bound} }}
+queue = {{ messages = {bound} }}
 over_limit = ["drop"]
 """
 
@@ -111,8 +111,9 @@ def _with_queue(script: Script, queue: Queue) -> Script:
     """Add a producer whose peaks fill the client's queue; it holds a second's worth."""
     bound = max(100, round(queue.per_second / 100) * 100)
     rule = QUEUE_RULE.format(clicks=queue.destination, bound=bound)
-    peaks = _peaks(bound)
-    part = Part("peaks", "above the broker", "clicks", queue.destination, peaks, Fill(bound))
+    gauge = Fill(bound, queue.length)
+    due = _peaks(bound)
+    part = Part("peaks", "above the broker", "clicks", queue.destination, due, gauge)
     count = Count(queue.destination, "clicks", "delivered")
     return Script(script.rules + rule, (*script.parts, part), (*script.counts, count))
 

@@ -143,8 +143,8 @@ def test_an_address_that_is_none_is_refused_without_its_password(run):
         (QUOTA, Rate(QUOTA), 4),
         (3 * QUOTA, Rate(QUOTA), 12),
         (100 * QUOTA, Rate(QUOTA), 20),
-        (250, Fill(1000), 5),
-        (1000, Fill(1000), 20),
+        (250, Fill(1000, int), 5),
+        (1000, Fill(1000, int), 20),
     ],
 )
 def test_a_bar_marks_the_limit_and_never_outgrows_its_column(value, gauge, cells):
@@ -161,17 +161,17 @@ def test_a_producer_that_has_sent_nothing_has_an_empty_ledger():
 
 def test_a_queue_is_bounded_to_a_second_of_what_the_broker_takes_and_then_sheds():
     demo = KafkaDemo(None)
-    demo.queue = Queue("clicks", 3140.0)
+    demo.queue = Queue("clicks", 3140.0, int)
     script = script_for(demo)
     (rule,) = (rule for rule in script.settings["rules"] if rule["name"] == "clicks")
-    assert rule["in_flight"] == {"messages": 3100}
+    assert rule["queue"] == {"messages": 3100}
     assert rule["over_limit"] == ["drop"]
     assert script.parts[-1].gauge.limit == 3100
 
 
 def test_a_peak_outruns_the_broker_until_the_queue_is_full_and_then_rests():
     demo = KafkaDemo(None)
-    demo.queue = Queue("clicks", 1000.0)
+    demo.queue = Queue("clicks", 1000.0, int)
     due = script_for(demo).parts[-1].due
     assert due(0.4, 0, 0) == 0
     assert due(0.5, 0, 0) == 0
