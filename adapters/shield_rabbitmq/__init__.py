@@ -1,7 +1,9 @@
 """pika under Shield: quotas, load shedding and pipelined confirms for RabbitMQ.
 
 `@publisher` decorates a function that makes a message, `Publisher` takes messages from any thread
-and writes them through one. Each message is confirmed by the broker.
+and writes them through one. Each message is confirmed by the broker. `shielded` puts quotas around
+a pika channel, or on a function that is handed one; the channels of `BlockingConnection` and
+`SelectConnection`, drop-ins for pika's, have them from the start.
 
 pika is imported with the first name taken from here, so that Shield can ask this package's plugin
 also where pika is not installed.
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from shield_rabbitmq.client import Publisher
+    from shield_rabbitmq.connections import BlockingConnection, SelectConnection
     from shield_rabbitmq.decorator import publisher
     from shield_rabbitmq.errors import (
         CannotConnectError,
@@ -24,8 +27,10 @@ if TYPE_CHECKING:
         ReturnedError,
     )
     from shield_rabbitmq.publishing import Publishing
+    from shield_rabbitmq.shielded import shielded
 
 __all__ = [
+    "BlockingConnection",
     "CannotConnectError",
     "DeliveryUnknownError",
     "ExchangeError",
@@ -36,10 +41,13 @@ __all__ = [
     "PublisherClosedError",
     "Publishing",
     "ReturnedError",
+    "SelectConnection",
     "publisher",
+    "shielded",
 ]
 
 _MODULES = {
+    "BlockingConnection": "connections",
     "CannotConnectError": "errors",
     "DeliveryUnknownError": "errors",
     "ExchangeError": "errors",
@@ -50,7 +58,9 @@ _MODULES = {
     "PublisherClosedError": "errors",
     "Publishing": "publishing",
     "ReturnedError": "errors",
+    "SelectConnection": "connections",
     "publisher": "decorator",
+    "shielded": "shielded",
 }
 
 

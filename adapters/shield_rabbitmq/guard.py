@@ -1,0 +1,194 @@
+"""What a shielded channel has beside pika's own: who decides, and what is not confirmed yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pika import BasicProperties
+from pika.exceptions import (
+    AMQPConnectionError,
+    ChannelClosed,
+    ChannelClosedByBroker,
+    ChannelClosedByClient,
+    ConnectionClosedByClient,
+    ConnectionWrongStateError,
+    NackError,
+    UnroutableError,
+)
+from pika.spec import Basic
+
+from shield import Message, Outcome, Permit, Shield
+from shield_rabbitmq import internals
+from shield_rabbitmq.window import Window
+
+Publish = Callable[..., None]
+OTHERS = object()
+"""Stands in the window for a publish that was not decided on."""
+
+
+class Guard:
+    """Decides on what one channel publishes, and settles it; for good, or during some calls.
+
+    A message counts as delivered when pika has taken it, unless the channel's confirms are known
+    from the first one on: then when the broker has acked it.
+    """
+
+    __slots__ = (
+        "_calls",
+        "_for_good",
+        "acts",
+        "admit",
+        "counts",
+        "instrumented",
+        "producer",
+        "window",
+    )
+
+    def __init__(self, instrumented: Publish | None, counts: bool) -> None:
+        self.instrumented = instrumented
+        """What stood in the place of the channel's own `basic_publish` when it was shielded."""
+        self.counts = counts
+        """Whether confirms that are turned on now can be counted from the first one on."""
+        self.window: Window[object] | None = None
+        """What is not confirmed; None where confirms are off, or cannot be counted."""
+        self.acts = self._for_good = False
+        self._calls = 0
+
+    def act(self, shield: Shield, producer: str | None) -> None:
+        """Act from now on, by that Shield."""
+        self.under(shield, producer)
+        self.acts = self._for_good = True
+
+    def under(self, shield: Shield, producer: str | None) -> None:
+        """Decide by that Shield from now on."""
+        self.admit = shield.admit
+        self.producer = producer or shield.settings.producer
+
+    def begin(self, shield: Shield, producer: str | None) -> None:
+        """Act during one more call; a Shield that it is under already stays."""
+        if not self.acts:
+            self.under(shield, producer)
+        self._calls += 1
+        self.acts = True
+
+    def end(self) -> None:
+        """Note the end of a call."""
+        self._calls -= 1
+        self.acts = self._for_good or self._calls > 0
+
+    def message(
+        self, exchange: Any, routing_key: Any, body: Any, properties: Any
+    ) -> Message | None:
+        """Return a publish as rules see it; None where it is nothing that pika sends."""
+        if not (type(exchange) is type(routing_key) is str and type(body) is bytes):
+            try:
+                exchange, routing_key, body = (
+                    text_of(exchange),
+                    text_of(routing_key),
+                    _encoded(body),
+                )
+            except (TypeError, ValueError):
+                return None  # pika knows best what is wrong
+        return Message(
+            f"{exchange}/{routing_key}" if exchange else routing_key,
+            len(body),
+            self.producer,
+            None,
+            None if properties is None else _headers(properties),
+            routing_key,
+        )
+
+    def send(
+        self, channel: Any, permit: Permit, publish: Publish, *args: Any, **named: Any
+    ) -> None:
+        """Publish what is admitted; see to its end."""
+        try:
+            publish(*args, **named)
+        except BaseException as error:
+            settle_failed(permit, error)
+            raise
+        if self.window is None:
+            permit.delivered()
+        else:
+            self.published(channel, permit)
+
+    # --- confirms -----------------------------------------------------------------------------
+
+    def confirms_asked_for(self) -> None:
+        """Count delivery tags from now on."""
+        if self.counts and self.window is None:
+            self.window = Window()
+
+    def published(self, channel: Any, item: object) -> None:
+        """Give the next delivery tag to what was published, if the broker counts it."""
+        if self.window is None:
+            return
+        if not len(self.window) and internals.confirms_wait(channel):
+            if isinstance(item, Permit):
+                item.delivered()
+        else:
+            self.window.add(item)
+
+    def confirmed(self, method: Any) -> None:
+        """Settle what an ack or a nack is about."""
+        if self.window is None:
+            return
+        for item in self.window.confirm(method.delivery_tag, method.multiple):
+            if isinstance(item, Permit):
+                if isinstance(method, Basic.Ack):
+                    item.delivered()
+                else:
+                    item.settle(Outcome.OVERLOADED)
+
+    def closed(self, _channel: Any, reason: Exception) -> None:
+        """Settle what was not confirmed when the channel went: nobody knows what became of it."""
+        if self.window is None:
+            return
+        for item in self.window.clear():
+            if isinstance(item, Permit):
+                item.settle(Outcome.FAILED if _is_no_overload(reason) else Outcome.OVERLOADED)
+
+
+def settle_failed(permit: Permit, error: BaseException) -> None:
+    """Settle a publish that raised; what was never written gives back what it was charged."""
+    if isinstance(error, NackError):
+        permit.settle(Outcome.OVERLOADED)
+    elif isinstance(error, UnroutableError | ChannelClosed):
+        permit.settle(Outcome.FAILED)
+    elif isinstance(error, AMQPConnectionError) and not isinstance(
+        error, ConnectionWrongStateError
+    ):
+        permit.settle(Outcome.OVERLOADED)
+    elif isinstance(error, Exception):
+        permit.cancel()
+    else:
+        permit.settle(Outcome.FAILED)  # interrupted: it may be on the wire
+
+
+def _is_no_overload(reason: Exception) -> bool:
+    return isinstance(
+        reason, ChannelClosedByBroker | ChannelClosedByClient | ConnectionClosedByClient
+    )
+
+
+def _encoded(body: Any) -> bytes:
+    if isinstance(body, bytes):
+        return body
+    if isinstance(body, str):
+        return body.encode()
+    raise TypeError("neither bytes nor text")
+
+
+def text_of(name: Any) -> str:
+    """Return the name of an exchange, or a routing key, as text; pika takes bytes, too."""
+    if isinstance(name, str):
+        return name
+    if isinstance(name, bytes):
+        return name.decode()
+    raise TypeError("neither bytes nor text")
+
+
+def _headers(properties: BasicProperties) -> Any:
+    headers = getattr(properties, "headers", None)
+    return headers if isinstance(headers, dict) else None
