@@ -13,12 +13,11 @@ from typing import Any
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.channel import Channel
 
-from shield import End, OverLimit, Permit
+from shield import End, Message, OverLimit, Permit, Verdict
 from shield.sync import react
 from shield_rabbitmq import internals
 from shield_rabbitmq.channel_outlet import ChannelOutlet
-from shield_rabbitmq.guard import OTHERS, Guard
-
+from shield_rabbitmq.guard import OTHERS, Guard, Publish, headers_of, settle_failed
 
 class Shielded:
     """`basic_publish` within quotas, for both kinds of channel."""
@@ -45,26 +44,57 @@ class Shielded:
             OverLimitError: over the limit, and the chain says `raise`; also an AMQPError.
         """
         guard = self._shield_guard
+        plain = type(body) is bytes and type(exchange) is type(routing_key) is str
+        if not (plain and guard.plain) or more or named:
+            call = (exchange, routing_key, body, properties, mandatory, *more)
+            self._shield_publish_with_care(call, named)
+            return
+        destination = f"{exchange}/{routing_key}" if exchange else routing_key
+        headers = None if properties is None else headers_of(properties)
+        verdict = guard.admit(
+            Message(destination, len(body), guard.producer, None, headers, routing_key)
+        )
+        if type(verdict) is not Permit:
+            call = (exchange, routing_key, body, properties, mandatory)
+            self._shield_react(verdict, super().basic_publish, call, named)  # type: ignore[misc]
+            return
+        self.shield_fate = "sent"
+        try:
+            super().basic_publish(exchange, routing_key, body, properties, mandatory)  # type: ignore[misc]
+        except BaseException as error:
+            settle_failed(verdict, error)
+            raise
+        verdict.delivered()
+
+    def _shield_publish_with_care(self, call: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Publish what needs a second look, or through a channel that does."""
+        guard = self._shield_guard
         publish = guard.instrumented or super().basic_publish  # type: ignore[misc]
-        call = (publish, exchange, routing_key, body, properties, mandatory, *more)
-        message = guard.message(exchange, routing_key, body, properties) if guard.acts else None
+        message = guard.message(*call[:4]) if guard.acts else None
         if message is None:
-            publish(*call[1:], **named)
+            publish(*call, **named)
             guard.published(self, OTHERS)
             return
         verdict = guard.admit(message)
         if type(verdict) is Permit:
             self.shield_fate = "sent"
-            guard.send(self, verdict, *call, **named)
-            return
+            guard.send(self, verdict, publish, *call, **named)
+        else:
+            self._shield_react(verdict, publish, call, named)
+
+    def _shield_react(
+        self, verdict: Verdict, publish: Publish, call: tuple[Any, ...], named: dict[str, Any]
+    ) -> None:
+        """Run the chain of the rule that refused."""
         assert isinstance(verdict, OverLimit)
+        guard = self._shield_guard
         if not self.is_open:  # type: ignore[attr-defined]
             verdict.end(End.FAILED)
-            publish(*call[1:], **named)  # pika raises
+            publish(*call, **named)  # pika raises
             return
         self.shield_fate = "raised"
         outlet = ChannelOutlet(
-            self, lambda permit: guard.send(self, permit, *call, **named), *call[1:5]
+            self, lambda permit: guard.send(self, permit, publish, *call, **named), *call[:4]
         )
         self.shield_fate = outlet.ended(react(verdict, outlet))
 
@@ -84,7 +114,7 @@ class ShieldedChannel(Shielded, Channel):  # type: ignore[misc]
         if guard.counts and callable(ack_nack_callback):
             ack_nack_callback = partial(_confirmed, guard, ack_nack_callback)
         super().confirm_delivery(ack_nack_callback, *more, **named)
-        guard.confirms_asked_for()
+        guard.count()
 
 
 def _confirmed(guard: Guard, callback: Any, frame: Any) -> None:
@@ -106,7 +136,9 @@ def guard_of(channel: Any) -> Guard:
         counts = isinstance(channel, Channel) and not internals.confirms_are_on(channel)
         guard = Guard(vars(channel).pop("basic_publish", None), counts)
         channel._shield_guard = guard
-        channel.__class__ = _shielded_class(type(channel))
+        kind: Any = type(channel)
+        channel.__class__ = _shielded_class(kind)
+        internals.write_in_one_piece(channel.connection)
         if counts:
             channel.add_on_close_callback(guard.closed)
     return channel._shield_guard  # type: ignore[no-any-return]

@@ -41,6 +41,7 @@ class Guard:
         "admit",
         "counts",
         "instrumented",
+        "plain",
         "producer",
         "window",
     )
@@ -52,13 +53,14 @@ class Guard:
         """Whether confirms that are turned on now can be counted from the first one on."""
         self.window: Window[object] | None = None
         """What is not confirmed; None where confirms are off, or cannot be counted."""
-        self.acts = self._for_good = False
+        self.acts = self.plain = self._for_good = False
         self._calls = 0
 
     def act(self, shield: Shield, producer: str | None) -> None:
         """Act from now on, by that Shield."""
         self.under(shield, producer)
-        self.acts = self._for_good = True
+        self._for_good = True
+        self._note()
 
     def under(self, shield: Shield, producer: str | None) -> None:
         """Decide by that Shield from now on."""
@@ -70,12 +72,16 @@ class Guard:
         if not self.acts:
             self.under(shield, producer)
         self._calls += 1
-        self.acts = True
+        self._note()
 
     def end(self) -> None:
         """Note the end of a call."""
         self._calls -= 1
+        self._note()
+
+    def _note(self) -> None:
         self.acts = self._for_good or self._calls > 0
+        self.plain = self.acts and self.instrumented is None and self.window is None
 
     def message(
         self, exchange: Any, routing_key: Any, body: Any, properties: Any
@@ -95,7 +101,7 @@ class Guard:
             len(body),
             self.producer,
             None,
-            None if properties is None else _headers(properties),
+            None if properties is None else headers_of(properties),
             routing_key,
         )
 
@@ -115,10 +121,11 @@ class Guard:
 
     # --- confirms -----------------------------------------------------------------------------
 
-    def confirms_asked_for(self) -> None:
-        """Count delivery tags from now on."""
+    def count(self) -> None:
+        """Count delivery tags from now on: confirms were asked for."""
         if self.counts and self.window is None:
             self.window = Window()
+            self._note()
 
     def published(self, channel: Any, item: object) -> None:
         """Give the next delivery tag to what was published, if the broker counts it."""
@@ -189,6 +196,7 @@ def text_of(name: Any) -> str:
     raise TypeError("neither bytes nor text")
 
 
-def _headers(properties: BasicProperties) -> Any:
+def headers_of(properties: BasicProperties) -> Any:
+    """Return the headers, or None where pika will find that they are none."""
     headers = getattr(properties, "headers", None)
     return headers if isinstance(headers, dict) else None
