@@ -19,6 +19,7 @@ from shield_rabbitmq import internals
 from shield_rabbitmq.channel_outlet import ChannelOutlet
 from shield_rabbitmq.guard import OTHERS, Guard, Publish, headers_of, settle_failed
 
+
 class Shielded:
     """`basic_publish` within quotas, for both kinds of channel."""
 
@@ -94,7 +95,11 @@ class Shielded:
             return
         self.shield_fate = "raised"
         outlet = ChannelOutlet(
-            self, lambda permit: guard.send(self, permit, publish, *call, **named), *call[:4]
+            self,
+            verdict.shield,
+            guard.producer,
+            lambda permit: guard.send(self, permit, publish, *call, **named),
+            call,
         )
         self.shield_fate = outlet.ended(react(verdict, outlet))
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import cached_property
 from typing import Any
 
-from shield import OverLimit, Permit
+from shield import Envelope, OverLimit, Permit, Shield
 from shield.action import Divert
+from shield.transport import Transport
 from shield_rabbitmq.errors import DeliveryUnknownError, OverLimitError
 from shield_rabbitmq.guard import text_of
 from shield_rabbitmq.outlet import RabbitOutlet
@@ -18,82 +21,134 @@ from shield_rabbitmq.sending import Confirm
 
 log = logging.getLogger("shield.rabbitmq")
 CONFIRMED_WITHIN_S = 30.0
-"""How long the caller of a BlockingChannel waits for an overflow send to be confirmed."""
+"""How long the caller of a BlockingChannel waits until a message that goes elsewhere is there."""
 
 
 class ChannelOutlet:
-    """Carries out the steps of a chain. The channel's own publish stays what it is.
+    """Carries out the steps of a chain for one message. The channel's own publish stays as it is.
 
     What goes elsewhere needs a confirm, and must not close the user's channel where its exchange
-    is missing: so it goes through a `Publisher` on a connection of its own, and there the chain
-    goes on where that fails.
+    is missing. So it goes through a relay, a `Publisher` on a connection of its own; the chain
+    goes on there where that fails, and what was kept comes back that way.
 
     Args:
         channel: the shielded channel.
+        shield: whose rule refused.
+        producer: who publishes.
         publish: publishes through the channel, and sees to the permit.
-        exchange, routing_key, body, properties: as the caller gave them.
+        call: exchange, routing key, body, properties and mandatory, as the caller gave them.
     """
 
     def __init__(
         self,
         channel: Any,
+        shield: Shield,
+        producer: str,
         publish: Callable[[Permit], None],
-        exchange: Any,
-        routing_key: Any,
-        body: Any,
-        properties: Any,
+        call: tuple[Any, ...],
     ) -> None:
         self._channel = channel
+        self._shield = shield
+        self._producer = producer
         self._publish = publish
-        self._message = exchange, routing_key, body, properties
+        self._call = call
+        self._caller = threading.get_ident()
+
+    # --- on the caller's thread ---------------------------------------------------------------
 
     def send(self, permit: Permit) -> Confirm:
-        """Publish through the channel, as it was meant."""
+        """Publish through the channel; from another thread, where that is not allowed, relayed."""
+        if not self._is_callers:
+            return self._relayed.send(permit)
         self._publish(permit)
         return _done("sent")
 
     def drop(self, over: OverLimit) -> Confirm:
-        """Let the publish return None, as any other."""
+        """Let the publish return as any other."""
         return _done("dropped")
 
     def may_wait(self) -> bool:
-        """On a BlockingChannel; an event loop is never blocked."""
-        return bool(self._channel._shield_waits)
+        """With a BlockingChannel; an event loop is never blocked."""
+        return self._is_callers and bool(self._channel._shield_waits)
 
     def error(self, over: OverLimit) -> Exception:
         """Return an error that is also an AMQPError."""
         return OverLimitError(over.rule.name, over.policy, over.reason, over.retry_after_s)
 
-    def divert(self, over: OverLimit, step: Divert, position: int) -> Confirm | None:
-        """Send to the overflow exchange through a connection of its own."""
-        exchange, routing_key, body, properties = self._message
-        try:
-            address = text_of(exchange), text_of(routing_key)
-            parcel = Parcel(*address, body_of(body), properties, mandatory=True)
-        except TypeError:  # properties that pika cannot encode
-            step.done()
-            return None
-        relay = relay_for(self._channel.connection, over.shield)
-        return RabbitOutlet(relay, parcel, properties).divert(over, step, position)
-
     def ended(self, future: Confirm) -> str:
-        """Return what became of the message; on a BlockingChannel wait until it is there.
+        """Return the message's fate; with a BlockingChannel, once it is where it went.
+
+        Not once it is sent where it is buffered: nobody can wait for that.
 
         Raises:
-            OverLimitError: its overflow send failed, and the chain behind it ended in `raise`.
+            OverLimitError: it could not go there, and the chain behind it ended in `raise`.
             DeliveryUnknownError: nobody can tell whether it is there.
         """
-        if not self.may_wait():
+        if not self._channel._shield_waits or future.shield_fate == "buffered":
             future.add_done_callback(_log_failure)
             return future.shield_fate
         try:
             future.result(CONFIRMED_WITHIN_S)
         except TimeoutError:
             raise DeliveryUnknownError(
-                f"an overflow send was not confirmed in {CONFIRMED_WITHIN_S:.0f} s; "
-                "it may arrive yet"
+                f"a message that {future.shield_fate} was not confirmed in "
+                f"{CONFIRMED_WITHIN_S:.0f} s; it may arrive yet"
             ) from None
         return future.shield_fate
+
+    @property
+    def _is_callers(self) -> bool:
+        return threading.get_ident() == self._caller
+
+    # --- elsewhere ----------------------------------------------------------------------------
+
+    @cached_property
+    def _relayed(self) -> RabbitOutlet:
+        exchange, routing_key, body, properties, mandatory = self._call[:5]
+        address = text_of(exchange), text_of(routing_key)
+        parcel = Parcel(*address, body_of(body), properties, bool(mandatory))
+        relay = relay_for(self._channel.connection, self._shield, self._producer)
+        return RabbitOutlet(relay, parcel, properties)
+
+    @property
+    def client(self) -> Transport:
+        """The relay: what is kept goes back through it."""
+        return self._relayed.client
+
+    def may_leave(self) -> bool:
+        """Tell whether it can be encoded: else pika is to say what is wrong with it."""
+        try:
+            return self._relayed.may_leave()
+        except (TypeError, ValueError):
+            return False
+
+    def divert(self, over: OverLimit, step: Divert, position: int) -> Confirm | None:
+        """Send to the overflow exchange, relayed."""
+        if not self.may_leave():
+            step.done()
+            return None
+        return self._relayed.divert(over, step, position)
+
+    def envelope(self) -> Envelope:
+        """Return the message with its properties as they go on the wire."""
+        return self._relayed.envelope()
+
+    def pending(self, fate: str) -> Confirm:
+        """Return what the caller's publish waits for, or goes on without."""
+        return self._relayed.pending(fate)
+
+    def succeed(self) -> None:
+        """Complete it."""
+        self._relayed.succeed()
+
+    def fail(self, error: Exception) -> None:
+        """Fail it."""
+        self._relayed.fail(error)
+
+    def follow(self, result: Confirm) -> None:
+        """Complete it as what the channel itself has published."""
+        if result is not self._relayed.pending(result.shield_fate):
+            self._relayed.succeed()
 
 
 def _done(fate: str) -> Confirm:
@@ -106,4 +161,4 @@ def _done(fate: str) -> Confirm:
 def _log_failure(future: Future[None]) -> None:
     error = future.exception()
     if error is not None:
-        log.error("a message published through an event loop's channel was not sent: %s", error)
+        log.error("a message that was published through a channel was not sent: %s", error)

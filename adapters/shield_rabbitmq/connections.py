@@ -25,8 +25,9 @@ class Shielding:
 
     def channel(self, *args: Any, **kwargs: Any) -> Any:
         """Open a channel as pika does; what it publishes is within the quotas of the rules."""
+        chosen = shield_for(self.shield)
         channel = super().channel(*args, **kwargs)  # type: ignore[misc]
-        guard_of(channel).act(shield_for(self.shield), self.shield_producer)
+        guard_of(channel).act(chosen, self.shield_producer)
         return channel
 
 

@@ -1,4 +1,4 @@
-"""The publishers that carry what leaves users' channels: one for each broker and Shield.
+"""The publishers that carry what leaves users' channels: one for each broker, Shield and name.
 
 A relay is made when it is first needed, and let go of when the last connection that has used it
 closes: its thread then ends by itself, with all confirmed.
@@ -23,23 +23,23 @@ _relays: list[Relay] = []
 class Relay:
     """One publisher and the connections that use it."""
 
-    def __init__(self, connection: Any, shield: Shield) -> None:
-        self.shield = shield
-        self.broker = _broker(connection)
-        self.publisher = Publisher(internals.parameters_of(connection), shield=shield)
+    def __init__(self, connection: Any, shield: Shield, producer: str) -> None:
+        parameters = internals.parameters_of(connection)
+        self.purpose = _purpose(connection, shield, producer)
+        self.publisher = Publisher(parameters, shield=shield, shield_producer=producer)
         self.users: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def relay_for(connection: Any, shield: Shield) -> Publisher:
+def relay_for(connection: Any, shield: Shield, producer: str) -> Publisher:
     """Return the publisher that sends to this connection's broker with its parameters."""
-    broker = _broker(connection)
+    purpose = _purpose(connection, shield, producer)
     with _lock:
         _relays[:] = [relay for relay in _relays if relay.users]
         for relay in _relays:
-            if relay.shield is shield and relay.broker == broker:
+            if relay.purpose == purpose and not relay.publisher.closed:
                 break
         else:
-            relay = Relay(connection, shield)
+            relay = Relay(connection, shield, producer)
             _relays.append(relay)
         if connection not in relay.users:
             relay.users.add(connection)
@@ -57,10 +57,12 @@ def _left(relay_of: weakref.ref[Relay], connection: Any) -> None:
                 _relays.remove(relay)
 
 
-def _broker(connection: Any) -> tuple[Any, ...]:
-    """Return all by which two connections differ; pika's parameters compare host and port only."""
+def _purpose(connection: Any, shield: Shield, producer: str) -> tuple[Any, ...]:
+    """Return all by which two relays differ; pika's parameters compare host and port only."""
     parameters = internals.parameters_of(connection)
     return (
+        shield,
+        producer,
         parameters.host,
         parameters.port,
         parameters.virtual_host,

@@ -46,13 +46,14 @@ def shielded(
     Raises:
         SettingsError: settings that cannot be used, or a target that is no channel or function.
     """
-    if target is NOTHING:
-        chosen = None if shield is None else shield_for(shield)
-        return lambda function: _decorate(function, chosen, shield_producer)
     if is_channel(target):
-        guard_of(target).act(shield_for(shield), shield_producer)
+        chosen = shield_for(shield)
+        guard_of(target).act(chosen, shield_producer)
         return target
-    return _decorate(target, None if shield is None else shield_for(shield), shield_producer)
+    named = None if shield is None else shield_for(shield)
+    if target is NOTHING:
+        return lambda function: _decorate(function, named, shield_producer)
+    return _decorate(target, named, shield_producer)
 
 
 def _decorate(function: Any, chosen: Shield | None, producer: str | None) -> Any:
@@ -60,9 +61,11 @@ def _decorate(function: Any, chosen: Shield | None, producer: str | None) -> Any
 
     @contextmanager
     def shielding(values: tuple[Any, ...]) -> Iterator[None]:
-        guards = [guard_of(value) for value in values if is_channel(value)]
+        channels = [value for value in values if is_channel(value)]
+        used = shield_for(None) if chosen is None and channels else chosen
+        guards = [guard_of(channel) for channel in channels]
         for guard in guards:
-            guard.begin(shield_for(None) if chosen is None else chosen, producer)
+            guard.begin(used, producer)
         try:
             yield
         finally:
