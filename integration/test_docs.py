@@ -30,5 +30,5 @@ def test_the_rabbitmq_page_runs(rabbitmq, tmp_path):
     script = tmp_path / "page.py"
     script.write_text(blocks().replace("amqp://localhost", rabbitmq.address))
     subprocess.run([sys.executable, script], check=True, timeout=60)
-    assert channel.queue_declare("documented", passive=True).method.message_count == 102
+    assert channel.queue_declare("documented", passive=True).method.message_count == 104
     connection.close()

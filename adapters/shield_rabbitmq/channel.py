@@ -132,6 +132,11 @@ def is_channel(value: object) -> bool:
     return issubclass(type(value), BlockingChannel | Channel)
 
 
+def is_shielded(channel: Any) -> bool:
+    """Tell whether all that it publishes is within quotas, not only during some calls."""
+    return isinstance(channel, Shielded) and channel._shield_guard.for_good
+
+
 def guard_of(channel: Any) -> Guard:
     """Return a channel's guard; one that has none becomes shielded, by a guard that does not act.
 

@@ -36,13 +36,14 @@ class Guard:
 
     __slots__ = (
         "_calls",
-        "_for_good",
         "acts",
         "admit",
         "counts",
+        "for_good",
         "instrumented",
         "plain",
         "producer",
+        "shield",
         "window",
     )
 
@@ -53,17 +54,18 @@ class Guard:
         """Whether confirms that are turned on now can be counted from the first one on."""
         self.window: Window[object] | None = None
         """What is not confirmed; None where confirms are off, or cannot be counted."""
-        self.acts = self.plain = self._for_good = False
+        self.acts = self.for_good = self.plain = False
         self._calls = 0
 
     def act(self, shield: Shield, producer: str | None) -> None:
         """Act from now on, by that Shield."""
         self.under(shield, producer)
-        self._for_good = True
+        self.for_good = True
         self._note()
 
     def under(self, shield: Shield, producer: str | None) -> None:
         """Decide by that Shield from now on."""
+        self.shield = shield
         self.admit = shield.admit
         self.producer = producer or shield.settings.producer
 
@@ -80,7 +82,7 @@ class Guard:
         self._note()
 
     def _note(self) -> None:
-        self.acts = self._for_good or self._calls > 0
+        self.acts = self.for_good or self._calls > 0
         self.plain = self.acts and self.instrumented is None and self.window is None
 
     def message(

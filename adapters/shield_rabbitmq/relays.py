@@ -1,7 +1,7 @@
 """The publishers that carry what leaves users' channels: one for each broker, Shield and name.
 
-A relay is made when it is first needed, and let go of when the last connection that has used it
-closes: its thread then ends by itself, with all confirmed.
+A relay is made when it is first needed, and closed when the last connection that has used it is:
+on a thread of its own, for it waits until all is confirmed, and an event loop must not.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ def relay_for(connection: Any, shield: Shield, producer: str) -> Publisher:
     """Return the publisher that sends to this connection's broker with its parameters."""
     purpose = _purpose(connection, shield, producer)
     with _lock:
-        _relays[:] = [relay for relay in _relays if relay.users]
         for relay in _relays:
             if relay.purpose == purpose and not relay.publisher.closed:
                 break
@@ -43,18 +42,18 @@ def relay_for(connection: Any, shield: Shield, producer: str) -> Publisher:
             _relays.append(relay)
         if connection not in relay.users:
             relay.users.add(connection)
-            internals.on_close(connection, partial(_left, weakref.ref(relay)))
+            internals.on_close(connection, partial(_left, relay))
         return relay.publisher
 
 
-def _left(relay_of: weakref.ref[Relay], connection: Any) -> None:
-    """Let a relay go whose last connection is closed."""
-    relay = relay_of()
+def _left(relay: Relay, connection: Any) -> None:
+    """Close a relay whose last connection has closed."""
     with _lock:
-        if relay is not None:
-            relay.users.discard(connection)
-            if not relay.users and relay in _relays:
-                _relays.remove(relay)
+        relay.users.discard(connection)
+        if relay.users or relay not in _relays:
+            return
+        _relays.remove(relay)
+    threading.Thread(target=relay.publisher.close, name="shield-rabbitmq-closing").start()
 
 
 def _purpose(connection: Any, shield: Shield, producer: str) -> tuple[Any, ...]:

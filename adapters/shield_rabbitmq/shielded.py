@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from shield import SettingsError, Shield
-from shield_rabbitmq.channel import guard_of, is_channel
+from shield_rabbitmq.channel import guard_of, is_channel, is_shielded
 from shield_rabbitmq.shared import shield_for
 
 Target = TypeVar("Target")
@@ -33,9 +33,9 @@ def shielded(
 
     `shielded(channel)` returns the channel itself, a `BlockingChannel` or a `Channel`: from now on
     what it publishes is within the quotas of the rules. Again on the same channel it changes the
-    Shield and the name, and nothing else. `@shielded` on a function, a method or a coroutine
-    function shields the channels among its arguments while it runs; those that are shielded
-    already stay as they are.
+    Shield and the name, where one is given, and nothing else. `@shielded` on a function, a method
+    or a coroutine function shields the channels among its arguments while it runs; those that are
+    shielded already stay as they are.
 
     Args:
         target: a channel or a function.
@@ -47,8 +47,9 @@ def shielded(
         SettingsError: settings that cannot be used, or a target that is no channel or function.
     """
     if is_channel(target):
-        chosen = shield_for(shield)
-        guard_of(target).act(chosen, shield_producer)
+        if not (shield is None and shield_producer is None and is_shielded(target)):
+            chosen = shield_for(shield)
+            guard_of(target).act(chosen, shield_producer)
         return target
     named = None if shield is None else shield_for(shield)
     if target is NOTHING:
@@ -62,7 +63,10 @@ def _decorate(function: Any, chosen: Shield | None, producer: str | None) -> Any
     @contextmanager
     def shielding(values: tuple[Any, ...]) -> Iterator[None]:
         channels = [value for value in values if is_channel(value)]
-        used = shield_for(None) if chosen is None and channels else chosen
+        if not channels:
+            yield
+            return
+        used = shield_for(None) if chosen is None else chosen
         guards = [guard_of(channel) for channel in channels]
         for guard in guards:
             guard.begin(used, producer)

@@ -67,10 +67,11 @@ def test_the_shielded_channel_is_the_channel(wire):
 
 
 def test_shielding_twice_counts_once(wire):
-    """Again it changes the Shield and the name, and nothing else."""
+    """Again it changes the Shield and the name, where one is given, and nothing else."""
     first, second = limited(), limited()
     channel = shielded(wire.channel(), shield=first)
     kind = type(channel)
+    assert channel._shield_guard.shield is shielded(channel)._shield_guard.shield is first
     assert shielded(channel, shield=second, shield_producer="shop") is channel
     assert type(channel) is kind
     channel.basic_publish("", "a", b"")
@@ -187,7 +188,7 @@ def test_what_pika_refuses_is_pikas_to_refuse(wire, call):
         channel.basic_publish(*call)
     channel.connection.raises = None
     channel.basic_publish("", "a", b"")
-    assert channel._shield_guard.admit.__self__.ledger().delivered == 1
+    assert channel._shield_guard.shield.ledger().delivered == 1
 
 
 def test_a_closed_channel_raises_what_pika_raises(wire):
