@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import pika
 import pytest
 from pika import BasicProperties
+from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.channel import Channel
 from pika.exceptions import (
@@ -29,11 +32,12 @@ from integration.brokers import RabbitMQ
 from integration.event_loop import EventLoop
 from integration.queues import Queues
 from shield import Shield
+from shield.action import Keep
+from shield.kept import Kept
+from shield.sync import wait_in_line
 from shield.testing import ManualClock
 from shield_rabbitmq import BlockingConnection, SelectConnection, shielded
 from tests.contracts.adapter import Adapter, AdapterContract, counts, rule
-
-ONE = {"rate": "1/h", "burst": 1}
 
 
 @pytest.fixture
@@ -56,10 +60,10 @@ def eventually(is_so: Callable[[], object], within_s: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-def limited(*chain: str, match: str = "*", burst: int = 1) -> Shield:
+def limited(*chain: str, match: str = "*", burst: int = 1, **more: Any) -> Shield:
     quota = {"rate": "1/h", "burst": burst}
     one = {"match": match, "quota": quota, "over_limit": [*chain]}
-    return Shield({"rules": [one]}, clock=ManualClock())
+    return Shield({"rules": [one]}, clock=ManualClock(), **more)
 
 
 # --- the contract of all adapters -----------------------------------------------------------------
@@ -424,6 +428,83 @@ def test_a_missing_overflow_exchange_leaves_the_channel_open(connect, queues):
     assert queues.bodies(queue) == [b"1"]
 
 
+class Shelf:
+    """A plugin whose action `shelve` keeps messages until a test takes them down."""
+
+    def __init__(self, fate: str, keeper: Callable[[Kept], None] | None = None) -> None:
+        self.kept: list[Kept] = []
+        self.step = Keep(fate, keeper or self.kept.append)
+
+    @shield.hookimpl
+    def shield_actions(self):
+        step = self.step
+
+        class Shelve(shield.Action):
+            def step(self, over):
+                return step
+
+        return {"shelve": Shelve}
+
+
+def test_what_is_buffered_comes_back_through_the_relay(connect, queues):
+    """Its publish has returned; another thread sends it, which could not use the channel."""
+    queue, shelf = queues.queue(), Shelf("buffered")
+    own = limited("shelve", plugins=[shelf])
+    channel = connect(shield=own).channel()
+    properties = BasicProperties(headers={"a": 1})
+    for body in (b"1", b"2"):
+        channel.basic_publish("", queue, body, properties)
+    assert shield.fate(channel) == "buffered"
+    (kept,) = shelf.kept
+    properties.headers["a"] = 2
+    permit = wait_in_line(kept.over, 7200)
+    assert permit is not None
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(kept.send, permit).result(10)
+    eventually(lambda: counts(own) == {"offered": 2, "delivered": 2})
+    assert [(m.body, m.properties.headers["a"]) for m in queues.take(queue)] == [
+        (b"1", 1),
+        (b"2", 1),
+    ]
+
+
+def test_what_is_spooled_returns_once_it_is_durable(connect, queues):
+    """And what could not be spooled goes on in the chain, and reaches its caller."""
+    queue = queues.queue()
+
+    def store(kept: Kept) -> None:
+        assert kept.envelope().destination == queue
+        full = kept.envelope().body == b"3"
+        threading.Timer(0.05, kept.go_on if full else kept.stored).start()
+
+    own = limited("shelve", "raise", plugins=[Shelf("spooled", store)])
+    channel = connect(shield=own).channel()
+    for body in (b"1", b"2"):
+        channel.basic_publish("", queue, body)
+    assert shield.fate(channel) == "spooled"
+    assert counts(own) == {"offered": 2, "delivered": 1, "spooled": 1}
+    with pytest.raises(shield.OverLimitError):
+        channel.basic_publish("", queue, b"3")
+    assert counts(own) == {"offered": 3, "delivered": 1, "spooled": 1, "raised": 1}
+
+
+def test_an_event_loop_goes_on_while_a_message_is_spooled(run_loop, queues):
+    """The publish returns at once, with the fate that is meant."""
+    queue, shelf = queues.queue(), Shelf("spooled")
+    own = limited("shelve", plugins=[shelf])
+    loop = run_loop(own)
+
+    def publish() -> str:
+        for body in (b"1", b"2"):
+            loop.channel.basic_publish("", queue, body)
+        return shield.fate(loop.channel)
+
+    assert loop.call(publish) == "spooled"
+    assert counts(own) == {"offered": 2, "delivered": 1, "in_flight": 1}
+    shelf.kept[0].stored()
+    assert counts(own) == {"offered": 2, "delivered": 1, "spooled": 1}
+
+
 def test_connections_of_one_broker_share_a_relay(connect, queues):
     """One thread for all of them; a function that is handed one uses it, too."""
     queue, elsewhere = queues.queue(), queues.exchange("fanout")
@@ -528,6 +609,32 @@ def test_create_connection_gives_a_shielded_one(rabbitmq, queues):
     assert type(done[0]) is SelectConnection
     assert queues.bodies(queue) == [b"1"]
     assert list(own.ledger().producers) == ["shop"]
+
+
+def test_an_asyncio_channel_is_shielded_in_a_coroutine_function(rabbitmq, queues):
+    """The `Channel` of any of pika's connections will do."""
+    queue, own = queues.queue(), limited("drop")
+
+    @shielded(shield=own)
+    async def publish(channel: Any) -> None:
+        for body in (b"1", b"2"):
+            await asyncio.sleep(0)
+            channel.basic_publish("", queue, body)
+
+    async def main() -> None:
+        opened, closed = asyncio.Future[Any](), asyncio.Future[Any]()
+        connection = AsyncioConnection(
+            pika.URLParameters(rabbitmq.address),
+            on_open_callback=lambda it: it.channel(on_open_callback=opened.set_result),
+            on_close_callback=lambda _, reason: closed.set_result(reason),
+        )
+        await publish(await opened)
+        connection.close()
+        await closed
+
+    asyncio.run(main())
+    assert queues.bodies(queue) == [b"1"]
+    assert counts(own) == {"offered": 2, "delivered": 1, "dropped": 1}
 
 
 def test_a_thousand_confirms_are_counted(run_loop, queues):

@@ -10,8 +10,6 @@ from pika.exceptions import (
     AMQPConnectionError,
     ChannelClosed,
     ChannelClosedByBroker,
-    ChannelClosedByClient,
-    ConnectionClosedByClient,
     ConnectionWrongStateError,
     NackError,
     UnroutableError,
@@ -151,12 +149,17 @@ class Guard:
                     item.settle(Outcome.OVERLOADED)
 
     def closed(self, _channel: Any, reason: Exception) -> None:
-        """Settle what was not confirmed when the channel went: nobody knows what became of it."""
+        """Settle what was not confirmed when the channel went: nobody knows what became of it.
+
+        As with a `Publisher` that is taken for overload; but not where the broker has closed the
+        channel, which it does for errors, and never for load.
+        """
         if self.window is None:
             return
+        by_broker = isinstance(reason, ChannelClosedByBroker)
         for item in self.window.clear():
             if isinstance(item, Permit):
-                item.settle(Outcome.FAILED if _is_no_overload(reason) else Outcome.OVERLOADED)
+                item.settle(Outcome.FAILED if by_broker else Outcome.OVERLOADED)
 
 
 def settle_failed(permit: Permit, error: BaseException) -> None:
@@ -173,12 +176,6 @@ def settle_failed(permit: Permit, error: BaseException) -> None:
         permit.cancel()
     else:
         permit.settle(Outcome.FAILED)  # interrupted: it may be on the wire
-
-
-def _is_no_overload(reason: Exception) -> bool:
-    return isinstance(
-        reason, ChannelClosedByBroker | ChannelClosedByClient | ConnectionClosedByClient
-    )
 
 
 def _encoded(body: Any) -> bytes:

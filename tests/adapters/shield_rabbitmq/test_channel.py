@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika import BasicProperties, spec
 from pika.adapters.blocking_connection import BlockingChannel
@@ -362,13 +362,13 @@ def test_a_wrong_confirm_callback_is_pikas_to_refuse(wire):
     ("close", "outcome"),
     [
         (lambda wire, channel: wire.answer(spec.Channel.Close(404, "no")), Outcome.FAILED),
-        (lambda wire, channel: channel.close(), Outcome.FAILED),
+        (lambda wire, channel: channel.close(), Outcome.OVERLOADED),
         (lambda wire, channel: channel._on_close_meta(StreamLostError("")), Outcome.OVERLOADED),
     ],
     ids=["by the broker", "by its user", "cut"],
 )
 def test_what_is_not_confirmed_when_the_channel_closes_is_counted(wire, close, outcome):
-    """Its fate is unknown: failed. A lost connection is overload to those who learn, errors not."""
+    """Its fate is unknown: failed; to those who learn that is overload, unless it was an error."""
     outcomes = Outcomes()
     own = Shield({}, plugins=[outcomes])
     channel, _ = confirming(wire, own)
@@ -393,6 +393,7 @@ def test_close_callbacks_of_the_user_find_the_books_closed(wire):
     assert not isinstance(channel._closing_reason, ChannelClosedByClient)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_the_books_agree_with_any_broker(data):
     """Whatever is published, by the Shield or past it, and however it is confirmed."""

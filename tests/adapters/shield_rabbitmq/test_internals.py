@@ -5,7 +5,7 @@ from typing import Any
 
 import pika
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika import BasicProperties, BlockingConnection, SelectConnection, spec
 from pika.adapters.blocking_connection import BlockingChannel
@@ -108,6 +108,7 @@ class Output:
 names = st.one_of(st.text(max_size=100), st.binary(max_size=10), st.none())
 
 
+@settings(deadline=None)
 @given(
     number=st.integers(1, 65535),
     exchange=names,
