@@ -488,6 +488,20 @@ def test_what_is_spooled_returns_once_it_is_durable(connect, queues):
     assert counts(own) == {"offered": 3, "delivered": 1, "spooled": 1, "raised": 1}
 
 
+def test_a_caller_is_not_kept_for_ever(connect, queues, monkeypatch):
+    """After its time the fate is unknown to it; the ledger has the message until that is known."""
+    monkeypatch.setattr("shield_rabbitmq.channel_outlet.CONFIRMED_WITHIN_S", 0.1)
+    queue, shelf = queues.queue(), Shelf("spooled")
+    own = limited("shelve", plugins=[shelf])
+    channel = connect(shield=own).channel()
+    channel.basic_publish("", queue, b"")
+    with pytest.raises(shield_rabbitmq.DeliveryUnknownError, match="it may arrive yet"):
+        channel.basic_publish("", queue, b"")
+    assert counts(own) == {"offered": 2, "delivered": 1, "in_flight": 1}
+    shelf.kept[0].stored()
+    assert counts(own) == {"offered": 2, "delivered": 1, "spooled": 1}
+
+
 def test_an_event_loop_goes_on_while_a_message_is_spooled(run_loop, queues):
     """The publish returns at once, with the fate that is meant."""
     queue, shelf = queues.queue(), Shelf("spooled")
@@ -584,6 +598,23 @@ def test_every_callback_of_an_event_loop_is_handed_the_users_channel(run_loop, q
     loop.call(channel.close)
     eventually(lambda: "close" in handed)
     assert all(it is channel for it in handed.values())
+    second = loop.call(lambda: loop.connection.channel(on_open_callback=note("open")))
+    eventually(lambda: handed.get("open") is second)
+    assert second is not channel
+
+
+def test_pikas_own_classes_are_left_alone(connect):
+    """Other channels, also of the same connection, are pika's and not shielded."""
+    connection = connect(pika.BlockingConnection)
+    own = limited()
+    shielded(connection.channel(), shield=own)
+    other = connection.channel()
+    assert type(other) is BlockingChannel
+    for _ in range(3):
+        other.basic_publish("", "no-such-queue", b"")
+    assert own.ledger().offered == 0
+    assert type(connect(shield=own)) is BlockingConnection
+    assert pika.BlockingConnection is pika.adapters.blocking_connection.BlockingConnection
 
 
 def test_create_connection_gives_a_shielded_one(rabbitmq, queues):

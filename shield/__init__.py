@@ -7,8 +7,8 @@ once with an `Outcome`, or `OverLimit`, whose chain `shield.sync.react` runs on 
 outlet. `Signals` are what a broker tells a client, for policies. The `Ledger` says what became of
 every message. Policies, actions and keys come from plugins, the built-in ones too:
 `shield/hookspecs.py` is the list of what a plugin can do. The drop-in clients are in
-`shield_kafka`. Settings are a `shield.toml` and `SHIELD_*` variables; `shield config check` tells
-what is wrong with them.
+`shield_kafka` and `shield_rabbitmq`. Settings are a `shield.toml` and `SHIELD_*` variables;
+`shield config check` tells what is wrong with them.
 """
 
 from shield import action

@@ -15,6 +15,7 @@ from typing import Any
 from shield import Shield
 from shield_rabbitmq import internals
 from shield_rabbitmq.client import Publisher
+from shield_rabbitmq.write_thread import EXIT_WITHIN_S
 
 _lock = threading.Lock()
 _relays: list[Relay] = []
@@ -53,7 +54,8 @@ def _left(relay: Relay, connection: Any) -> None:
         if relay.users or relay not in _relays:
             return
         _relays.remove(relay)
-    threading.Thread(target=relay.publisher.close, name="shield-rabbitmq-closing").start()
+    close = partial(relay.publisher.close, EXIT_WITHIN_S)
+    threading.Thread(target=close, name="shield-rabbitmq-closing").start()
 
 
 def _purpose(connection: Any, shield: Shield, producer: str) -> tuple[Any, ...]:
