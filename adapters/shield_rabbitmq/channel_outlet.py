@@ -91,7 +91,7 @@ class ChannelOutlet:
             future.result(CONFIRMED_WITHIN_S)
         except TimeoutError:
             raise DeliveryUnknownError(
-                f"a message that {future.shield_fate} was not confirmed in "
+                f"a message to be {future.shield_fate} was not confirmed in "
                 f"{CONFIRMED_WITHIN_S:.0f} s; it may arrive yet"
             ) from None
         return future.shield_fate

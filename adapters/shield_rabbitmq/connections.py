@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pika
 
 from shield import Shield
 from shield_rabbitmq.channel import guard_of
-from shield_rabbitmq.shared import shield_for
-
-ShieldChoice = Shield | str | Path | Mapping[str, Any] | None
+from shield_rabbitmq.shared import ShieldChoice, shield_for
 
 
 class Shielding:

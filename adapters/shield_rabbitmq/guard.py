@@ -87,23 +87,14 @@ class Guard:
         self, exchange: Any, routing_key: Any, body: Any, properties: Any
     ) -> Message | None:
         """Return a publish as rules see it; None where it is nothing that pika sends."""
-        if not (type(exchange) is type(routing_key) is str and type(body) is bytes):
-            try:
-                exchange, routing_key, body = (
-                    text_of(exchange),
-                    text_of(routing_key),
-                    _encoded(body),
-                )
-            except (TypeError, ValueError):
-                return None  # pika knows best what is wrong
-        return Message(
-            f"{exchange}/{routing_key}" if exchange else routing_key,
-            len(body),
-            self.producer,
-            None,
-            None if properties is None else headers_of(properties),
-            routing_key,
-        )
+        try:
+            exchange, routing_key = text_of(exchange), text_of(routing_key)
+            size = len(_encoded(body))
+        except (TypeError, ValueError):
+            return None  # pika knows best what is wrong
+        destination = f"{exchange}/{routing_key}" if exchange else routing_key
+        headers = None if properties is None else headers_of(properties)
+        return Message(destination, size, self.producer, None, headers, routing_key)
 
     def send(
         self, channel: Any, permit: Permit, publish: Publish, *args: Any, **named: Any

@@ -12,12 +12,15 @@ import shield as core
 from shield import Shield
 from shield_rabbitmq.client import Publisher
 
+ShieldChoice = Shield | str | Path | Mapping[str, Any] | None
+"""What `shield=` may be."""
+
 _lock = threading.Lock()
 _publishers: dict[tuple[Any, ...], Publisher] = {}
 _shields: dict[Path, Shield] = {}
 
 
-def shield_for(choice: Shield | str | Path | Mapping[str, Any] | None) -> Shield:
+def shield_for(choice: ShieldChoice) -> Shield:
     """Return the Shield that is meant; functions that name the same file share one."""
     if not isinstance(choice, str | Path):
         return core.shield_of(choice)

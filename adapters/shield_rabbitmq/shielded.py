@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from shield import SettingsError, Shield
 from shield_rabbitmq.channel import guard_of, is_channel, is_shielded
-from shield_rabbitmq.shared import shield_for
+from shield_rabbitmq.shared import ShieldChoice, shield_for
 
 Target = TypeVar("Target")
-ShieldChoice = Shield | str | Path | Mapping[str, Any] | None
 NOTHING: Any = object()
 
 
@@ -47,7 +45,10 @@ def shielded(
         SettingsError: settings that cannot be used, or a target that is no channel or function.
     """
     if is_channel(target):
-        if not (shield is None and shield_producer is None and is_shielded(target)):
+        if is_shielded(target) and shield is None:
+            guard = guard_of(target)
+            guard.act(guard.shield, shield_producer or guard.producer)
+        else:
             chosen = shield_for(shield)
             guard_of(target).act(chosen, shield_producer)
         return target
