@@ -37,7 +37,7 @@ from shield.kept import Kept
 from shield.sync import wait_in_line
 from shield.testing import ManualClock
 from shield_rabbitmq import BlockingConnection, SelectConnection, shielded
-from tests.contracts.adapter import Adapter, AdapterContract, counts, rule
+from tests.contracts.adapter import Adapter, AdapterContract, HoldBack, counts, rule
 
 
 @pytest.fixture
@@ -241,6 +241,14 @@ class TestSelectChannel(AdapterContract):
             one.publisher.loop.call(publish_two)
         one.publisher.settled()
         assert counts(one.shield) == {"offered": 2, "delivered": 1, "raised": 1}
+
+    def test_a_delay_that_a_policy_asks_for_is_waited_before_the_send(self, use, destination):
+        """Not on an event loop: what is admitted is published at once."""
+        held = rule(destination) | {"hold_back": {"seconds": 0.25}}
+        one = use(held, plugins=[HoldBack])
+        one.publish_now(destination, b"1")
+        assert one.shield.clock.waits == 0
+        assert one.bodies(destination) == [b"1"]
 
     def test_an_overflow_that_fails_hands_on(self, use, destination, adapter):
         """After the publish has returned, on the relay's thread; the ledger tells how it ended."""

@@ -14,7 +14,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.channel import Channel
 
 from shield import End, Message, OverLimit, Permit, Verdict
-from shield.sync import react
+from shield.sync import hold_back, react
 from shield_rabbitmq import internals
 from shield_rabbitmq.channel_outlet import ChannelOutlet
 from shield_rabbitmq.guard import OTHERS, Guard, Publish, headers_of, settle_failed
@@ -60,12 +60,17 @@ class Shielded:
             self._shield_react(verdict, super().basic_publish, call, named)  # type: ignore[misc]
             return
         self.shield_fate = "sent"
+        if verdict.flow.delays:
+            hold_back(verdict, self._shield_may_wait)
         try:
             super().basic_publish(exchange, routing_key, body, properties, mandatory)  # type: ignore[misc]
         except BaseException as error:
             settle_failed(verdict, error)
             raise
         verdict.delivered()
+
+    def _shield_may_wait(self) -> bool:
+        return self._shield_waits
 
     def _shield_publish_with_care(self, call: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Publish what needs a second look, or through a channel that does."""

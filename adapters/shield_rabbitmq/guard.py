@@ -17,6 +17,7 @@ from pika.exceptions import (
 from pika.spec import Basic
 
 from shield import Message, Outcome, Permit, Shield
+from shield.sync import hold_back
 from shield_rabbitmq import internals
 from shield_rabbitmq.window import Window
 
@@ -100,6 +101,7 @@ class Guard:
         self, channel: Any, permit: Permit, publish: Publish, *args: Any, **named: Any
     ) -> None:
         """Publish what is admitted; see to its end."""
+        hold_back(permit, channel._shield_may_wait)
         try:
             publish(*args, **named)
         except BaseException as error:

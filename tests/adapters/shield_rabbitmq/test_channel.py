@@ -239,6 +239,34 @@ def test_an_event_loop_is_never_blocked(wire):
     assert counts(own) == {"offered": 2, "delivered": 1, "dropped": 1}
 
 
+class Slow:
+    """A plugin whose policy `slow` wants each message to wait five seconds."""
+
+    @hookimpl
+    def shield_policies(self):
+        class Delay(shield.Policy):
+            def check(self, message, now):
+                return None
+
+            def delay_s(self, message, now):
+                return 5.0
+
+        return {"slow": Delay}
+
+
+def slowed() -> Shield:
+    return Shield({"rules": [{"match": "*", "slow": {}}]}, plugins=[Slow()], clock=ManualClock())
+
+
+def test_an_event_loop_is_not_delayed_either(wire):
+    """What is admitted with a delay is published at once."""
+    own = slowed()
+    channel = shielded(wire.channel(), shield=own)
+    channel.basic_publish("", "a", b"")
+    assert own.clock.waits == 0
+    assert counts(own) == {"offered": 1, "delivered": 1}
+
+
 @pytest.mark.parametrize(
     ("error", "outcome", "charged"),
     [
