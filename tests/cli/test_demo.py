@@ -14,7 +14,7 @@ from shield import Event, Kind, Ledger
 from shield.cli.demo_meters import Fill, Rate, Reading
 from shield.cli.demo_run import Snapshot
 from shield.cli.demo_screen import bar
-from shield.cli.demo_script import QUOTA, script_for
+from shield.cli.demo_script import BURST, QUOTA, script_for
 from shield.cli.demo_shedding import Episode, Shedding, told
 from shield.demo import Queue
 from shield_kafka.demo import KafkaDemo
@@ -195,3 +195,12 @@ def test_the_end_of_shedding_is_told_once_it_is_known():
     start, end = " 1.0s  the queue is over its limit: shedding starts", " 1.4s  shedding ends"
     assert list(told(episodes, 1.5)) == [start]
     assert list(told(episodes, 2.0)) == [start, f"{end}: 1,234 dropped"]
+
+
+def test_a_producer_that_was_held_up_stays_within_its_quota():
+    """It sends half a burst of what it missed, and goes on at its pace."""
+    parts = {part.name: part for part in script_for(KafkaDemo(None)).parts}
+    due, sent = parts["modest"].due, 150
+    assert due(1.0, sent - 10, 0) == sent
+    assert due(5.0, sent, 0) == sent + BURST // 2
+    assert due(5.1, sent + BURST // 2, 0) == sent + BURST // 2 + 15
