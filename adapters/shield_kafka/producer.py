@@ -13,7 +13,7 @@ from kafka.errors import KafkaError
 from kafka.producer.future import FutureRecordMetadata
 
 import shield
-from shield import End, Message, OverLimit, Permit, Shield
+from shield import End, Message, OverLimit, Permit, Shield, Verdict
 from shield.action import Divert
 from shield.sync import hold_back, react
 from shield_kafka import internals
@@ -22,7 +22,7 @@ from shield_kafka.errors import ForkedProducerError
 from shield_kafka.once import Serialized, accept_serialized
 from shield_kafka.outlet import KafkaOutlet, diverted_headers
 from shield_kafka.overflow import OverflowTopics
-from shield_kafka.record import Arguments, Record, data_of, is_bytes, is_sound, size_of
+from shield_kafka.record import Record, data_of, is_bytes, is_sound, size_of
 from shield_kafka.transaction import Transaction
 from shield_kafka.transport import ProducerTransport
 
@@ -79,7 +79,7 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
             self._transaction = Transaction(chosen)
             self._answers = Answers(self._transaction.delivered)
         else:
-            self._answers = Answers(Permit.delivered)
+            self._answers = Answers(chosen.delivered)
         self._transport.origin = _origin(self.config["bootstrap_servers"])
         _producers.add(self)
         if self._transaction is None:
@@ -104,8 +104,18 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         if not plain or headers is not None or type(topic) is not str or self._closed:
             return self._send_with_care(topic, value, key, headers, partition, timestamp_ms)
         size = len(value) if key is None else len(value) + len(key)
-        message = Message(topic, size, self._producer_name, key)
-        return self._offer(message, (topic, value, key, None, partition, timestamp_ms))
+        verdict = self._admit(Message(topic, size, self._producer_name, key))
+        if type(verdict) is not Permit or verdict.flow.delays:
+            return self._decided(verdict, Record(topic, value, key, None, partition, timestamp_ms))
+        try:  # as `_send_admitted`, less its calls: this runs for every message
+            future = Client.send(
+                self, topic, value, key, partition=partition, timestamp_ms=timestamp_ms
+            )
+        except BaseException:
+            verdict.cancel()
+            raise
+        self._answers.expect(verdict, future)
+        return future
 
     def _send_with_care(self, *arguments: Any) -> Any:
         """Send what has headers, needs serializing, or may be what the client refuses."""
@@ -125,23 +135,22 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         size = max(0, size_of(key)) + max(0, size_of(value))
         key = key if key is None or type(key) is bytes else bytes(key)
         message = Message(record.topic, size, self._producer_name, key, record.headers)
-        return self._offer(message, record)
+        return self._decided(self._admit(message), record)
 
-    def _offer(self, message: Message, arguments: Arguments) -> Any:
-        """Have the message decided on; send it, or run the chain of the rule that refused."""
-        verdict = self._admit(message)
+    def _decided(self, verdict: Verdict, record: Record) -> Any:
+        """Send what is admitted, or run the chain of the rule that refused."""
         if isinstance(verdict, OverLimit):
-            return react(verdict, KafkaOutlet(self, Record(*arguments)))
-        return self._send_admitted(verdict, arguments)
+            return react(verdict, KafkaOutlet(self, record))
+        return self._send_admitted(verdict, record)
 
     # --- the client's own send ----------------------------------------------------------------
 
-    def _send(self, arguments: Arguments) -> Any:
+    def _send(self, record: Record) -> Any:
         """Hand a record to kafka-python; optional arguments by name, as instrumentation expects.
 
         The method is looked up each time: instrumentation puts its own into the client's class.
         """
-        topic, value, key, headers, partition, timestamp_ms = arguments
+        topic, value, key, headers, partition, timestamp_ms = record
         return Client.send(
             self,
             topic,
@@ -152,10 +161,10 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
             timestamp_ms=timestamp_ms,
         )
 
-    def _send_admitted(self, permit: Permit, arguments: Arguments) -> Any:
+    def _send_admitted(self, permit: Permit, record: Record) -> Any:
         hold_back(permit, self._may_wait)
         try:
-            future = self._send(arguments)
+            future = self._send(record)
         except BaseException:
             permit.cancel()
             raise

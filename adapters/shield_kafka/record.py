@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 from shield_kafka.once import Serialized
 
 Header = tuple[str, bytes]
-Arguments = tuple[str, Any, Any, list[Header] | None, int | None, int | None]
-"""Those of a `send`, in its order: what a Record names, for less than a quarter of its cost."""
 
 
 class Record(NamedTuple):

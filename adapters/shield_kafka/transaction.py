@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Sequence
 
 from shield import End, Outcome, Permit, Shield
 from shield.ledger import Account
@@ -21,10 +22,11 @@ class Transaction:
         self._lock = threading.Lock()
         self._ends: Counter[tuple[Account, End]] = Counter()
 
-    def delivered(self, permit: Permit) -> None:
-        """Release what an answered message held; its end waits for the transaction's."""
-        if permit.answer(Outcome.DELIVERED):
-            self.add(permit.flow.account, End.DELIVERED)
+    def delivered(self, permits: Sequence[Permit]) -> None:
+        """Release what answered messages held; their end waits for the transaction's."""
+        for permit in permits:
+            if permit.answer(Outcome.DELIVERED):
+                self.add(permit.flow.account, End.DELIVERED)
 
     def add(self, account: Account, end: End) -> None:
         """Remember the end of one message that the broker has answered."""

@@ -9,7 +9,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
 from kafka.structs import TopicPartition
 
-from shield import Message, Permit, Shield
+from shield import Message, Shield
 from shield_kafka.answers import Answers
 
 BOUND = {"match": "*", "in_flight": {"messages": 100_000}}
@@ -20,7 +20,7 @@ class Batches:
 
     def __init__(self) -> None:
         self.shield = Shield({"rules": [BOUND]})
-        self.answers = Answers(Permit.delivered)
+        self.answers = Answers(self.shield.delivered)
 
     def batch(self) -> FutureProduceResult:
         return FutureProduceResult(TopicPartition("t", 0))
