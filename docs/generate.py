@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from shield.cli.file_schema import TABLES
+from shield.credentials import Credential
 from shield.registry import Registry
 from shield.settings import PluginSettings, RuleSettings, ShieldSettings
 
@@ -26,7 +28,8 @@ is refused as a whole, with a line that names the key, what was found and what i
 `shield config check` reads the file as a program would.
 
 Environment: `SHIELD_` and the key of `[shield]`, as `SHIELD_PRODUCER` or `SHIELD_MODE`;
-`SHIELD_RULES` and `SHIELD_PLUGINS` hold JSON, `SHIELD_PLUGINS__DISABLE` one key of it.
+`SHIELD_RULES` and `SHIELD_PLUGINS` hold JSON, `SHIELD_PLUGINS__DISABLE` one key of it;
+`SHIELD_CREDENTIALS__OTHER__PASSWORD` is `password` of `[credentials.other]`.
 
 Rates are `500/s`, `90/m`, `1000/h`, `20/d`, `5MiB/s`; sizes `64MiB` (B KiB MiB GiB TiB KB MB GB);
 times `200ms`, `1.5s`, `2m`. A policy's table may be a list of tables: all of them must admit.
@@ -36,8 +39,9 @@ times `200ms`, `1.5s`, `2m`. A policy's table may be a list of tables: all of th
 def page() -> str:
     """Return the page."""
     registry = Registry()
-    parts = [INTRODUCTION, *_table("`[shield]`", ShieldSettings, leave_out={"rules", "plugins"})]
+    parts = [INTRODUCTION, *_table("`[shield]`", ShieldSettings, leave_out=set(TABLES))]
     parts += _table("`[plugins]`", PluginSettings)
+    parts += _table("`[credentials.NAME]`", Credential, "Who to be at another broker.")
     parts += _table("`[[rules]]`", RuleSettings)
     for name, policy in sorted(registry.policies.items()):
         parts += _table(f"Policy `{name}`", policy.Settings, _first_line(policy))

@@ -10,6 +10,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
+    Field,
     PlainSerializer,
     ValidationError,
     WithJsonSchema,
@@ -19,6 +20,7 @@ from pydantic_core import PydanticCustomError
 from shield.problems import allowed
 from shield.registry import Registry
 from shield.strict import nearest
+from shield.url import masked
 
 SCHEMA = {"anyOf": [{"type": "string"}, {"type": "object", "minProperties": 1, "maxProperties": 1}]}
 
@@ -28,7 +30,7 @@ class ActionChoice(BaseModel):
 
     name: str
     settings: Any
-    text: Any = None
+    text: Any = Field(default=None, repr=False)
     """As it stood in the settings."""
 
     def __str__(self) -> str:
@@ -107,4 +109,4 @@ def _ender(registry: Registry) -> Callable[[list[ActionChoice]], list[ActionChoi
 
 
 def _wrong(message: str) -> PydanticCustomError:
-    return PydanticCustomError("action", "{message}", {"message": message})
+    return PydanticCustomError("action", "{message}", {"message": masked(message)})

@@ -6,6 +6,8 @@ from shield.errors import SettingsError
 from shield.registry import Registry
 from shield.rule import Rule
 from shield.settings import Mode, RuleSettings, ShieldSettings
+from shield.transports import Transports
+from shield.url import masked
 
 
 def compile_rules(settings: ShieldSettings, registry: Registry) -> tuple[Rule, ...]:
@@ -16,9 +18,10 @@ def compile_rules(settings: ShieldSettings, registry: Registry) -> tuple[Rule, .
     """
     problems: list[str] = []
     rules: list[Rule] = []
+    transports = Transports(registry, settings.credentials)
     for index, table in enumerate(settings.rules):
         where = f"rules[{index}]"
-        rule = _rule(table, index, settings, registry)
+        rule = _rule(table, index, settings, registry, transports)
         if rule.name in {other.name for other in rules}:
             problems.append(
                 f"{where}.name: found {rule.name!r}, another rule's name already; "
@@ -37,7 +40,13 @@ def _mode(table: RuleSettings, settings: ShieldSettings) -> Mode:
     return "off" if settings.mode == "off" else table.mode or settings.mode
 
 
-def _rule(table: RuleSettings, index: int, settings: ShieldSettings, registry: Registry) -> Rule:
+def _rule(
+    table: RuleSettings,
+    index: int,
+    settings: ShieldSettings,
+    registry: Registry,
+    transports: Transports,
+) -> Rule:
     return Rule(
         name=table.name or f"rule-{index + 1}",
         match=table.match,
@@ -46,7 +55,7 @@ def _rule(table: RuleSettings, index: int, settings: ShieldSettings, registry: R
         direction=table.direction,
         shadow=_mode(table, settings) == "shadow",
         resolve=registry.resolver,
-        transport=lambda url: registry.transport(url.scheme).to(url),
+        transport=transports.to,
     )
 
 
@@ -65,5 +74,6 @@ def _fill(rule: Rule, table: RuleSettings, registry: Registry, where: str) -> li
         try:
             action.validate()
         except ValueError as error:
-            problems.append(f"{where}.over_limit[{number}]: found {link.text!r}; {error}")
+            found = masked(repr(link.text))
+            problems.append(f"{where}.over_limit[{number}]: found {found}; {error}")
     return problems

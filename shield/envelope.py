@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -19,9 +20,9 @@ from shield.message import Message
 
 Headers = tuple[tuple[str, bytes], ...]
 
-KEY, TIMESTAMP, PARTITION, NATIVE, TOMBSTONE = (
+KEY, TIMESTAMP, PARTITION, NATIVE, TOMBSTONE, HEADERS = (
     f"shield-original-{name}"
-    for name in ("key", "timestamp", "partition", "properties", "tombstone")
+    for name in ("key", "timestamp", "partition", "properties", "tombstone", "headers")
 )
 
 
@@ -111,6 +112,8 @@ class Envelope:
             kept[TIMESTAMP] = str(self.timestamp_ms)
         if self.body is None and kind != "kafka":
             kept[TOMBSTONE] = "1"
+        if kind != "kafka" and not _fit_elsewhere(self.headers):
+            kept[HEADERS] = json.dumps([(name, _text(value)) for name, value in self.headers])
         if self.native:
             kept[NATIVE] = _text(self.native)
         return kept
@@ -140,6 +143,7 @@ class Envelope:
             body=None if TOMBSTONE in marks else self.body,
             timestamp_ms=int(marks[TIMESTAMP]) if TIMESTAMP in marks else self.timestamp_ms,
             partition=None,
+            headers=_headers(marks[HEADERS]) if HEADERS in marks else self.headers,
             producer=marks.get("shield-producer", self.producer),
             marks=tuple(kept.items()),
         )
@@ -158,6 +162,19 @@ def split_headers(headers: Headers) -> tuple[Headers, tuple[tuple[str, str], ...
 
 def _is_ours(name: str) -> bool:
     return name.startswith(PREFIX)
+
+
+def _fit_elsewhere(headers: Headers) -> bool:
+    """Tell whether other brokers can hold them: each name once, and none of them long."""
+    names = {name for name, _ in headers}
+    return len(names) == len(headers) and all(0 < len(name.encode()) <= 128 for name in names)
+
+
+def _headers(text: str) -> Headers:
+    try:
+        return tuple((name, _bytes(value)) for name, value in json.loads(text))
+    except (ValueError, TypeError):  # not of our making
+        return ()
 
 
 def _text(data: bytes) -> str:

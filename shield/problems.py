@@ -9,7 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-TOP_LEVEL = {"rules", "plugins"}
+from shield.url import masked
+
+TOP_LEVEL = {"credentials", "rules", "plugins"}
 LONGEST_FOUND = 60
 
 
@@ -45,10 +47,17 @@ def _path(problem: ErrorDetails) -> str:
 def _found(problem: ErrorDetails) -> str:
     if problem["type"] in {"unknown_key", "missing", "extra_forbidden"}:
         return ""
-    found: Any = repr(problem["input"])
+    if any(hides(str(part)) for part in problem["loc"]):
+        return ""
+    found: Any = masked(repr(problem["input"]))
     if len(found) > LONGEST_FOUND:
         found = found[: LONGEST_FOUND - 3] + "..."
     return f"found {found}; "
+
+
+def hides(key: str) -> bool:
+    """Tell whether what stands under a key may be a secret, which no error shows."""
+    return "credentials" in key or "password" in key
 
 
 def allowed(problem: ErrorDetails) -> str:

@@ -19,11 +19,13 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as UnreadableVariableError
 
 from shield.chain import ActionChoice, chain_type
+from shield.credentials import Credential, Name, with_credentials
 from shield.errors import SettingsError
 from shield.policy import Policy
-from shield.problems import describe
+from shield.problems import describe, hides
 from shield.registry import Registry
 from shield.strict import StrictModel, unknown_key
+from shield.url import URL, masked
 
 DEFAULT_FILE = "shield.toml"
 PREFIX = "SHIELD_"
@@ -74,6 +76,8 @@ class ShieldSettings(BaseSettings):
     on_plugin_error: Literal["open", "closed"] = "open"
     """What a plugin that raises means: `open` as if it had admitted, `closed` as if refused."""
     plugins: PluginSettings = PluginSettings()
+    credentials: dict[Name, Credential] = {}
+    """Users and passwords of other brokers, each under a name of its own."""
     rules: list[RuleSettings] = []
 
     _registry: Registry = PrivateAttr()
@@ -88,6 +92,14 @@ class ShieldSettings(BaseSettings):
     def source(self) -> str:
         """Where they came from: the file's path, or `settings`."""
         return self._source
+
+    def url(self, text: str) -> URL:
+        """Read a URL, with user and password from `credentials` where it brings none.
+
+        Raises:
+            ValueError: it is no URL; the text says what is allowed, and no secrets.
+        """
+        return with_credentials(URL.parse(text), self.credentials)
 
     @property
     def names_producer(self) -> bool:
@@ -242,5 +254,6 @@ def _unreadable(error: UnreadableVariableError) -> str:
         if name.startswith(PREFIX) and name.removeprefix(PREFIX).partition("__")[0].lower() in str(
             error
         ):
-            return f"environment variable {name}: found {os.environ[name]!r}; allowed is JSON"
+            found = "" if hides(name.lower()) else f"found {os.environ[name]!r}; "
+            return f"environment variable {name}: {masked(found)}allowed is JSON"
     return f"environment: {error}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Protocol, TypeVar
 
 from shield.action import Action, Divert, Drop, Keep, Raise, Step, Wait
@@ -98,7 +99,7 @@ def react(over: OverLimit, outlet: Outlet[Result], start: int = 0) -> Result:
                 return outlet.drop(over)
             if isinstance(step, Raise):
                 break
-            if isinstance(step, Wait) and outlet.may_wait():
+            if isinstance(step, Wait) and may_block() and outlet.may_wait():
                 permit = wait_in_line(over, step.limit_s)
                 if permit is not None:
                     return outlet.send(permit)
@@ -135,6 +136,34 @@ def resume(
         outlet.follow(result)
 
 
+# --- threads that answer ------------------------------------------------------------------------
+
+
+class _Answering(threading.local):
+    now = False
+
+
+_answering = _Answering()
+
+
+def may_block() -> bool:
+    """Tell whether this thread may be kept waiting: not one on which a transport answers.
+
+    It would wait for its own answers.
+    """
+    return not _answering.now
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Mark this thread as one that answers, while a message's chain and its future go on."""
+    before, _answering.now = _answering.now, True
+    try:
+        yield
+    finally:
+        _answering.now = before
+
+
 # --- set aside ----------------------------------------------------------------------------------
 
 
@@ -166,13 +195,23 @@ def _carry(
         step.done()
         return None
     result = outlet.pending("overflowed")
-    envelope = outlet.envelope().marked(diverted(over))
+    caller = threading.get_ident()
+    unanswered = [step.done]
 
     def ended(error: Exception | None) -> None:
-        step.done()
-        diverted_ended(over, outlet, position, error)
+        try:
+            done = unanswered.pop()
+        except IndexError:
+            return  # a transport that answers twice, or answers and raises
+        done()
+        with nullcontext() if threading.get_ident() == caller else answering():
+            diverted_ended(over, outlet, position, error)
 
-    transport.send(envelope, ended)
+    try:
+        transport.send(outlet.envelope().marked(diverted(over)), ended)
+    except Exception as error:
+        over.shield.plugin_failed(transport, error)
+        ended(error)
     return result
 
 

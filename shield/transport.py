@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from shield.envelope import Envelope
 from shield.errors import ShieldError
@@ -47,13 +47,17 @@ class Transport(ABC):
 
     scheme: ClassVar[str]
     """The kind of client that this is: `kafka`, `amqp`, `file`."""
+    form: ClassVar[str] = ""
+    """What its URLs look like, for errors: `kafka://host:port/topic`."""
+    roams: bool = False
+    """Whether it sends each message where that says itself: its URL names a broker alone."""
     origin: str = ""
     """Which broker it sends to, without credentials; what is kept for it finds it by that."""
     signals: Signals | None = None
     """What the broker tells the client that it sends through, for policies; None for nothing."""
 
     @classmethod
-    def to(cls, url: URL) -> Self:  # noqa: ARG003 - for who overrides it
+    def to(cls, url: URL) -> Transport:  # noqa: ARG003 - for who overrides it
         """Return one for a URL, without connecting yet.
 
         Raises:

@@ -9,38 +9,79 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
+_HOST = re.compile(r"([\w.-]*|\[[0-9a-fA-F:.]+\])(:\d+)?")
+_URL_PASSWORD = re.compile(r"(://[^\s:/@]*:).*(?=@)", re.DOTALL)
+_QUERY_PASSWORD = re.compile(r"([?&][^=\s&]*(?:password|secret|token)=)[^&\s'\"]+", re.IGNORECASE)
+
+ALLOWED = "allowed is scheme://[user:password@]host[:port][/path][?option=value]"
 
 
 @dataclass(frozen=True, slots=True)
 class URL:
-    """One URL in its parts. Its `str` and `repr` leave out the password.
+    """One URL in its parts. Its `str` and `repr` leave out user, password and options.
 
-    `${NAME}` in it stands for that environment variable.
+    `${NAME}` in it stands for that environment variable; what the variable holds is taken as it
+    is, while characters that part a URL are percent-encoded where they are written out.
     """
 
     scheme: str
     hosts: str
     path: str
+    """What stands after the host and its slash, still percent-encoded: a part may hold a slash."""
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
-    options: tuple[tuple[str, str], ...] = ()
+    options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @classmethod
     def parse(cls, text: str) -> URL:
         """Read a URL; ValueError says what is wrong with it, without its secrets."""
         if not is_url(text):
-            raise ValueError("not a URL; allowed is scheme://[user:password@]host:port/path")
-        parts = urlsplit(_VARIABLE.sub(_value_of, text))
+            raise ValueError(f"not a URL; {ALLOWED}")
+        try:
+            parts = urlsplit(text)
+        except ValueError:
+            raise ValueError(f"not a URL; {ALLOWED}") from None
         credentials, _, hosts = parts.netloc.rpartition("@")
         username, colon, password = credentials.partition(":")
+        hosts = _filled(hosts)
+        if not all(_HOST.fullmatch(host) for host in hosts.split(",")) or (
+            hosts and ("@" in parts.path or parts.fragment)
+        ):
+            raise ValueError(
+                f"its host cannot be made out; {ALLOWED}, where / ? # @ in user, password and "
+                "path are percent-encoded"
+            )
+        path = parts.path.removeprefix("/") if hosts else parts.path
         return cls(
             scheme=parts.scheme,
             hosts=hosts,
-            path=parts.path.removeprefix("/") if hosts else parts.path,
-            username=unquote(username) if credentials else None,
-            password=unquote(password) if colon else None,
-            options=tuple(parse_qsl(parts.query)),
+            path=_filled(path),
+            username=_filled(unquote(username)) if credentials else None,
+            password=_filled(unquote(password)) if colon else None,
+            options=tuple(
+                (name, _filled(value))
+                for name, value in parse_qsl(parts.query, keep_blank_values=True)
+            ),
         )
+
+    def segments(self, most: int) -> list[str]:
+        """Return the path's parts between slashes, so many at the most, percent-decoded."""
+        return [unquote(part) for part in self.path.split("/", most - 1)] if self.path else []
+
+    def options_of(self, *known: str) -> dict[str, str]:
+        """Return its options by name.
+
+        Raises:
+            ValueError: one that is not known, or is there twice.
+        """
+        found: dict[str, str] = {}
+        for name, value in self.options:
+            if name not in known:
+                raise ValueError(f"unknown option {name!r}; allowed: {', '.join(sorted(known))}")
+            if name in found:
+                raise ValueError(f"option {name!r} is there twice; allowed is once")
+            found[name] = value
+        return found
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.hosts}{'/' if self.hosts else ''}{self.path}"
@@ -49,6 +90,15 @@ class URL:
 def is_url(text: str) -> bool:
     """Tell whether a destination names another place, not one on the client's own broker."""
     return _SCHEME.match(text) is not None
+
+
+def masked(text: str) -> str:
+    """Return a text with *** where a URL in it has a password."""
+    return _QUERY_PASSWORD.sub(r"\1***", _URL_PASSWORD.sub(r"\1***", text))
+
+
+def _filled(text: str) -> str:
+    return _VARIABLE.sub(_value_of, text)
 
 
 def _value_of(found: re.Match[str]) -> str:

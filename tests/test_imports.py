@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 CLIENTS = {"kafka", "pika", "confluent_kafka", "aiokafka", "aio_pika", "redis"}
 ADAPTERS = {path.parent.name for path in (ROOT / "adapters").glob("*/__init__.py")}
 PUBLIC = {"shield", "shield.action", "shield.units"}
+PUBLIC |= {"shield.envelope", "shield.in_turn", "shield.sync", "shield.transport", "shield.url"}
 """What a third party's plugin may use; a built-in uses no more."""
 
 

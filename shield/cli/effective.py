@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import Any
 
 from shield.settings import PREFIX, ShieldSettings
-
-_URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)\S+(?=@)")
-_QUERY_PASSWORD = re.compile(r"([?&][^=\s&]*(?:password|secret|token)=)[^&\s]+", re.IGNORECASE)
+from shield.url import masked
 
 
 def effective(settings: ShieldSettings) -> dict[str, Any]:
@@ -19,8 +16,8 @@ def effective(settings: ShieldSettings) -> dict[str, Any]:
         mode="json", by_alias=True, include={"rules"}, exclude_none=True, exclude_defaults=True
     )
     rules = given.get("rules", [])
-    plugins = found.pop("plugins")
-    return dict(_masked({"shield": found, "plugins": plugins, "rules": rules}))
+    tables = {name: found.pop(name) for name in ("plugins", "credentials")}
+    return dict(_masked({"shield": found, **tables, "rules": rules}))
 
 
 def _masked(value: Any) -> Any:
@@ -29,7 +26,7 @@ def _masked(value: Any) -> Any:
     if isinstance(value, list):
         return [_masked(item) for item in value]
     if isinstance(value, str):
-        return _QUERY_PASSWORD.sub(r"\1***", _URL_PASSWORD.sub(r"\1***", value))
+        return masked(value)
     return value
 
 

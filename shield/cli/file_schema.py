@@ -7,7 +7,7 @@ from typing import Any
 from shield.registry import Registry
 from shield.settings import settings_model
 
-TABLES = ("rules", "plugins")
+TABLES = ("rules", "plugins", "credentials")
 
 
 def file_schema(registry: Registry) -> dict[str, Any]:

@@ -16,6 +16,9 @@ def dumps(settings: Mapping[str, Any], comments: Mapping[str, str]) -> str:
     lines += [_line(key, value, comments.get(key)) for key, value in settings["shield"].items()]
     lines += ["", f"[plugins]{_remark(comments.get('plugins'))}"]
     lines += [_line(key, value) for key, value in settings["plugins"].items()]
+    for name, table in settings["credentials"].items():
+        lines += ["", f"[credentials.{name}]{_remark(comments.get('credentials'))}"]
+        lines += [_line(key, value) for key, value in table.items()]
     for rule in settings["rules"]:
         lines += ["", f"[[rules]]{_remark(comments.get('rules'))}"]
         lines += [_line(key, value) for key, value in rule.items()]

@@ -2,7 +2,8 @@
 
 `ManualClock` is time that a test moves, `HeldClock` the same for tests of several threads.
 `FakeClient` is a client under Shield whose sends a test answers by hand. `PolicyContract` and
-`ActionContract` are what every policy and action promises, as test classes to inherit.
+`ActionContract` are what every policy and action promises, `TransportContract` what a transport
+does, as test classes to inherit.
 """
 
 from shield.testing.action_contract import ActionContract
@@ -10,6 +11,7 @@ from shield.testing.clock import HeldClock, ManualClock
 from shield.testing.contract import ODD_MESSAGES, AdmitNothing
 from shield.testing.fake_client import FakeClient, FakeRecord
 from shield.testing.policy_contract import PolicyContract
+from shield.testing.transport_contract import TransportContract
 
 __all__ = [
     "ODD_MESSAGES",
@@ -20,4 +22,5 @@ __all__ = [
     "HeldClock",
     "ManualClock",
     "PolicyContract",
+    "TransportContract",
 ]

@@ -130,7 +130,7 @@ def test_passwords_in_urls_are_masked(run, write, option):
 
 def test_schema_describes_the_file_with_the_policies_of_plugins(run):
     schema = json.loads(run("config", "schema").stdout)
-    assert {"shield", "rules", "plugins"} == set(schema["properties"])
+    assert {"shield", "rules", "plugins", "credentials"} == set(schema["properties"])
     assert "mode" in schema["properties"]["shield"]["properties"]
     rule = schema["$defs"]["RuleSettings"]["properties"]
     assert {"match", "except", "quota", "in_flight", "over_limit"} <= set(rule)

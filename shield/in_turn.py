@@ -1,0 +1,122 @@
+"""What a source has read ahead: handed out in order, again where it failed, done with in order."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from shield.envelope import Envelope
+from shield.transport import Taken
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where a message stands: its turn among all, and where what comes after it begins.
+
+    A lane is what is read from its beginning to its end: a partition, a file, one connection.
+    """
+
+    turn: int
+    lane: Hashable
+    after: int
+
+
+class InTurn:
+    """Messages that were read and are not forgotten yet, each in its turn. Thread-safe.
+
+    One thread reads them and puts them here, another takes them; from any thread they are
+    forgotten, in any order, or go back to be taken again before all that stand behind them.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition(threading.Lock())
+        self._turns = itertools.count()
+        self._fresh: deque[Taken] = deque()
+        self._again: list[tuple[Place, Taken]] = []
+        self._open: dict[Hashable, deque[int]] = {}
+        self._forgotten: dict[Hashable, set[int]] = {}
+
+    # --- who reads ------------------------------------------------------------------------------
+
+    def put(self, lane: Hashable, after: int, envelope: Envelope) -> None:
+        """Add the next message of a lane; `after` is where the one behind it begins."""
+        with self._changed:
+            place = Place(next(self._turns), lane, after)
+            self._open.setdefault(lane, deque()).append(after)
+            self._forgotten.setdefault(lane, set())
+            self._fresh.append(Taken(envelope, place))
+            self._changed.notify()
+
+    def passed(self, lane: Hashable) -> int | None:
+        """Return up to where all of a lane is forgotten; None where that is as far as before."""
+        reached = None
+        with self._changed:
+            waiting, forgotten = self._open.get(lane, deque()), self._forgotten.get(lane, set())
+            while waiting and waiting[0] in forgotten:
+                reached = waiting.popleft()
+                forgotten.discard(reached)
+        return reached
+
+    def drop(self, lane: Hashable) -> None:
+        """Let go of a lane: what is not taken of it is not handed out, nor does it come again."""
+        with self._changed:
+            self._open.pop(lane, None)
+            self._forgotten.pop(lane, None)
+            self._fresh = deque(t for t in self._fresh if _place(t).lane != lane)
+            self._again = [pair for pair in self._again if pair[0].lane != lane]
+            heapq.heapify(self._again)
+
+    @property
+    def untaken(self) -> int:
+        """How many wait to be taken, also those that failed."""
+        with self._changed:
+            return len(self._fresh) + len(self._again)
+
+    def is_open(self, lane: Hashable) -> bool:
+        """Tell whether a lane has messages that are not forgotten."""
+        with self._changed:
+            return len(self._open.get(lane, ())) > len(self._forgotten.get(lane, ()))
+
+    # --- who takes ------------------------------------------------------------------------------
+
+    def take(self, most: int, timeout_s: float) -> list[Taken]:
+        """Return up to so many, in turn; none where none is there in time."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while not (self._fresh or self._again):
+                left_s = deadline - time.monotonic()
+                if left_s <= 0 or not self._changed.wait(left_s):
+                    break
+            taken: list[Taken] = []
+            while self._again and len(taken) < most:
+                taken.append(heapq.heappop(self._again)[1])
+            while self._fresh and len(taken) < most:
+                taken.append(self._fresh.popleft())
+            return taken
+
+    def forget(self, taken: Taken) -> bool:
+        """Note that it need not come again; False where its lane was dropped."""
+        place = _place(taken)
+        with self._changed:
+            if place.lane not in self._forgotten:
+                return False
+            self._forgotten[place.lane].add(place.after)
+            return True
+
+    def failed(self, taken: Taken) -> None:
+        """Let it come again, before all that stand behind it."""
+        place = _place(taken)
+        with self._changed:
+            if place.lane in self._open:
+                heapq.heappush(self._again, (place, taken))
+                self._changed.notify()
+
+
+def _place(taken: Taken) -> Place:
+    assert isinstance(taken.position, Place)
+    return taken.position
