@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from shield import ShieldError, hookimpl
+from shield import ShieldError, Transport, hookimpl
 from shield.demo import Demo
 from shield.setup import Setup
+from shield_kafka.elsewhere import KafkaTransport
 
 
 def kafka_demo(bootstrap: str | None) -> Demo:
@@ -50,3 +51,9 @@ def shield_demos() -> Mapping[str, Callable[[str | None], Demo]]:
 def shield_setups() -> Mapping[str, Callable[[str | None, int | None], Setup]]:
     """Contribute `shield setup --broker kafka`."""
     return {"kafka": kafka_setup}
+
+
+@hookimpl
+def shield_transports() -> Mapping[str, type[Transport]]:
+    """Contribute `overflow kafka://host:port/topic`."""
+    return {"kafka": KafkaTransport}

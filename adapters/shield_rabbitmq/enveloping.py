@@ -11,6 +11,9 @@ from shield import Envelope
 from shield.envelope import split_headers
 from shield_rabbitmq.parcel import Parcel
 
+LONGEST_NAME = 128
+"""Bytes of a header's name; a longer one is kept in `shield-original-headers` alone."""
+
 
 def envelope_of(parcel: Parcel, properties: BasicProperties | None, producer: str) -> Envelope:
     """Return the whole message; its properties are kept as they go on the wire."""
@@ -34,14 +37,18 @@ def envelope_of(parcel: Parcel, properties: BasicProperties | None, producer: st
 
 def properties_of(envelope: Envelope) -> BasicProperties:
     """Return an envelope's own properties with its marks; persistent where it brings none."""
-    properties = BasicProperties(delivery_mode=2)
-    if envelope.native:
+    if envelope.kind == "amqp" and envelope.native:
         properties = BasicProperties()
         properties.decode(envelope.native)
-    else:
-        properties.headers = {name: _as_text(value) for name, value in envelope.headers}
-    properties.headers = {**(properties.headers or {}), **dict(envelope.marks)} or None
-    return properties
+        properties.headers = {**(properties.headers or {}), **dict(envelope.marks)} or None
+        return properties
+    headers = {
+        name: _as_text(value)
+        for name, value in envelope.foreign_headers("amqp")
+        if len(name.encode()) <= LONGEST_NAME
+    }
+    seconds = None if envelope.timestamp_ms is None else envelope.timestamp_ms // 1000
+    return BasicProperties(delivery_mode=2, headers=headers or None, timestamp=seconds)
 
 
 def _as_bytes(value: object) -> bytes:

@@ -11,6 +11,7 @@ from shield import Envelope, OverLimit, Permit
 from shield.action import Divert
 from shield.headers import diverted
 from shield.sync import diverted_ended
+from shield_rabbitmq.diverting import without_routing
 from shield_rabbitmq.enveloping import envelope_of
 from shield_rabbitmq.errors import OverLimitError
 from shield_rabbitmq.parcel import Parcel
@@ -18,9 +19,6 @@ from shield_rabbitmq.sending import Confirm, Sending
 
 if TYPE_CHECKING:
     from shield_rabbitmq.client import Publisher
-
-ROUTING_HEADERS = ("CC", "BCC")
-"""They would route a diverted copy to the original queues again."""
 
 
 class RabbitOutlet:
@@ -140,16 +138,6 @@ def diverted_properties(
     over: OverLimit, parcel: Parcel, properties: BasicProperties | None
 ) -> BasicProperties:
     """Return the message's own properties with our headers, and without what routes or expires."""
-    result = BasicProperties() if properties is None else copy.copy(properties)
-    headers = dict(result.headers or {})
-    for name in ROUTING_HEADERS:
-        if name in headers:
-            headers[f"shield-original-{name.lower()}"] = headers.pop(name)
-    if result.expiration is not None:
-        headers["shield-original-expiration"] = result.expiration
-        result.expiration = None
-    headers |= diverted(over)
-    headers["x-original-exchange"] = parcel.exchange
-    headers["x-original-routingKey"] = parcel.routing_key
-    result.headers = headers
+    result = without_routing(properties, parcel.exchange, parcel.routing_key)
+    result.headers |= diverted(over)
     return result

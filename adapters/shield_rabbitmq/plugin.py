@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from shield import ShieldError, hookimpl
+from shield import ShieldError, Transport, hookimpl
 from shield.demo import Demo
 from shield.setup import Setup
+from shield_rabbitmq.elsewhere import AmqpTransport
 
 
 def rabbitmq_demo(address: str | None) -> Demo:
@@ -49,3 +50,9 @@ def shield_demos() -> Mapping[str, Callable[[str | None], Demo]]:
 def shield_setups() -> Mapping[str, Callable[[str | None, int | None], Setup]]:
     """Contribute `shield setup --broker rabbitmq`."""
     return {"rabbitmq": rabbitmq_setup}
+
+
+@hookimpl
+def shield_transports() -> Mapping[str, type[Transport]]:
+    """Contribute `overflow amqp://host:port/vhost/EXCHANGE`."""
+    return {"amqp": AmqpTransport, "amqps": AmqpTransport}

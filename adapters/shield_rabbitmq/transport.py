@@ -9,6 +9,7 @@ from pika.connection import Parameters
 
 from shield import Envelope, Outcome, ShieldError, Transport
 from shield.transport import Done
+from shield_rabbitmq.address import origin_of
 from shield_rabbitmq.enveloping import properties_of
 from shield_rabbitmq.errors import DeliveryUnknownError, NackedError
 from shield_rabbitmq.parcel import Parcel
@@ -29,8 +30,7 @@ class PublisherTransport(Transport):
     def __init__(self, publisher: Publisher, parameters: Parameters) -> None:
         self._publisher = weakref.ref(publisher)
         self.signals = publisher.signals
-        where = f"{parameters.host}:{parameters.port}"
-        self.origin = f"amqp://{where}/{parameters.virtual_host.removeprefix('/')}"
+        self.origin = origin_of(parameters)
 
     def send(self, envelope: Envelope, done: Done) -> None:
         """Publish to the envelope's exchange; confirmed, as all that it publishes."""
@@ -47,8 +47,7 @@ class PublisherTransport(Transport):
 
     def outcome_of(self, error: Exception) -> Outcome:
         """Tell overload from all other errors, as for the publisher's own messages."""
-        overloaded = isinstance(error, NackedError | DeliveryUnknownError)
-        return Outcome.OVERLOADED if overloaded else Outcome.FAILED
+        return Outcome.OVERLOADED if overloaded(error) else Outcome.FAILED
 
     def close(self, timeout_s: float) -> None:
         """Do nothing: the publisher is its user's."""
@@ -66,6 +65,11 @@ class Carried(Sending):
     def finish(self, error: Exception | None) -> None:
         """Tell who sent it."""
         self._done(error)
+
+
+def overloaded(error: Exception) -> bool:
+    """Tell whether load explains that a message was not confirmed."""
+    return isinstance(error, NackedError | DeliveryUnknownError)
 
 
 def parcel_of(envelope: Envelope) -> Parcel:

@@ -55,14 +55,23 @@ class WriteThread:
         window: how many messages may be written and not confirmed.
         resend: whether those whose fate is unknown are sent again.
         signals: where it writes what the broker tells, and what waits to be written.
+        reconnect_within_s: how long messages wait for a connection that was lost.
     """
 
-    def __init__(self, parameters: Parameters, window: int, resend: bool, signals: Signals) -> None:
+    def __init__(
+        self,
+        parameters: Parameters,
+        window: int,
+        resend: bool,
+        signals: Signals,
+        reconnect_within_s: float = RECONNECT_WITHIN_S,
+    ) -> None:
         self._parameters = parameters
         self._limit = window
         self._low = window - max(1, window // 8)
         self._resend = resend
         self._signals = signals
+        self._reconnect_within_s = reconnect_within_s
         self._queue: deque[Sending] = deque()
         self._parked: dict[str, list[Sending]] = {}
         self._window: Window[Sending] = Window()
@@ -103,6 +112,13 @@ class WriteThread:
     def blocked(self) -> bool:
         """Whether the broker takes no messages for now."""
         return bool(self._signals.blocked)
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether there has been no connection for long, and a message waits to see if there is."""
+        down_since = self._down_since
+        long_ago = down_since is not None and time.monotonic() - down_since > CONNECT_WITHIN_S
+        return long_ago and bool(self._queue)
 
     @property
     def unconfirmed(self) -> int:
@@ -171,6 +187,8 @@ class WriteThread:
         """Write from the queue while the broker takes it and the window has room."""
         connection = self._link.connection
         if connection is None:
+            if self._down_since is None:
+                self._down_since = time.monotonic()
             self._link.want()
             return
         if self._signals.blocked:
@@ -317,7 +335,7 @@ class WriteThread:
         if self._down_since is None:
             self._down_since = now
         first = not self._link.was_open
-        patience_s = CONNECT_WITHIN_S if first else RECONNECT_WITHIN_S
+        patience_s = CONNECT_WITHIN_S if first else self._reconnect_within_s
         if (first and hopeless) or now - self._down_since > patience_s:
             where = f"{self._parameters.host}:{self._parameters.port}"
             where += f", virtual host {self._parameters.virtual_host!r}"

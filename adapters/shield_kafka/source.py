@@ -1,0 +1,221 @@
+"""Reads an overflow topic back, as a member of a consumer group of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+from kafka.structs import OffsetAndMetadata
+
+from shield import Envelope, ShieldError, Source, Taken
+from shield.envelope import split_headers
+from shield.in_turn import InTurn
+from shield_kafka.address import Address
+
+log = logging.getLogger("shield.kafka")
+GROUP = "shield-redrive"
+CONNECT_WITHIN_MS = 5000
+AHEAD = 2000
+"""How many messages are read ahead of who takes them; beyond, reading pauses."""
+POLL_MS = 200
+LOOK_EVERY_S = 0.5
+ANSWER_WITHIN_MS = 5000
+CLOSE_WITHIN_S = 10.0
+
+
+class TopicSource(Source):
+    """A topic's messages in the order of each partition, from where the last redrive stood.
+
+    Several processes may read one topic: they share its partitions. A thread reads ahead and
+    keeps the membership alive, however long a message waits for its quota. What is committed is,
+    for each partition, where the first message that is not forgotten stands: a process that is
+    killed leaves duplicates at the most. A partition that goes to another process leaves those,
+    too.
+
+    Raises:
+        ShieldError: the cluster does not answer, or the topic is not there.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._topic = address.topic
+        self._in_turn = InTurn()
+        self._consumer = _consumer(address)
+        try:
+            if not _partitions(self._consumer, self._topic):
+                raise ShieldError(f"topic {self._topic} is not there on {address.origin}")
+        except BaseException:
+            self._consumer.close(timeout_ms=0)
+            raise
+        self._ends: dict[TopicPartition, int] = {}
+        self._at: dict[TopicPartition, int] = {}
+        self._reached: dict[TopicPartition, int] = {}
+        self._look_at_s = 0.0
+        self._paused = False
+        self._stopping = threading.Event()
+        self._consumer.subscribe([self._topic], listener=_Listener(self))
+        self._thread = threading.Thread(target=self._run, name="shield-kafka-source", daemon=True)
+        self._thread.start()
+
+    # --- who takes ------------------------------------------------------------------------------
+
+    def take(self, most: int, timeout_s: float) -> list[Taken]:
+        """Return up to so many, in each partition's order."""
+        return self._in_turn.take(most, timeout_s)
+
+    def forget(self, taken: Taken) -> None:
+        """Note that it need not come again."""
+        self._in_turn.forget(taken)
+
+    def failed(self, taken: Taken) -> None:
+        """Let it come again, before those behind it."""
+        self._in_turn.failed(taken)
+
+    def left(self) -> int | None:
+        """Return how many are in this member's partitions and not taken yet.
+
+        Markers of transactions count as messages until they are passed; None until partitions
+        are assigned, and where none is.
+        """
+        ends, at = self._ends, dict(self._at)
+        if not ends:
+            return None
+        unread: int = sum(max(0, end - at.get(place, end)) for place, end in ends.items())
+        return unread + self._in_turn.untaken
+
+    def close(self) -> None:
+        """Commit what is forgotten and leave the group."""
+        self._stopping.set()
+        self._thread.join(CLOSE_WITHIN_S)
+
+    # --- the thread that reads ------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                try:
+                    self._read()
+                    self._look_now_and_then()
+                except KafkaError as error:
+                    log.warning("reading topic %s: %r", self._topic, error)
+                    self._stopping.wait(1.0)
+        finally:
+            with suppress(KafkaError):
+                self._commit()
+            self._consumer.close(autocommit=False, timeout_ms=CLOSE_WITHIN_S * 500)
+
+    def _read(self) -> None:
+        self._pause_or_resume()
+        batches = self._consumer.poll(timeout_ms=POLL_MS)
+        for place, records in batches.items():
+            for record in records:
+                self._in_turn.put(place, record.offset + 1, envelope_of(record))
+            self._at[place] = records[-1].offset + 1
+
+    def _pause_or_resume(self) -> None:
+        """Pause when enough is read, until half of it is taken; new partitions are unpaused."""
+        untaken = self._in_turn.untaken
+        self._paused = untaken > (AHEAD // 2 if self._paused else AHEAD)
+        assigned = self._consumer.assignment()
+        if self._paused:
+            self._consumer.pause(*assigned)
+        else:
+            self._consumer.resume(*self._consumer.paused())
+
+    def _look_now_and_then(self) -> None:
+        """Commit, and see how many are left."""
+        now = time.monotonic()
+        if now < self._look_at_s:
+            return
+        self._look_at_s = now + LOOK_EVERY_S
+        self._commit()
+        assigned = list(self._consumer.assignment())
+        at = {place: self._consumer.position(place, ANSWER_WITHIN_MS) for place in assigned}
+        if assigned and None not in at.values():
+            ends = self._consumer.end_offsets(assigned, timeout_ms=ANSWER_WITHIN_MS)
+            self._at, self._ends = at, ends
+
+    def _commit(self) -> None:
+        self._note_reached(self._consumer.assignment())
+        reached = dict(self._reached)
+        self._consumer.commit(_offsets(reached), timeout_ms=ANSWER_WITHIN_MS)
+        for place, offset in reached.items():
+            if self._reached.get(place) == offset:
+                self._reached.pop(place, None)
+
+    def _note_reached(self, places: Iterable[TopicPartition]) -> None:
+        for place in places:
+            offset = self._in_turn.passed(place)
+            if offset is not None:
+                self._reached[place] = offset
+
+    # --- on the client's thread -----------------------------------------------------------------
+
+    def revoked(self, places: Iterable[TopicPartition]) -> None:
+        """Let go of partitions that another process reads from now on."""
+        self._note_reached(places)
+        reached = {place: self._reached.pop(place) for place in places if place in self._reached}
+        if reached:
+            self._consumer.commit_async(_offsets(reached))
+        for place in places:
+            self._in_turn.drop(place)
+        self._ends = {}
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # kafka-python is untyped
+    """Hears which partitions come and go."""
+
+    def __init__(self, source: TopicSource) -> None:
+        self._source = source
+
+    def on_partitions_revoked(self, revoked: Any) -> None:
+        self._source.revoked(revoked)
+
+    def on_partitions_assigned(self, assigned: Any) -> None:
+        """Do nothing: reading them goes by itself."""
+
+
+def _consumer(address: Address) -> Any:
+    configs = {"bootstrap_timeout_ms": CONNECT_WITHIN_MS, **address.consumer_configs}
+    try:
+        return KafkaConsumer(
+            **configs,
+            group_id=f"{GROUP}-{address.topic}",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+        )
+    except KafkaError as error:
+        raise ShieldError(f"cannot read from {address.origin}: {error!r}") from None
+
+
+def _offsets(reached: dict[TopicPartition, int]) -> dict[TopicPartition, OffsetAndMetadata]:
+    return {place: OffsetAndMetadata(offset, "", -1) for place, offset in reached.items()}
+
+
+def _partitions(consumer: Any, topic: str) -> set[int]:
+    try:
+        return consumer.partitions_for_topic(topic) or set()
+    except KafkaError:
+        return set()
+
+
+def envelope_of(record: Any) -> Envelope:
+    """Return the whole message that a record read back is."""
+    own, marks = split_headers(tuple((name, value or b"") for name, value in record.headers or ()))
+    return Envelope(
+        destination=record.topic,
+        body=record.value,
+        kind="kafka",
+        key=record.key,
+        headers=own,
+        timestamp_ms=record.timestamp,
+        marks=marks,
+    )

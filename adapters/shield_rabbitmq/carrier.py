@@ -1,0 +1,68 @@
+"""A write thread for messages that come from elsewhere: no quotas, and every send ends in time."""
+
+from __future__ import annotations
+
+from shield import Envelope, Outcome
+from shield.transport import Done
+from shield_rabbitmq.address import Address
+from shield_rabbitmq.diverting import without_routing
+from shield_rabbitmq.enveloping import properties_of
+from shield_rabbitmq.errors import CannotConnectError
+from shield_rabbitmq.parcel import Parcel
+from shield_rabbitmq.transport import Carried, overloaded, parcel_of
+from shield_rabbitmq.write_thread import WriteThread
+
+WINDOW = 1000
+RECONNECT_WITHIN_S = 5.0
+
+
+class Carrier:
+    """Confirmed and, where the URL names an exchange, mandatory. Connects with the first message.
+
+    A message waits five seconds for a connection. While there is none for longer than that, one
+    message at a time waits to see and all others fail at once, as they do while the broker takes
+    no messages (an alarm) and while the exchange is missing. A broker that falls silent is found
+    out by its heartbeats, in half a minute at the most; what it had been sent by then has an
+    unknown fate.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._writer = WriteThread(address.parameters, WINDOW, False, RECONNECT_WITHIN_S)
+
+    def send(self, envelope: Envelope, done: Done) -> None:
+        """Begin to publish."""
+        try:
+            parcel = self._parcel(envelope)
+            refusal = self._refusal(parcel.exchange)
+        except Exception as error:  # a header of a type or length that AMQP has not
+            refusal = error
+        if refusal is not None:
+            done(refusal)
+        else:
+            self._writer.put(Carried(parcel, done))
+
+    def _parcel(self, envelope: Envelope) -> Parcel:
+        exchange = self._address.exchange
+        if exchange is None:
+            return parcel_of(envelope)
+        own_key = envelope.destination if envelope.routing_key is None else envelope.routing_key
+        properties = without_routing(properties_of(envelope), envelope.exchange, own_key)
+        routing_key = self._address.routing_key or own_key
+        return Parcel(exchange, routing_key, envelope.body or b"", properties, mandatory=True)
+
+    def _refusal(self, exchange: str) -> Exception | None:
+        """Return why nothing can be sent for now, where that is known."""
+        if self._writer.unreachable:
+            return CannotConnectError(f"there is no connection to {self._address.origin}")
+        if self._writer.blocked:
+            return CannotConnectError(f"{self._address.origin} takes no messages for now")
+        return self._writer.missing(exchange)
+
+    def outcome_of(self, error: Exception) -> Outcome:
+        """Tell overload from all other errors."""
+        return Outcome.OVERLOADED if overloaded(error) else Outcome.FAILED
+
+    def close(self, timeout_s: float) -> None:
+        """Wait for the confirms of all messages; fail what has none in time."""
+        self._writer.close(timeout_s)

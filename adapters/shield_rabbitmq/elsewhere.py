@@ -1,0 +1,65 @@
+"""`amqp://` as a place for messages of any client. pika is imported where a URL names it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from shield import URL, Envelope, Outcome, Source, Transport
+from shield.transport import Done
+
+if TYPE_CHECKING:
+    from shield_rabbitmq.address import Address
+    from shield_rabbitmq.carrier import Carrier
+
+FORM = "amqp://user:password@host:port/vhost/EXCHANGE[/ROUTING_KEY]"
+
+
+class AmqpTransport(Transport):
+    """Publishes to an exchange of a RabbitMQ, or, without one, each message where it was going."""
+
+    scheme = "amqp"
+    form = f"{FORM}, where an empty vhost is /"
+
+    def __init__(self, carrier: Carrier, address: Address) -> None:
+        self._carrier = carrier
+        self.origin = address.origin
+        self.roams = address.exchange is None
+
+    @classmethod
+    def to(cls, url: URL) -> Transport:
+        """Return one for a URL."""
+        address = _address_of(url)
+        from shield_rabbitmq.carrier import Carrier
+
+        return cls(Carrier(address), address)
+
+    @classmethod
+    def source(cls, url: URL) -> Source:
+        """Return what takes messages out of a queue: `amqp://host/vhost/QUEUE`."""
+        address = _address_of(url)
+        if len(address.names) != 1:
+            raise ValueError(f"{url} is to be read; allowed is amqp://host:port/vhost/QUEUE")
+        from shield_rabbitmq.source import QueueSource
+
+        return QueueSource(address, address.names[0])
+
+    def send(self, envelope: Envelope, done: Done) -> None:
+        """Publish with properties and headers; also those that AMQP has no field for."""
+        self._carrier.send(envelope, done)
+
+    def outcome_of(self, error: Exception) -> Outcome:
+        """Tell overload from all other errors."""
+        return self._carrier.outcome_of(error)
+
+    def close(self, timeout_s: float) -> None:
+        """Return when every message is confirmed; fail what is not in time."""
+        self._carrier.close(timeout_s)
+
+
+def _address_of(url: URL) -> Address:
+    if find_spec("pika") is None:
+        raise ValueError(f"{url.scheme}:// needs pika: pip install 'broker-shield[rabbitmq]'")
+    from shield_rabbitmq.address import address_of
+
+    return address_of(url)
