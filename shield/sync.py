@@ -195,7 +195,7 @@ def _carry(
         step.done()
         return None
     result = outlet.pending("overflowed")
-    caller = threading.get_ident()
+    caller = threading.current_thread()
     unanswered = [step.done]
 
     def ended(error: Exception | None) -> None:
@@ -204,7 +204,7 @@ def _carry(
         except IndexError:
             return  # a transport that answers twice, or answers and raises
         done()
-        with nullcontext() if threading.get_ident() == caller else answering():
+        with nullcontext() if threading.current_thread() is caller else answering():
             diverted_ended(over, outlet, position, error)
 
     try:

@@ -45,11 +45,11 @@ class URL:
         username, colon, password = credentials.partition(":")
         hosts = _filled(hosts)
         if not all(_HOST.fullmatch(host) for host in hosts.split(",")) or (
-            hosts and ("@" in parts.path or parts.fragment)
+            hosts and ("@" in parts.path + parts.query or parts.fragment)
         ):
             raise ValueError(
-                f"its host cannot be made out; {ALLOWED}, where / ? # @ in user, password and "
-                "path are percent-encoded"
+                f"its host cannot be made out; {ALLOWED}, where / ? # @ in its other "
+                "parts are percent-encoded"
             )
         path = parts.path.removeprefix("/") if hosts else parts.path
         return cls(

@@ -16,6 +16,7 @@ import shield.shield
 from docs.generate import PAGE, page
 from shield.cli import app
 from shield.settings import load_settings
+from shield.testing import TransportContract
 from shield_kafka.embedded import API_VERSION, EmbeddedKafka
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +56,18 @@ def test_python_blocks_run(path, user_folder, bootstrap):
     document = Sybil([PythonCodeBlockParser()]).parse(copy)
     for example in document.examples():
         example.evaluate()
+
+
+CONTRACT = [name for name in dir(TransportContract) if name.startswith("test_")]
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_the_transport_of_the_plugins_page_keeps_its_contract(name, user_folder):
+    """What a reader starts from is whole."""
+    document = Sybil([PythonCodeBlockParser()]).parse(ROOT / "docs" / "plugins.md")
+    for example in document.examples():
+        example.evaluate()
+    getattr(document.namespace["TestMemory"](), name)()
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
