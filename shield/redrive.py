@@ -123,16 +123,24 @@ class Redriver:
     def step(self) -> bool:
         """Take some and send them; False where there was nothing to be done for a moment."""
         pause_s = self._pause_until_s - self._clock.now()
-        room = self._window - self._unanswered - self._waiting
-        if pause_s > 0 or room <= 0:
-            self._rest(pause_s if pause_s > 0 else LOOK_EVERY_S)
+        if pause_s > 0:
+            self._rest(pause_s)
             return True
         if self._ready:
+            with self._lock:
+                self._waiting -= 1
             self._send(self._ready.popleft())
+            return True
+        room = self._window - self._unanswered - self._waiting
+        if room <= 0:
+            self._rest(LOOK_EVERY_S)
             return True
         with self._lock:
             self._failed_keys.clear()
-        batch = self._source.take(room, LOOK_EVERY_S)
+        under_way = bool(self._unanswered)
+        batch = self._source.take(room, 0.0 if under_way else LOOK_EVERY_S)
+        if under_way and not batch:
+            self._rest(LOOK_EVERY_S)  # an answer ends it: another of its key may go then
         for taken in batch:
             self._send_in_turn(taken)
         return bool(batch)
@@ -223,7 +231,7 @@ class Redriver:
             behind = self._busy.pop(key)
             if failed:
                 self._failed_keys.add(key)
-            self._waiting -= len(behind) if failed else min(1, len(behind))
+            self._waiting -= len(behind) if failed else 0
             if behind and not failed:
                 self._ready.append(behind.popleft())
                 self._busy[key] = behind

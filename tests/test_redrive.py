@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import threading
+import time
 from collections import deque
 from functools import partial
 
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shield import End, Envelope, Source, Taken, Transport
+from shield.clock import SystemClock
 from shield.redrive import Redriver, key_on_any, key_on_kafka
 from tests.making import counts, shield_with
 
@@ -132,6 +135,48 @@ def test_a_failure_sends_back_all_that_wait_behind_it():
     assert [taken.position for taken in source.queue] == [0, 1]
     assert counts(shield.ledger()) == {"offered": 2, "spooled": 2}
     assert driver.progress.failed == 1
+
+
+class SlowTransport(FlakyTransport):
+    """Answers each on a thread of its own, a moment later."""
+
+    def send(self, envelope, done):
+        threading.Timer(0.005, super().send, (envelope, done)).start()
+
+
+class IdleSource(ListSource):
+    """Waits for messages as a broker's source does, where it has none."""
+
+    def take(self, most, timeout_s):
+        if not self.queue:
+            time.sleep(timeout_s)
+        return super().take(most, timeout_s)
+
+
+def test_a_run_is_not_over_while_a_key_has_messages_that_wait_for_another():
+    """Nor does the source's own waiting hold them up: an answer lets the next one go at once."""
+    shield = shield_with(WIDE)
+    shield.clock = SystemClock()
+    source = IdleSource([Envelope("orders", b"%d" % n, "kafka", b"key") for n in range(40)])
+    transport = SlowTransport()
+    began = time.monotonic()
+    Redriver(source, transport, shield.admit).run(ended=lambda: source.left() == 0)
+    assert time.monotonic() - began < 4  # 40 answers; a fifth of a second for each would be 8
+    assert [envelope.body for envelope in transport.arrived] == [b"%d" % n for n in range(40)]
+    assert sorted(source.forgotten) == list(range(40))
+
+
+def test_a_window_that_is_full_of_one_key_goes_on():
+    """Those that wait for another of their key count as its own, and are sent all the same."""
+    shield = shield_with(WIDE)
+    source = ListSource([Envelope("orders", b"%d" % n, "kafka", b"key") for n in range(10)])
+    transport = HeldTransport()
+    driver = Redriver(source, transport, shield.admit, window=3, clock=shield.clock)
+    for _ in range(10):
+        while not transport.held:
+            driver.step()
+        transport.answer()
+    assert [envelope.body for envelope in transport.arrived] == [b"%d" % n for n in range(10)]
 
 
 def test_the_window_bounds_what_is_unanswered():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shield import Envelope, Outcome
+from shield import Envelope, Outcome, Signals
 from shield.transport import Done
 from shield_rabbitmq.address import Address
 from shield_rabbitmq.diverting import without_routing
@@ -28,7 +28,11 @@ class Carrier:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._writer = WriteThread(address.parameters, WINDOW, False, RECONNECT_WITHIN_S)
+        self.signals = Signals()
+        """What the broker tells of this connection."""
+        self._writer = WriteThread(
+            address.parameters, WINDOW, False, self.signals, RECONNECT_WITHIN_S
+        )
 
     def send(self, envelope: Envelope, done: Done) -> None:
         """Begin to publish."""

@@ -23,6 +23,7 @@ class AmqpTransport(Transport):
 
     def __init__(self, carrier: Carrier, address: Address) -> None:
         self._carrier = carrier
+        self.signals = carrier.signals
         self.origin = address.origin
         self.roams = address.exchange is None
 
