@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -196,8 +198,7 @@ def silent() -> Iterator[str]:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("kind", ["refusing", "silent"])
-@pytest.mark.parametrize("scheme", ["kafka", "amqp"])
+@pytest.mark.parametrize(("scheme", "kind"), [("kafka", "refusing"), ("amqp", "silent")])
 def test_where_the_other_broker_is_away_the_chain_goes_on(
     scheme, kind, kafka, topic, request, caplog
 ):
@@ -339,3 +340,38 @@ class _Restoring:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
+
+
+# --- processes ------------------------------------------------------------------------------------
+
+SCRIPT = """
+import os, sys
+from shield import Shield
+from shield.testing import AdmitNothing, FakeClient
+rule = {"match": "*", "admit_nothing": {}, "over_limit": f"overflow {sys.argv[1]}"}
+shield = Shield({"rules": [rule]}, plugins=[AdmitNothing])
+client = FakeClient(shield)
+client.publish("orders", b"before").result(20)
+child = os.fork()
+for number in range(300):
+    client.publish("orders", b"%d" % number)
+if child == 0:
+    shield.flush(client.transport, 20)
+    print(shield.ledger().overflowed, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.parametrize("scheme", ["kafka", "amqp"])
+def test_a_process_that_forks_and_ends_sends_all(scheme, kafka, topic, queues):
+    """The child through a connection of its own; the parent without a flush or a close."""
+    queue = queues.queue()
+    place = {"kafka": kafka_url(kafka.address, topic), "amqp": amqp_url(queues.url, "", queue)}
+    command = [sys.executable, "-c", SCRIPT, place[scheme]]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "300\n", "")
+    if scheme == "kafka":
+        assert count(kafka.address, topic) == 601
+    else:
+        assert queues.depth(queue) == 601
