@@ -64,8 +64,6 @@ def address_of(url: URL) -> Address:
     for name in address.names:
         if len(name.encode()) > 255:
             raise ValueError(f"{name[:20]}... has {len(name.encode())} bytes; allowed are 255")
-    if address.exchange == "" and address.routing_key is None:
-        raise ValueError(f"{url} names the default exchange, which needs a queue's name behind it")
     return address
 
 

@@ -13,7 +13,7 @@ import pika
 from pika import BasicProperties
 
 import shield as core
-from shield import Message, Outcome, OverLimit, Permit, SettingsError, Shield, Signals
+from shield import URL, Message, Outcome, OverLimit, Permit, SettingsError, Shield, Signals
 from shield.sync import hold_back, react
 from shield_rabbitmq.errors import (
     CannotConnectError,
@@ -252,7 +252,17 @@ def parameters_of(url: Any) -> pika.connection.Parameters:
     try:
         return pika.URLParameters(url)
     except Exception as error:
-        raise SettingsError(f"url: found {shown!r}, which is wrong ({error}); {allowed}") from None
+        why = _why(url, error)
+        raise SettingsError(f"url: found {shown!r}, which is wrong ({why}); {allowed}") from None
+
+
+def _why(url: str, error: Exception) -> str:
+    """Return what is wrong with a URL; pika says what it took for a port: a piece of a password."""
+    try:
+        URL.parse(url)
+    except ValueError as unreadable:
+        return str(unreadable)
+    return str(error)
 
 
 _publishers: weakref.WeakSet[Publisher] = weakref.WeakSet()
