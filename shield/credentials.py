@@ -38,7 +38,7 @@ class Credential(StrictModel):
         return own.scheme == url.scheme and bool(there) and under and user
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")]
 Credentials = Mapping[str, Credential]
 
 
