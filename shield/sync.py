@@ -203,9 +203,11 @@ def _carry(
             done = unanswered.pop()
         except IndexError:
             return  # a transport that answers twice, or answers and raises
-        done()
-        with nullcontext() if threading.current_thread() is caller else answering():
-            diverted_ended(over, outlet, position, error)
+        try:
+            with nullcontext() if threading.current_thread() is caller else answering():
+                diverted_ended(over, outlet, position, error)
+        finally:
+            done()  # only now: who waits for it may close the client that the chain goes on through
 
     try:
         transport.send(outlet.envelope().marked(diverted(over)), ended)

@@ -272,6 +272,28 @@ def test_flush_waits_for_what_is_on_its_way(made):
     assert counts(shield.ledger()) == {"offered": 1, "overflowed": 1}
 
 
+def test_who_waits_goes_on_only_when_the_chain_has_gone_on(made):
+    """A client that closes then has what a failed send has handed on to it."""
+    shield = shield_to("overflow place://host/x", "overflow elsewhere", "raise")
+    client = FakeClient(shield)
+    client.publish("orders", b"body")
+    begin, seen = client.begin, []
+    waiting = threading.Thread(
+        target=lambda: (shield.closing(client.transport, 10), seen.append("closed"))
+    )
+
+    def slow(record, answered):
+        time.sleep(0.1)
+        seen.append("sent on")
+        begin(record, answered)
+
+    client.begin = slow
+    waiting.start()
+    made[0].answer(ShieldError("full"))
+    waiting.join(10)
+    assert seen == ["sent on", "closed"]
+
+
 def test_a_flush_on_the_thread_that_answers_does_not_wait(made):
     """It would wait for itself: sends behind this one are answered on that thread."""
     shield = shield_to("overflow place://host/x")

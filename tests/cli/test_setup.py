@@ -13,7 +13,7 @@ RULES = """
 name = "orders"
 match = "orders.*"
 quota = "5/s"
-over_limit = ["wait 1s", "overflow set-aside", "overflow amqp://other/orders", "raise"]
+over_limit = ["wait 1s", "overflow set-aside", "overflow amqp://other//orders", "raise"]
 
 [[rules]]
 match = "audit"
