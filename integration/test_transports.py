@@ -375,3 +375,38 @@ def test_a_process_that_forks_and_ends_sends_all(scheme, kafka, topic, queues):
         assert count(kafka.address, topic) == 601
     else:
         assert queues.depth(queue) == 601
+
+
+def test_a_rebalance_in_the_middle_loses_nothing(kafka, new_topic):
+    """Two processes share a topic for a while: together they read all, and one commits for both."""
+    url = URL.parse(kafka_url(kafka.address, new_topic(4)))
+    transport, number = Registry().transport("kafka").to(url), 3000
+    ended = threading.Semaphore(0)
+    for n in range(number):
+        transport.send(Envelope("t", b"%d" % n, "kafka", b"%d" % n), lambda _: ended.release())
+    assert all(ended.acquire(timeout=PATIENCE_S) for _ in range(number))
+    transport.close(PATIENCE_S)
+    first = Registry().transport("kafka").source(url)
+    bodies = _forget_some(first, 500)
+    second = Registry().transport("kafka").source(url)
+    bodies |= _forget_some(second, 100) | _forget_some(first, 100)
+    second.close()
+    deadline = time.monotonic() + PATIENCE_S
+    while first.left() != 0 and time.monotonic() < deadline:
+        bodies |= _forget_some(first, 1)
+    first.close()
+    assert len(bodies) == number
+    third = Registry().transport("kafka").source(url)
+    assert third.take(1, 3.0) == []
+    third.close()
+
+
+def _forget_some(source: shield.Source, number: int) -> set[bytes | None]:
+    """Take at least so many, if there are any in time, and forget them."""
+    found: set[bytes | None] = set()
+    deadline = time.monotonic() + 5
+    while len(found) < number and time.monotonic() < deadline:
+        for taken in source.take(100, 0.2):
+            found.add(taken.envelope.body)
+            source.forget(taken)
+    return found

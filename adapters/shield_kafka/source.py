@@ -35,8 +35,8 @@ class TopicSource(Source):
     Several processes may read one topic: they share its partitions. A thread reads ahead and
     keeps the membership alive, however long a message waits for its quota. What is committed is,
     for each partition, where the first message that is not forgotten stands: a process that is
-    killed leaves duplicates at the most. A partition that goes to another process leaves those,
-    too.
+    killed leaves duplicates at the most. So does a partition that goes to another process; one that
+    a rebalance gives back to this one goes on where it was.
 
     Raises:
         ShieldError: the cluster does not answer, or the topic is not there.
@@ -54,7 +54,11 @@ class TopicSource(Source):
             raise
         self._ends: dict[TopicPartition, int] = {}
         self._at: dict[TopicPartition, int] = {}
+        self._next: dict[TopicPartition, int] = {}
+        """Where the first record that was not read stands, in partitions that are read here."""
         self._reached: dict[TopicPartition, int] = {}
+        self._assigned = False
+        self._lost: set[TopicPartition] = set()
         self._look_at_s = 0.0
         self._paused = False
         self._stopping = threading.Event()
@@ -112,10 +116,27 @@ class TopicSource(Source):
     def _read(self) -> None:
         self._pause_or_resume()
         batches = self._consumer.poll(timeout_ms=POLL_MS)
+        self._let_go_of_others()
         for place, records in batches.items():
             for record in records:
-                self._in_turn.put(place, record.offset + 1, envelope_of(record))
-            self._at[place] = records[-1].offset + 1
+                if record.offset >= self._next.get(place, 0):
+                    self._in_turn.put(place, record.offset + 1, envelope_of(record))
+                    self._next[place] = self._at[place] = record.offset + 1
+
+    def _let_go_of_others(self) -> None:
+        """After a rebalance, drop what others read now; what came back to us goes on.
+
+        The client may begin such a partition again where it was committed: what was read of it
+        already is skipped.
+        """
+        if not self._assigned:
+            return
+        self._assigned = False
+        lost, self._lost = self._lost, set()
+        for place in lost | (self._next.keys() - self._consumer.assignment()):
+            self._next.pop(place, None)
+            self._reached.pop(place, None)
+            self._in_turn.drop(place)
 
     def _pause_or_resume(self) -> None:
         """Pause when enough is read, until half of it is taken; new partitions are unpaused."""
@@ -138,7 +159,8 @@ class TopicSource(Source):
         at = {place: self._consumer.position(place, ANSWER_WITHIN_MS) for place in assigned}
         if assigned and None not in at.values():
             ends = self._consumer.end_offsets(assigned, timeout_ms=ANSWER_WITHIN_MS)
-            self._at, self._ends = at, ends
+            self._at = {place: max(at[place], self._next.get(place, 0)) for place in assigned}
+            self._ends = ends
 
     def _commit(self) -> None:
         self._note_reached(self._consumer.assignment())
@@ -157,13 +179,20 @@ class TopicSource(Source):
     # --- on the client's thread -----------------------------------------------------------------
 
     def revoked(self, places: Iterable[TopicPartition]) -> None:
-        """Let go of partitions that another process reads from now on."""
+        """Commit what is forgotten of partitions that may go to another process."""
         self._note_reached(places)
-        reached = {place: self._reached.pop(place) for place in places if place in self._reached}
+        reached = {place: self._reached[place] for place in places if place in self._reached}
         if reached:
             self._consumer.commit_async(_offsets(reached))
-        for place in places:
-            self._in_turn.drop(place)
+        self._ends = {}
+
+    def assigned(self) -> None:
+        """Hear that it is known who reads what."""
+        self._assigned = True
+
+    def lost(self, places: Iterable[TopicPartition]) -> None:
+        """Hear of partitions that others may have read meanwhile."""
+        self._lost.update(places)
         self._ends = {}
 
 
@@ -176,8 +205,11 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # kafka-python
     def on_partitions_revoked(self, revoked: Any) -> None:
         self._source.revoked(revoked)
 
+    def on_partitions_lost(self, lost: Any) -> None:
+        self._source.lost(lost)
+
     def on_partitions_assigned(self, assigned: Any) -> None:
-        """Do nothing: reading them goes by itself."""
+        self._source.assigned()
 
 
 def _consumer(address: Address) -> Any:
