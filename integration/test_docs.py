@@ -1,34 +1,55 @@
-"""The code blocks of docs/rabbitmq.md run on a real RabbitMQ."""
+"""The code blocks of docs/rabbitmq.md, and the README's, run on a real RabbitMQ."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pika
+import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser
 
-PAGE = Path(__file__).parents[1] / "docs" / "rabbitmq.md"
+ROOT = Path(__file__).parents[1]
+PAGE, README = ROOT / "docs" / "rabbitmq.md", ROOT / "README.md"
 
 
-def blocks() -> str:
-    """The page's Python, as one program of its own: it keeps a connection until it ends."""
-    document = Sybil([CodeBlockParser("python", lambda example: None)]).parse(PAGE)
-    return "\n".join(example.parsed for example in document.examples())
+def blocks(page: Path) -> list[str]:
+    """The page's Python."""
+    document = Sybil([CodeBlockParser("python", lambda example: None)]).parse(page)
+    return [example.parsed for example in document.examples()]
 
 
-def test_the_rabbitmq_page_runs(rabbitmq, tmp_path):
-    """What the page shows is what a reader with an exchange and a queue can paste."""
+def run(text: str, url: str, tmp_path: Path) -> None:
+    """Run it as a program of its own, which keeps a connection until it ends."""
+    script = tmp_path / "page.py"
+    script.write_text(text.replace("amqp://localhost", url))
+    subprocess.run([sys.executable, script], check=True, timeout=60)
+
+
+@pytest.fixture
+def documented(rabbitmq) -> Iterator[Callable[[], int]]:
+    """What a reader has already, an exchange and a queue; how many messages that holds."""
     connection = pika.BlockingConnection(pika.URLParameters(rabbitmq.address))
     channel = connection.channel()
     channel.exchange_declare("orders", "topic", durable=True)
     channel.queue_declare("documented")
     channel.queue_purge("documented")  # of an earlier run, on a broker that stays
-    channel.queue_bind("documented", "orders", "created.*")
-    script = tmp_path / "page.py"
-    script.write_text(blocks().replace("amqp://localhost", rabbitmq.address))
-    subprocess.run([sys.executable, script], check=True, timeout=60)
-    assert channel.queue_declare("documented", passive=True).method.message_count == 104
+    channel.queue_bind("documented", "orders", "created.#")
+    yield lambda: channel.queue_declare("documented", passive=True).method.message_count
     connection.close()
+
+
+def test_the_rabbitmq_page_runs(rabbitmq, documented, tmp_path):
+    """What the page shows is what a reader with an exchange and a queue can paste."""
+    run("\n".join(blocks(PAGE)), rabbitmq.address, tmp_path)
+    assert documented() == 104
+
+
+def test_the_readmes_rabbitmq_example_runs(rabbitmq, documented, tmp_path):
+    """Its blocks that need a RabbitMQ publish what they say."""
+    (example,) = [text for text in blocks(README) if "amqp://localhost" in text]
+    run(example, rabbitmq.address, tmp_path)
+    assert documented() == 2

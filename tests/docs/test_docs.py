@@ -55,7 +55,8 @@ def test_python_blocks_run(path, user_folder, bootstrap):
     copy.write_text(path.read_text().replace("localhost:9092", bootstrap))
     document = Sybil([PythonCodeBlockParser()]).parse(copy)
     for example in document.examples():
-        example.evaluate()
+        if "amqp://localhost" not in str(example.parsed):  # in integration/test_docs.py
+            example.evaluate()
 
 
 CONTRACT = [name for name in dir(TransportContract) if name.startswith("test_")]
