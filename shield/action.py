@@ -14,6 +14,7 @@ from shield.strict import StrictModel
 if TYPE_CHECKING:
     from shield.kept import Kept
     from shield.rule import Rule
+    from shield.shield import Shield
     from shield.transport import Transport
     from shield.verdict import OverLimit
 
@@ -109,7 +110,7 @@ class Action(ABC):
 
     # An action that keeps messages lives as long as the clients whose messages it keeps.
 
-    def opened(self, client: Transport) -> None:  # noqa: B027 - optional
+    def opened(self, client: Transport, shield: Shield) -> None:  # noqa: B027 - optional
         """Hear of a new client under this Shield: what was kept for its broker may go to it."""
 
     def flush(self, client: Transport, timeout_s: float | None) -> None:  # noqa: B027 - optional

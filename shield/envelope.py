@@ -90,7 +90,20 @@ class Envelope:
 
     def marked(self, marks: Mapping[str, str]) -> Envelope:
         """Return it with these headers of ours and no others."""
-        return replace(self, marks=tuple(marks.items()))
+        return Envelope(  # as `replace`, at half its cost: this runs for every message kept
+            self.destination,
+            self.body,
+            self.kind,
+            self.key,
+            self.headers,
+            self.routing_key,
+            self.timestamp_ms,
+            self.partition,
+            self.native,
+            self.mandatory,
+            self.producer,
+            tuple(marks.items()),
+        )
 
     def all_headers(self) -> Headers:
         """Return the user's headers, then ours: what a broker of its own kind is given."""

@@ -19,6 +19,10 @@ class Kind(StrEnum):
     OVERFLOWED = "overflowed"
     BUFFERED = "buffered"
     SPOOLED = "spooled"
+    REDRIVEN = "redriven"
+    """What had been set aside is where it belongs."""
+    PARKED = "parked"
+    """What had been set aside cannot be delivered, and is not tried again by itself."""
     SETTLED = "settled"
     PLUGIN_FAILED = "plugin_failed"
 
@@ -28,7 +32,7 @@ class Event:
     """One thing that happened to one message, or to a plugin.
 
     `rule`, `policy` and `reason` are set where a rule refused; `detail` is the outcome of a
-    settled message, or the error of a plugin that failed.
+    settled message, the error of one that was parked, or that of a plugin that failed.
     """
 
     kind: Kind

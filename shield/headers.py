@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import uuid
 from datetime import UTC, datetime
 
@@ -39,8 +41,21 @@ def identity(message: Message) -> dict[str, str]:
     """Return the id of a message that is set aside once more, and how often that has been."""
     return {
         ATTEMPT: str(attempts(message) + 1),
-        MESSAGE_ID: message.header(MESSAGE_ID) or str(uuid.uuid4()),
+        MESSAGE_ID: message.header(MESSAGE_ID) or new_id(),
     }
+
+
+def new_id() -> str:
+    """Return a random UUID, version 4.
+
+    From a generator of this process's own: the system's would cost more than all else that is
+    done about a message, and Python's shared one may be seeded by its user.
+    """
+    return str(uuid.UUID(int=_random.getrandbits(128), version=4))
+
+
+_random = random.Random()
+os.register_at_fork(after_in_child=_random.seed)
 
 
 def attempts(message: Message) -> int:

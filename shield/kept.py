@@ -32,6 +32,12 @@ class Kept:
         """Which client it came from."""
         return self._outlet.client
 
+    def may_wait(self) -> bool:
+        """Tell whether this thread, its caller's, may be blocked."""
+        from shield.sync import may_block
+
+        return may_block() and self._outlet.may_wait()
+
     def envelope(self) -> Envelope:
         """Return the whole message, without headers of ours but its id and attempt."""
         return self._outlet.envelope().marked(identity(self.over.message))

@@ -16,6 +16,7 @@ from shield.sync import wait_behind
 from shield.transport import Source, Taken, Transport
 from shield.verdict import Permit, Verdict
 
+KeyOf = Callable[[Envelope], Hashable]
 WINDOW = 1000
 LOOK_EVERY_S = 0.2
 
@@ -57,6 +58,8 @@ class Redriver:
         window: how many may be sent and not yet answered.
         rate: messages a second at the most; None for as many as the rules admit.
         key_of: whose messages go one after another; None for those that need no order.
+        gives_up: asked of each that failed; it is left where it is and not tried again in this
+            run where the answer is True.
     """
 
     def __init__(
@@ -68,7 +71,8 @@ class Redriver:
         failed_as: End = End.FAILED,
         window: int = WINDOW,
         rate: float | None = None,
-        key_of: Callable[[Envelope], Hashable] = key_on_kafka,
+        key_of: KeyOf = key_on_kafka,
+        gives_up: Callable[[Taken, Exception], bool] = lambda _taken, _error: False,
         clock: Clock | None = None,
     ) -> None:
         self._source = source
@@ -78,6 +82,7 @@ class Redriver:
         self._window = window
         self._period_s = 1 / rate if rate else 0.0
         self._key_of = key_of
+        self._gives_up = gives_up
         self._clock = clock or SystemClock()
         self._next_s = 0.0
         self._pause_until_s = 0.0
@@ -119,6 +124,10 @@ class Redriver:
                 break
         while self._unanswered:
             self._rest(LOOK_EVERY_S)
+        while self._ready:
+            taken = self._ready.popleft()
+            self._source.failed(taken)
+            self._next_of(taken, failed=True)
 
     def step(self) -> bool:
         """Take some and send them; False where there was nothing to be done for a moment."""
@@ -212,8 +221,7 @@ class Redriver:
         else:
             outcome = self._transport.outcome_of(error)
             permit.flow.shield.settle(permit, outcome, self._failed_as)
-            self._source.failed(taken)
-            self._pause_until_s = self._clock.now() + self._backoff.next_s()
+            self._back(taken, error)
         self._next_of(taken, failed=error is not None)
         with self._lock:
             self._unanswered -= 1
@@ -221,6 +229,14 @@ class Redriver:
             self.progress.failed += error is not None
             self.progress.last_error = error or self.progress.last_error
         self._woken.set()
+
+    def _back(self, taken: Taken, error: Exception) -> None:
+        """Let a message that failed come again after a pause, or leave it for good."""
+        if self._gives_up(taken, error):
+            self._source.give_up(taken)
+        else:
+            self._source.failed(taken)
+        self._pause_until_s = self._clock.now() + self._backoff.next_s()
 
     def _next_of(self, taken: Taken, failed: bool) -> None:
         """Let the next message of a key go, or all of them back where one before them failed."""

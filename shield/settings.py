@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -73,6 +74,8 @@ class ShieldSettings(BaseSettings):
     """Who this process is; the program's name where nothing says so."""
     mode: Mode = "enforce"
     """`shadow` computes and counts verdicts and lets every message pass; `off` applies no rule."""
+    spool_dir: Path = Field(default_factory=lambda: state_folder() / "spool")
+    """Where `spool` keeps its files; `~/.local/state/shield/spool` where nothing says so."""
     on_plugin_error: Literal["open", "closed"] = "open"
     """What a plugin that raises means: `open` as if it had admitted, `closed` as if refused."""
     plugins: PluginSettings = PluginSettings()
@@ -111,6 +114,15 @@ def program_name() -> str:
     """Return the name of the running program, as a default for who it is."""
     script = Path(sys.argv[0] if sys.argv else "")
     return script.parent.name if script.stem == "__main__" else script.stem or "python"
+
+
+def state_folder() -> Path:
+    """Return where this user's programs keep what they need again: `$XDG_STATE_HOME/shield`."""
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    try:
+        return Path(base).expanduser() / "shield"
+    except RuntimeError:  # a user without a home
+        return Path(tempfile.gettempdir()) / f"shield-{os.getuid()}"
 
 
 def load_settings(path: str | Path | None = None, plugins: Iterable[object] = ()) -> ShieldSettings:

@@ -213,6 +213,7 @@ class Shield:
             if not permit.open:
                 return False
             permit.held = permit.open = False
+            came_back = permit.message.aside and end is End.DELIVERED
             if flow.settles:
                 self._settle_policies(flow, permit.message, outcome)
             if end is not None:
@@ -220,6 +221,8 @@ class Shield:
                 self._let_go(flow, permit.message, end)
             woken = self.lines.first_released()
         self._settled(permit, outcome, woken)
+        if came_back:
+            self.report(Kind.REDRIVEN, permit.message)
         return True
 
     def _settled(self, permit: Permit, outcome: Outcome, woken: list[Waiter]) -> None:
@@ -453,7 +456,7 @@ class Shield:
     def opened(self, client: Transport) -> None:
         """Let actions know of a new client, through which what they have kept may go out."""
         for action in self._actions("opened"):
-            action.opened(client)
+            action.opened(client, self)
 
     def flush(self, client: Transport, timeout_s: float | None) -> None:
         """Return when no action keeps a message of that client in memory, or the time is over."""
@@ -499,6 +502,11 @@ class Shield:
         self._hooks.log_failures()
 
     # --- hooks --------------------------------------------------------------------------------
+
+    def report(self, kind: Kind, message: Message, detail: str | None = None) -> None:
+        """Tell observers of what an action has done with a message that was set aside."""
+        if self._hooks.observers:
+            self._hooks.report(kind, message, detail=detail)
 
     def _prepare(self, message: Message) -> None:
         try:

@@ -87,6 +87,13 @@ class Transport(ABC):
         """Return what a failed send teaches: OVERLOADED where load explains it, else FAILED."""
         return Outcome.OVERLOADED if isinstance(error, TimeoutError) else Outcome.FAILED
 
+    def is_hopeless(self, error: Exception) -> bool:
+        """Tell whether the message is at fault: sent again, it would fail again.
+
+        By default nothing is: a broker, or the way to it, may be better later.
+        """
+        return False
+
     @abstractmethod
     def close(self, timeout_s: float) -> None:
         """Return when every send has ended, or fail what is left when the time is over."""
@@ -120,6 +127,9 @@ class Source(ABC):
 
     def failed(self, taken: Taken) -> None:  # noqa: B027 - optional
         """Note that it did not get there; it stays, and comes again in its turn."""
+
+    def give_up(self, taken: Taken) -> None:  # noqa: B027 - optional
+        """Note that it cannot be sent now: it stays, and comes again the next time."""
 
     @abstractmethod
     def close(self) -> None:

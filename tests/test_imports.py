@@ -14,9 +14,24 @@ import shield
 ROOT = Path(__file__).parent.parent
 CLIENTS = {"kafka", "pika", "confluent_kafka", "aiokafka", "aio_pika", "redis"}
 ADAPTERS = {path.parent.name for path in (ROOT / "adapters").glob("*/__init__.py")}
-PUBLIC = {"shield", "shield.action", "shield.units"}
-PUBLIC |= {"shield.envelope", "shield.in_turn", "shield.sync", "shield.transport", "shield.url"}
-"""What a third party's plugin may use; a built-in uses no more."""
+PUBLIC = {
+    "shield",
+    "shield.action",
+    "shield.cli.printing",
+    "shield.envelope",
+    "shield.in_turn",
+    "shield.kept",
+    "shield.redrive",
+    "shield.sync",
+    "shield.transport",
+    "shield.units",
+    "shield.url",
+}
+"""What a third party's plugin may use; a built-in uses no more.
+
+Beside the public names: what an action needs that keeps messages and brings them back, and how
+subcommands print.
+"""
 
 
 def imported(path: Path) -> set[str]:

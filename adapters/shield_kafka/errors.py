@@ -16,6 +16,22 @@ OVERLOAD = (
 )
 """What a broker under too much load answers, or the silence of one."""
 
+HOPELESS = (
+    kafka.errors.CorruptRecordError,
+    kafka.errors.InvalidRecordError,
+    kafka.errors.InvalidTimestampError,
+    kafka.errors.InvalidTopicError,
+    kafka.errors.MessageSizeTooLargeError,
+    kafka.errors.RecordListTooLargeError,
+    kafka.errors.TopicAuthorizationFailedError,
+    kafka.errors.UnknownTopicOrPartitionError,
+    kafka.errors.UnsupportedForMessageFormatError,
+    AssertionError,  # kafka-python's word for a partition that is not there
+    TypeError,
+    ValueError,
+)
+"""What is wrong with a message, or its topic, and not with the broker or the way to it."""
+
 
 class OverLimitError(shield.OverLimitError, kafka.errors.KafkaError):  # type: ignore[misc]
     """The message was over the limit; also a `kafka.errors.KafkaError`."""

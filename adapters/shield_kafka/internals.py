@@ -9,7 +9,7 @@ import threading
 from typing import Any
 
 from kafka import KafkaProducer
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
 from kafka.structs import TopicPartition
 
@@ -85,6 +85,13 @@ def learn(producer: KafkaProducer, topic: str, timeout_ms: float) -> bool:
     except (KafkaError, TypeError, ValueError):
         return False
     return True
+
+
+def topic_missing(producer: KafkaProducer, topic: str) -> KafkaError:
+    """Return why nothing can be sent to a topic: it is not there, or no broker has said so."""
+    if producer._manager.bootstrapped:
+        return UnknownTopicOrPartitionError(f"topic {topic} is not there")
+    return KafkaTimeoutError(f"topic {topic}: no broker answers")
 
 
 def was_made(producer: KafkaProducer) -> bool:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from shield import Envelope, Outcome, ShieldError, Transport
 from shield.transport import Done
-from shield_kafka.errors import outcome_of
+from shield_kafka import internals
+from shield_kafka.errors import HOPELESS, outcome_of
 from shield_kafka.record import Record
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ class ProducerTransport(Transport):
         if producer is None:
             done(ShieldError("the producer is gone"))
             return
+        topic = envelope.destination
+        if not producer._overflow_topics.ready(producer, topic):
+            done(internals.topic_missing(producer, topic))
+            return
         try:
             future = producer._send(producer._as_serialized(record_of(envelope)))
         except Exception as error:
@@ -42,6 +47,10 @@ class ProducerTransport(Transport):
     def outcome_of(self, error: Exception) -> Outcome:
         """Tell overload from all other errors, as for the producer's own sends."""
         return outcome_of(error)
+
+    def is_hopeless(self, error: Exception) -> bool:
+        """Tell what no broker would take, ever, from all other errors."""
+        return isinstance(error, HOPELESS)
 
     def close(self, timeout_s: float) -> None:
         """Do nothing: the producer is its user's."""

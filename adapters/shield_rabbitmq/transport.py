@@ -11,7 +11,12 @@ from shield import Envelope, Outcome, ShieldError, Transport
 from shield.transport import Done
 from shield_rabbitmq.address import origin_of
 from shield_rabbitmq.enveloping import properties_of
-from shield_rabbitmq.errors import DeliveryUnknownError, NackedError
+from shield_rabbitmq.errors import (
+    DeliveryUnknownError,
+    ExchangeError,
+    NackedError,
+    ReturnedError,
+)
 from shield_rabbitmq.parcel import Parcel
 from shield_rabbitmq.sending import Sending
 
@@ -48,6 +53,10 @@ class PublisherTransport(Transport):
     def outcome_of(self, error: Exception) -> Outcome:
         """Tell overload from all other errors, as for the publisher's own messages."""
         return Outcome.OVERLOADED if overloaded(error) else Outcome.FAILED
+
+    def is_hopeless(self, error: Exception) -> bool:
+        """Tell what no queue takes, no exchange, or cannot be encoded, from all other errors."""
+        return isinstance(error, ReturnedError | ExchangeError | TypeError | ValueError)
 
     def close(self, timeout_s: float) -> None:
         """Do nothing: the publisher is its user's."""

@@ -1,0 +1,112 @@
+"""Brings one broker's messages back out of a spool, on a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+from shield import End, Kind, Shield, Taken, Transport
+from shield.plugins.spool.clients import Clients
+from shield.plugins.spool.deliveries import Deliveries
+from shield.plugins.spool.source import SpoolSource
+from shield.plugins.spool.store import Position
+from shield.redrive import KeyOf, Redriver
+
+log = logging.getLogger("shield.spool")
+
+
+class Drain:
+    """Sends what is spooled, as the rules admit it, while a client of its broker is open.
+
+    Args:
+        source: the messages.
+        shield: whose rules admit them.
+        key_of: which messages keep their order even where a send fails.
+        deliveries: where failures are noted.
+        max_attempts: after so many failures that are its own a message is parked.
+        ended: called last, by the thread.
+        before: a drain of the same messages that is about to end; this one waits for it.
+    """
+
+    def __init__(
+        self,
+        source: SpoolSource,
+        origin: str,
+        shield: Shield,
+        key_of: KeyOf,
+        deliveries: Deliveries,
+        max_attempts: int,
+        ended: Callable[[Drain], None],
+        before: Drain | None,
+    ) -> None:
+        self.origin = origin
+        self.clients = Clients(origin, self.stop)
+        self._source = source
+        self._shield = shield
+        self._deliveries = deliveries
+        self._max_attempts = max_attempts
+        self._ended = ended
+        self._before = before
+        self.stopped = False
+        self._redriver = Redriver(
+            source,
+            self.clients,
+            partial(shield.readmit, where=End.SPOOLED),
+            failed_as=End.SPOOLED,
+            key_of=key_of,
+            gives_up=self._gives_up,
+        )
+        self._thread = threading.Thread(target=self._run, name="shield-spool", daemon=True)
+
+    def start(self, client: Transport) -> None:
+        """Begin, through this client first."""
+        self.clients.add(client)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look at once whether there is more."""
+        self._source.wake()
+
+    def stop(self) -> None:
+        """Take no more; the thread ends when what is under way is answered."""
+        self.stopped = True
+        self._redriver.stop()
+        self._source.wake()
+
+    def join(self, timeout_s: float | None) -> None:
+        """Return when the thread has ended, or the time is over."""
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        if self._before is not None:
+            self._before.join(None)
+            self._before = None
+        try:
+            self._redriver.run(ended=lambda: self.clients.current is None)
+        except Exception:
+            log.exception("what is spooled for %s is not brought back any more", self.origin)
+        finally:
+            self.stopped = True
+            self._ended(self)
+
+    def _gives_up(self, taken: Taken, error: Exception) -> bool:
+        """Count a failure that is the message's own; True where that makes one too many."""
+        if not self.clients.is_hopeless(error):
+            return False
+        position = cast(Position, taken.position)
+        failure = self._deliveries.fail(position, error, self._max_attempts)
+        if failure.parked:
+            log.error(
+                "a spooled message to %s is parked after %d attempts: %s; `shield spool ls` "
+                "shows it (id %s)",
+                taken.envelope.destination,
+                failure.times,
+                failure.error,
+                taken.envelope.id,
+            )
+            self._shield.report(Kind.PARKED, taken.envelope.message(), detail=failure.error)
+        return failure.parked

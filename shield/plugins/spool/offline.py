@@ -1,0 +1,134 @@
+"""A spool's file in the hands of a command: no process uses it meanwhile."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import unquote
+
+from shield import URL, Envelope, ShieldError, Source, Taken, Transport
+from shield.plugins.spool.deliveries import Deliveries
+from shield.plugins.spool.place import Claim
+from shield.plugins.spool.recovery import open_store
+from shield.plugins.spool.source import SpoolSource
+from shield.plugins.spool.store import Store, as_spool_error
+from shield.plugins.spool.view import Entry, entries_in
+from shield.transport import Done
+
+NO_LIMIT = 2**46
+
+
+def purge(file: Path, meant: Callable[[Entry], bool]) -> int:
+    """Delete those messages of a spool that are meant; return how many.
+
+    Raises:
+        SpoolError: a process uses it, or it cannot be opened.
+    """
+    claim = Claim(file)
+    try:
+        entries = list(entries_in(file))
+        gone: dict[int, set[int]] = {}
+        for entry in filter(meant, entries):
+            gone.setdefault(entry.position.chunk, set()).add(entry.position.place)
+        store = open_store(file, NO_LIMIT, "fsync")
+        try:
+            _delete(store, gone)
+        finally:
+            store.close()
+    except sqlite3.Error as error:
+        raise as_spool_error(file, error) from error
+    finally:
+        claim.release()
+    return sum(map(len, gone.values()))
+
+
+def _delete(store: Store, gone: dict[int, set[int]]) -> None:
+    before = store.delivered()
+    sizes = {stored.id: stored.chunk.messages for stored in store.all() if stored.id in gone}
+    changes: dict[int, list[int] | None] = {}
+    for chunk, places in gone.items():
+        all_gone = places | before.get(chunk, set())
+        changes[chunk] = None if len(all_gone) >= sizes[chunk] else sorted(all_gone)
+    store.write(delivered=changes)
+    store.shrink()
+
+
+class SpoolFile(Transport):
+    """`spool:///path` as a source: what a process that is gone has left. Nothing is sent to it."""
+
+    scheme = "spool"
+
+    def send(self, envelope: Envelope, done: Done) -> None:
+        """Refuse: the action `spool` writes, and nothing else."""
+        done(ShieldError("a spool is written by the action `spool` alone"))
+
+    def close(self, timeout_s: float) -> None:
+        """Do nothing."""
+
+    @classmethod
+    def source(cls, url: URL) -> Source:
+        """Return the messages of a file; those that are parked are left out.
+
+        Raises:
+            SpoolError: a process uses it, or it cannot be opened.
+        """
+        return FileSource(Path(unquote(f"/{url.path.lstrip('/')}")))
+
+
+class FileSource(Source):
+    """All messages of a file that no process uses, the oldest first."""
+
+    diverted = False
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._claim = Claim(file)
+        try:
+            self._store = open_store(file, NO_LIMIT, "fsync")
+        except BaseException:
+            self._claim.release()
+            raise
+        self._left = sum(1 for _ in entries_in(file))
+        self._deliveries = Deliveries(self._store.failures())
+        self._source = SpoolSource(
+            self._store, None, self._deliveries, lambda: self._store.last, lambda: None
+        )
+
+    def take(self, most: int, timeout_s: float) -> Sequence[Taken]:
+        """Return the next ones, and write down what was delivered meanwhile."""
+        self._record()
+        taken = self._source.take(most, timeout_s)
+        self._left -= len(taken)
+        return taken
+
+    def forget(self, taken: Taken) -> None:
+        """Let it be deleted."""
+        self._source.forget(taken)
+
+    def failed(self, taken: Taken) -> None:
+        """Let it come again."""
+        self._left += 1
+        self._source.failed(taken)
+
+    def left(self) -> int:
+        """Return how many have not been taken."""
+        return max(0, self._left)
+
+    def _record(self) -> None:
+        changes = self._deliveries.changes()
+        if changes[0] or changes[1]:
+            try:
+                self._store.write((), *changes)
+            except sqlite3.Error as error:
+                self._deliveries.give_back(changes)
+                raise as_spool_error(self._file, error) from error
+            self._deliveries.recorded(changes)
+
+    def close(self) -> None:
+        """Write down what was delivered, and let go of the file."""
+        try:
+            self._record()
+        finally:
+            self._store.close()
+            self._claim.release()

@@ -1,0 +1,225 @@
+"""A spool that is open: its file, the thread that writes to it, and those that bring back."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import weakref
+from collections import Counter
+from collections.abc import Hashable
+from pathlib import Path
+
+from shield import End, Envelope, Message, Shield, Transport
+from shield.kept import Kept
+from shield.plugins.spool.deliveries import Deliveries
+from shield.plugins.spool.drain import Drain
+from shield.plugins.spool.place import Claim
+from shield.plugins.spool.recovery import open_store
+from shield.plugins.spool.rows import Row, envelopes_in
+from shield.plugins.spool.settings import SpoolSettings
+from shield.plugins.spool.source import SpoolSource
+from shield.plugins.spool.writer import Writer
+from shield.redrive import KeyOf
+
+EXIT_WITHIN_S = 5.0
+
+
+class OpenSpool:
+    """Takes messages and brings them back, from its opening until its last client is closed.
+
+    What an earlier process left is counted by the Shield when this returns.
+
+    Raises:
+        SpoolError: the file cannot be used.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        settings: SpoolSettings,
+        shield: Shield,
+        key_of: KeyOf,
+    ) -> None:
+        self._settings = settings
+        self._shield = weakref.ref(shield)
+        self._key_of = key_of
+        self._lock = threading.RLock()
+        self._sources: dict[str, SpoolSource] = {}
+        self._drains: dict[str, Drain] = {}
+        self._ending = False
+        self._over = threading.Event()
+        self._claim = Claim(file)
+        try:
+            self._store = open_store(file, settings.size, settings.durability)
+        except BaseException:
+            self._claim.release()
+            raise
+        self._deliveries = Deliveries(self._store.failures())
+        self._count_what_is_left(shield)
+        self._writer = Writer(
+            self._store, settings.size, self._deliveries, self._written, self._closed
+        )
+        _open.add(self)
+
+    def _count_what_is_left(self, shield: Shield) -> None:
+        delivered = self._store.delivered()
+        holding = any(p.overrides("hold") for rule in shield.rules for p in rule.policies)
+        for stored in self._store.all():
+            done = delivered.get(stored.id, set())
+            left = [e for n, e in enumerate(envelopes_in(stored.chunk)) if n not in done]
+            for message, number in _alike(left, holding):
+                shield.found(message, End.SPOOLED, number)
+
+    # --- messages ---------------------------------------------------------------------------------
+
+    def has_room(self, size: int) -> bool:
+        """Tell whether a message of that size would be taken now."""
+        return self._writer.has_room(size)
+
+    def keep(self, kept: Kept) -> None:
+        """Take a message; where there is no room after all, its chain goes on."""
+        try:
+            row = Row(kept.envelope(), kept.client.origin)
+        except Exception as error:
+            kept.go_on(error)
+            return
+        if not self._writer.put(kept, row, kept.may_wait()):
+            kept.go_on()
+
+    def _written(self) -> None:
+        for drain in list(self._drains.values()):
+            drain.wake()
+
+    # --- clients ----------------------------------------------------------------------------------
+
+    def attach(self, client: Transport) -> None:
+        """Bring back through this client, too, what is here for its broker."""
+        shield = self._shield()
+        with self._lock:
+            if self._ending or shield is None:
+                return
+            before = self._drains.get(client.origin)
+            if before is not None and not before.stopped:
+                before.clients.add(client)
+                return
+            drain = self._drains[client.origin] = self._drain(client.origin, shield, before)
+            drain.start(client)
+
+    def _drain(self, origin: str, shield: Shield, before: Drain | None) -> Drain:
+        if origin not in self._sources:
+            self._sources[origin] = SpoolSource(
+                self._store, origin, self._deliveries, self._newest, self._noted
+            )
+        return Drain(
+            self._sources[origin],
+            origin,
+            shield,
+            self._key_of,
+            self._deliveries,
+            self._settings.max_attempts,
+            self._drained,
+            before,
+        )
+
+    def _newest(self) -> int:
+        return self._writer.readable
+
+    def _noted(self) -> None:
+        self._writer.wake()
+
+    def detach(self, client: Transport, timeout_s: float | None) -> None:
+        """Bring nothing back through this client any more; with the last one, close the file."""
+        with self._lock:
+            drain = self._drains.get(client.origin)
+            if drain is None:
+                return
+            drain.clients.remove(client)
+            if drain.clients.current is not None:
+                return
+            drain.stop()
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        drain.join(timeout_s)
+        if self._ending:
+            self.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+
+    def _drained(self, drain: Drain) -> None:
+        """Hear that a drain's thread is about to end; with the last one all ends."""
+        with self._lock:
+            if self._drains.get(drain.origin) is drain:
+                del self._drains[drain.origin]
+            if not self._drains:
+                self._ending = True
+                self._writer.finish()
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is taken any more."""
+        return self._ending
+
+    def join(self, timeout_s: float | None) -> None:
+        """Return when the file is closed, or the time is over."""
+        if not self._writer.is_current:
+            self._over.wait(timeout_s)
+
+    def finish(self) -> None:
+        """Stop bringing back, write what there is, and close the file."""
+        with self._lock:
+            drains = list(self._drains.values())
+            for drain in drains:
+                drain.stop()
+            if not drains:
+                self._ending = True
+                self._writer.finish()
+
+    def _closed(self) -> None:
+        self._claim.release()
+        _open.discard(self)
+        self._over.set()
+
+    def forget(self) -> None:
+        """In a forked child: the parent has the file. Its connections must not even be closed."""
+        self._claim.forget()
+
+
+def _alike(envelopes: list[Envelope], with_keys: bool) -> list[tuple[Message, int]]:
+    """Return a message for each kind of them, with how many there are; keys apart if they count."""
+    counts: Counter[Hashable] = Counter()
+    examples: dict[Hashable, Envelope] = {}
+    for envelope in envelopes:
+        like: Hashable = (
+            envelope.producer,
+            envelope.destination,
+            envelope.key if with_keys else None,
+        )
+        counts[like] += 1
+        examples[like] = envelope
+    return [(examples[like].message(), number) for like, number in counts.items()]
+
+
+# --- the process --------------------------------------------------------------------------------
+
+_open: set[OpenSpool] = set()
+_of_parents: list[OpenSpool] = []
+"""Kept for good: to close them would end the parent's locks on their files."""
+
+
+def _finish_all() -> None:
+    for spool in list(_open):
+        spool.finish()
+    for spool in list(_open):
+        spool.join(EXIT_WITHIN_S)
+
+
+def _forget_all() -> None:
+    _of_parents.extend(_open)
+    _open.clear()
+    for spool in _of_parents:
+        spool.forget()
+
+
+atexit.register(_finish_all)
+os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,169 @@
+"""Messages as a spool stores them: a head in JSON, and the bytes.
+
+Many messages make one row of the table, a chunk: each step of a query lets go of the
+interpreter's lock and takes it again, which costs more, beside a client's busy I/O thread, than
+all the rest of storing or reading a small message.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from shield import Envelope
+
+CHUNK_MESSAGES = 256
+CHUNK_BYTES = 256 * 1024
+
+_json = json.JSONEncoder(separators=(",", ":")).encode
+_text = json.encoder.encode_basestring_ascii
+"""A string as JSON has it: in C, and without an encoder around it."""
+
+
+class Row:
+    """One message, encoded on its caller's thread."""
+
+    __slots__ = ("head", "origin", "payload", "size")
+
+    def __init__(self, envelope: Envelope, origin: str) -> None:
+        """Encode it.
+
+        Raises:
+            TypeError, ValueError: it has something that JSON cannot hold.
+        """
+        key, native, body = envelope.key, envelope.native, envelope.body
+        self.origin = origin
+        self.payload = (key or b"", native, body or b"")
+        sizes = (
+            f"{'null' if key is None else len(key)},"
+            f"{len(native)},"
+            f"{'null' if body is None else len(body)}"
+        )
+        headers = ",".join(
+            [
+                f"[{_text(name)},{_text(value.decode('latin-1'))}]"
+                for name, value in envelope.headers
+            ]
+        )
+        marks = ",".join([f"[{_text(name)},{_text(text)}]" for name, text in envelope.marks])
+        rest = "null,null"
+        if envelope.timestamp_ms is not None or envelope.partition is not None:
+            rest = f"{_json(envelope.timestamp_ms)},{_json(envelope.partition)}"
+        self.head = f"[{_start(envelope)},{sizes},{rest},[{headers}],[{marks}]]"
+        self.size = len(self.head) + envelope.size + len(native)
+
+
+def _start(envelope: Envelope) -> str:
+    return _start_of(
+        envelope.destination,
+        envelope.kind,
+        envelope.routing_key,
+        envelope.mandatory,
+        envelope.producer,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _start_of(
+    destination: str, kind: str, routing_key: str | None, mandatory: bool, producer: str
+) -> str:
+    """Return the part of a head that most messages have in common with others."""
+    return _json((destination, kind, routing_key, mandatory, producer))[1:-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some messages of one broker, as a row of the table."""
+
+    origin: str
+    messages: int
+    size: int
+    crc: int
+    heads: str
+    payload: bytes
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it is as it was written."""
+        return self.crc == _crc(self.heads, self.payload)
+
+
+def chunks_of(rows: Sequence[Row]) -> Iterator[Chunk]:
+    """Put rows together, the oldest first; those of each broker by themselves."""
+    by_origin: dict[str, list[Row]] = {}
+    sizes: dict[str, int] = {}
+    for row in rows:
+        waiting = by_origin.setdefault(row.origin, [])
+        size = sizes.get(row.origin, 0)
+        if waiting and (len(waiting) >= CHUNK_MESSAGES or size + row.size > CHUNK_BYTES):
+            yield _chunk(waiting)
+            waiting.clear()
+            size = 0
+        waiting.append(row)
+        sizes[row.origin] = size + row.size
+    for waiting in by_origin.values():
+        yield _chunk(waiting)
+
+
+def _chunk(rows: list[Row]) -> Chunk:
+    heads = f"[{','.join([row.head for row in rows])}]"
+    payload = b"".join([part for row in rows for part in row.payload])
+    size = len(heads) + len(payload)
+    return Chunk(rows[0].origin, len(rows), size, _crc(heads, payload), heads, payload)
+
+
+def _crc(heads: str, payload: bytes) -> int:
+    return zlib.crc32(payload, zlib.crc32(heads.encode()))
+
+
+def envelopes_in(chunk: Chunk) -> list[Envelope]:
+    """Return the messages of a chunk, the oldest first."""
+    found = []
+    payload, at = chunk.payload, 0
+    for (
+        destination,
+        kind,
+        routing_key,
+        mandatory,
+        producer,
+        key_size,
+        native_size,
+        body_size,
+        timestamp_ms,
+        partition,
+        headers,
+        marks,
+    ) in json.loads(chunk.heads):
+        key = body = None
+        native = b""
+        if key_size is not None:
+            key = payload[at : at + key_size]
+            at += key_size
+        if native_size:
+            native = payload[at : at + native_size]
+            at += native_size
+        if body_size is not None:
+            body = payload[at : at + body_size]
+            at += body_size
+        found.append(
+            Envelope(
+                destination,
+                body,
+                kind,
+                key,
+                tuple([(name, text.encode("latin-1")) for name, text in headers])
+                if headers
+                else (),
+                routing_key,
+                timestamp_ms,
+                partition,
+                native,
+                mandatory,
+                producer,
+                tuple([(name, text) for name, text in marks]),
+            )
+        )
+    return found

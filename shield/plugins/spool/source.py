@@ -1,0 +1,121 @@
+"""A spool as a source: one broker's messages, the oldest first."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from shield import Source, Taken
+from shield.plugins.spool.deliveries import Deliveries
+from shield.plugins.spool.rows import envelopes_in
+from shield.plugins.spool.store import Position, Store, Stored
+
+log = logging.getLogger("shield.spool")
+MOST_CHUNKS = 64
+
+
+class SpoolSource(Source):
+    """Reads chunk by chunk, and hands out their messages; what failed comes again in its turn.
+
+    Args:
+        store: where it reads.
+        origin: the broker whose messages it gives; None for all.
+        deliveries: is told what was delivered.
+        newest: says up to which chunk messages may go out.
+        noted: called where a delivery is the first that waits to be written.
+    """
+
+    diverted = False
+
+    def __init__(
+        self,
+        store: Store,
+        origin: str | None,
+        deliveries: Deliveries,
+        newest: Callable[[], int],
+        noted: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._origin = origin
+        self._deliveries = deliveries
+        self._newest = newest
+        self._noted = noted
+        self._delivered = store.delivered()
+        self._ready: deque[Taken] = deque()
+        self._returned: list[tuple[Position, Taken]] = []
+        self._lock = threading.Lock()
+        self._last = 0
+        self._chunk_messages = 1
+        self._more = threading.Event()
+
+    def wake(self) -> None:
+        """Say that there is more to read."""
+        self._more.set()
+
+    def take(self, most: int, timeout_s: float) -> Sequence[Taken]:
+        """Return what failed before, else what has not been taken yet."""
+        self._more.clear()
+        taken = self._take(most)
+        if not taken and self._more.wait(timeout_s):
+            taken = self._take(most)
+        return taken
+
+    def _take(self, most: int) -> list[Taken]:
+        if self._returned:
+            with self._lock:
+                count = min(most, len(self._returned))
+                return [heapq.heappop(self._returned)[1] for _ in range(count)]
+        if not self._ready:
+            self._read(most)
+        ready = self._ready
+        return [ready.popleft() for _ in range(min(most, len(ready)))]
+
+    def _read(self, most: int) -> None:
+        newest = self._newest()
+        if newest <= self._last:
+            return
+        chunks = max(1, min(MOST_CHUNKS, most // self._chunk_messages))
+        try:
+            found = self._store.read(self._origin, self._last, newest, chunks)
+        except sqlite3.Error as error:
+            self._last += 1
+            log.error("spool %s: chunk %d: %s", self._store.file, self._last, error)
+            return
+        for stored in found:
+            self._open(stored)
+        self._last = found[-1].id if found else newest
+
+    def _open(self, stored: Stored) -> None:
+        number, chunk = stored.id, stored.chunk
+        if not chunk.is_sound:
+            log.error("spool %s: chunk %d is damaged", self._store.file, number)
+            return
+        delivered = self._delivered.pop(number, set())
+        self._deliveries.opened(number, chunk.messages, delivered)
+        self._chunk_messages = chunk.messages
+        for place, envelope in enumerate(envelopes_in(chunk)):
+            position = Position(number, place)
+            if place not in delivered and not self._deliveries.is_parked(position):
+                self._ready.append(Taken(envelope, position))
+
+    def forget(self, taken: Taken) -> None:
+        """Let its delivery be written down."""
+        if self._deliveries.confirm(cast(Position, taken.position)):
+            self._noted()
+
+    def failed(self, taken: Taken) -> None:
+        """Keep it for the next take, before all that is newer."""
+        with self._lock:
+            heapq.heappush(self._returned, (cast(Position, taken.position), taken))
+
+    def give_up(self, taken: Taken) -> None:
+        """Leave it in the file, parked."""
+        self._noted()
+
+    def close(self) -> None:
+        """Do nothing: the store is another's."""

@@ -1,0 +1,292 @@
+"""The file of one spool: SQLite in WAL mode. Nothing here waits, or knows of threads."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from shield.plugins.spool.errors import SpoolError
+from shield.plugins.spool.place import FILE_MODE
+from shield.plugins.spool.rows import Chunk
+
+APPLICATION = 0x5348_5350  # "SHSP"
+VERSION = 1
+"""The schema that this module writes; a file with a later one is left alone."""
+PAGE_BYTES = 16 * 1024
+ROW_BYTES = 100
+"""What a chunk costs in the file beside its data, about."""
+JOURNAL_BYTES = 16 * 2**20
+"""How far the journal grows beside the file before it is written back, a quarter of a small one."""
+HEADER_BYTES = 100
+
+SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE chunks (
+    id INTEGER PRIMARY KEY,
+    origin TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    messages INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    crc INTEGER NOT NULL,
+    heads TEXT NOT NULL,
+    payload BLOB NOT NULL
+);
+CREATE INDEX chunks_by_origin ON chunks (origin, id);
+CREATE TABLE delivered (chunk INTEGER PRIMARY KEY, places TEXT NOT NULL);
+CREATE TABLE failures (
+    chunk INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    times INTEGER NOT NULL,
+    error TEXT NOT NULL,
+    parked INTEGER NOT NULL,
+    PRIMARY KEY (chunk, place)
+) WITHOUT ROWID;
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {VERSION};
+COMMIT;
+"""
+
+INSERT = (
+    "INSERT INTO chunks (id, origin, at_ms, messages, size, crc, heads, payload)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+SELECT = "SELECT id, at_ms, origin, messages, size, crc, heads, payload FROM chunks"
+
+
+class Position(NamedTuple):
+    """Where a message is: its chunk, and its place in it. Older ones sort first."""
+
+    chunk: int
+    place: int
+
+
+class Failure(NamedTuple):
+    """How often a message could not be delivered, and whether it is tried no more."""
+
+    times: int
+    error: str
+    parked: bool
+
+
+class Stored(NamedTuple):
+    """A chunk as it is in the file."""
+
+    id: int
+    at_ms: int
+    chunk: Chunk
+
+
+class DamagedError(SpoolError):
+    """The file is no database, or not as it was written."""
+
+
+class Store:
+    """One open file. Writing is for one thread; `read` may go on beside it, on another.
+
+    Args:
+        file: made where it is not there, for its user alone.
+        limit: bytes that the file may have; what does not fit raises `sqlite3.OperationalError`.
+        durability: `fsync` for each commit to be on the disk itself, `os` for the system's cache.
+
+    Raises:
+        SpoolError: it cannot be opened, is another program's, or a later version's.
+        DamagedError: it is damaged.
+    """
+
+    def __init__(self, file: Path, limit: int, durability: str) -> None:
+        self.file = file
+        self.size = 0
+        """Bytes that the messages take up."""
+        self.last = 0
+        """The newest chunk."""
+        try:
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
+            check_header(file)
+        except OSError as error:
+            raise SpoolError(f"spool {file}: cannot be opened ({error.strerror})") from error
+        self._writing, self._reading = _connect(file), _connect(file)
+        try:
+            self._prepare(limit, durability)
+        except sqlite3.Error as error:
+            self.close()
+            raise as_spool_error(file, error) from error
+        except SpoolError:
+            self.close()
+            raise
+
+    def _prepare(self, limit: int, durability: str) -> None:
+        writing = self._writing
+        if self._one("SELECT count(*) FROM sqlite_master") == 0:
+            writing.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            writing.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            writing.execute("PRAGMA journal_mode = WAL")
+            writing.executescript(SCHEMA)
+        elif self._one("PRAGMA application_id") != APPLICATION:
+            raise SpoolError(f"spool {self.file}: is another program's database; move it away")
+        journal = min(JOURNAL_BYTES, limit // 4)
+        synchronous = "FULL" if durability == "fsync" else "NORMAL"
+        for pragma in (
+            "journal_mode = WAL",
+            f"synchronous = {synchronous}",
+            f"max_page_count = {max(8, limit // PAGE_BYTES)}",
+            f"wal_autocheckpoint = {max(1, journal // PAGE_BYTES)}",
+            f"journal_size_limit = {journal}",
+        ):
+            writing.execute(f"PRAGMA {pragma}")
+        writing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self.size = self._one("SELECT coalesce(sum(size + ?), 0) FROM chunks", ROW_BYTES)
+        self.last = self._one("SELECT coalesce(max(id), 0) FROM chunks")
+
+    def _one(self, query: str, *values: object) -> int:
+        return int(self._writing.execute(query, values).fetchone()[0])
+
+    # --- writing ------------------------------------------------------------------------------
+
+    def write(
+        self,
+        chunks: Iterable[Chunk] = (),
+        delivered: Mapping[int, Sequence[int] | None] | None = None,
+        failures: Mapping[Position, Failure] | None = None,
+    ) -> None:
+        """Do all this in one commit, or nothing of it.
+
+        Args:
+            chunks: new messages.
+            delivered: which places of a chunk need not come again, or None for all of them.
+            failures: what is new about messages that could not be delivered.
+
+        Raises:
+            sqlite3.Error: nothing was done: the disk is full, or the file is.
+        """
+        rows = [
+            (self.last + n, c.origin, _now_ms(), c.messages, c.size, c.crc, c.heads, c.payload)
+            for n, c in enumerate(chunks, 1)
+        ]
+        size = self.size + sum(row[4] + ROW_BYTES for row in rows)
+        execute = self._writing.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            self._writing.executemany(INSERT, rows)
+            for chunk, places in (delivered or {}).items():
+                size -= self._note(chunk, places)
+            for position, failure in (failures or {}).items():
+                execute(
+                    "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)", (*position, *failure)
+                )
+            execute("COMMIT")
+        except BaseException:
+            if self._writing.in_transaction:
+                execute("ROLLBACK")
+            raise
+        self.size = size
+        self.last += len(rows)
+
+    def _note(self, chunk: int, places: Sequence[int] | None) -> int:
+        """Record deliveries; return the bytes that this frees."""
+        execute = self._writing.execute
+        if places is not None:
+            text = json.dumps(places)
+            execute("INSERT OR REPLACE INTO delivered VALUES (?, ?)", (chunk, text))
+            return 0
+        found = execute("SELECT size FROM chunks WHERE id = ?", (chunk,)).fetchone()
+        for table, key in (("chunks", "id"), ("delivered", "chunk"), ("failures", "chunk")):
+            execute(f"DELETE FROM {table} WHERE {key} = ?", (chunk,))
+        return 0 if found is None else int(found[0]) + ROW_BYTES
+
+    def shrink(self) -> None:
+        """Give the disk back what an empty file does not need."""
+        self._writing.execute("PRAGMA incremental_vacuum").fetchall()
+        self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def read(self, origin: str | None, after: int, up_to: int, most: int) -> list[Stored]:
+        """Return the next chunks of a broker, or of all, behind one; the oldest first."""
+        whose = "TRUE" if origin is None else "origin = ?"
+        found = self._reading.execute(
+            f"{SELECT} WHERE {whose} AND id > ? AND id <= ? ORDER BY id LIMIT ?",
+            (*([] if origin is None else [origin]), after, up_to, most),
+        )
+        return [_stored(row) for row in found]
+
+    def all(self) -> Iterator[Stored]:
+        """Return every chunk, the oldest first."""
+        return chunks_in(self._reading)
+
+    def delivered(self) -> dict[int, set[int]]:
+        """Return which places of chunks that are still here need not come again."""
+        return delivered_in(self._reading)
+
+    def failures(self) -> dict[Position, Failure]:
+        """Return what is known of messages that could not be delivered."""
+        return failures_in(self._reading)
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the file; the journal is written back."""
+        self._reading.close()
+        self._writing.close()
+
+
+def chunks_in(connection: sqlite3.Connection) -> Iterator[Stored]:
+    """Return every chunk, the oldest first."""
+    return map(_stored, connection.execute(f"{SELECT} ORDER BY id"))
+
+
+def delivered_in(connection: sqlite3.Connection) -> dict[int, set[int]]:
+    """Return by chunk which places in it need not come again."""
+    rows = connection.execute("SELECT chunk, places FROM delivered")
+    return {chunk: set(json.loads(places)) for chunk, places in rows}
+
+
+def failures_in(connection: sqlite3.Connection) -> dict[Position, Failure]:
+    """Return what is known of messages that could not be delivered."""
+    rows = connection.execute("SELECT chunk, place, times, error, parked FROM failures")
+    return {Position(c, p): Failure(times, e, bool(parked)) for c, p, times, e, parked in rows}
+
+
+def check_header(file: Path) -> None:
+    """Look at a file that nobody has open; an empty one is fine.
+
+    Raises:
+        DamagedError: it is no SQLite database.
+        SpoolError: it is of a later version.
+    """
+    with file.open("rb") as opened:
+        header = opened.read(HEADER_BYTES)
+    if not header:
+        return
+    if len(header) < HEADER_BYTES or not header.startswith(b"SQLite format 3\0"):
+        raise DamagedError(f"spool {file}: is not a database")
+    version = int.from_bytes(header[60:64], "big")
+    if version > VERSION:
+        raise SpoolError(
+            f"spool {file}: was written by a later version of Shield (its schema is {version}, "
+            f"this one knows {VERSION}); it is left alone"
+        )
+
+
+def as_spool_error(file: Path, error: sqlite3.Error) -> SpoolError:
+    """Return what SQLite says as an error of ours."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return DamagedError(f"spool {file}: is damaged ({error})")
+    return SpoolError(f"spool {file}: {error}")
+
+
+def _connect(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+
+
+def _stored(row: tuple[int, int, str, int, int, int, str, bytes]) -> Stored:
+    return Stored(row[0], row[1], Chunk(*row[2:]))
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
