@@ -7,9 +7,10 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -107,9 +108,7 @@ def export(
     if to is not None and to.exists():
         raise SpoolError(f"--to {to}: is there already; allowed is a file that is not")
     with nullcontext(sys.stdout) if to is None else to.open("w", encoding="utf-8") as out:
-        number = 0
-        for number, entry in enumerate(entries, 1):
-            out.write(json.dumps(as_dict(entry), ensure_ascii=True) + "\n")
+        number = sum(1 for _ in map(partial(_write_line, out), entries))
     typer.echo(f"{number} messages exported", err=True)
 
 
@@ -166,6 +165,10 @@ def _file(ctx: typer.Context, name: str) -> Path:
 
 def _entries(file: Path, parked: bool) -> Iterator[Entry]:
     return (entry for entry in entries_in(file) if entry.is_parked or not parked)
+
+
+def _write_line(out: TextIO, entry: Entry) -> None:
+    out.write(json.dumps(as_dict(entry)) + "\n")
 
 
 def _found(entries: Iterator[Entry], message: str) -> Entry:
