@@ -24,6 +24,7 @@ from shield.plugins.spool.writer import Writer
 from shield.redrive import KeyOf
 
 EXIT_WITHIN_S = 5.0
+WRITE_WITHIN_S = 5.0
 
 
 class OpenSpool:
@@ -130,7 +131,11 @@ class OpenSpool:
         self._writer.wake()
 
     def detach(self, client: Transport, timeout_s: float | None) -> None:
-        """Bring nothing back through this client any more; with the last one, close the file."""
+        """Bring nothing back through this client any more; with the last one, close the file.
+
+        What has been handed over is written to the disk, also where there is no time for more.
+        """
+        self._writer.flush(WRITE_WITHIN_S)
         with self._lock:
             drain = self._drains.get(client.origin)
             if drain is None:

@@ -62,7 +62,7 @@ class Writer:
         self._room = threading.Condition(self._lock)
         self._woken = threading.Event()
         self._queue: deque[Waiting] = deque()
-        self._queued_bytes = 0
+        self._queued_bytes = self._unended = 0
         self._finishing = self._closed = False
         self._not_before_s = 0.0
         self._logged_s = -inf
@@ -86,12 +86,20 @@ class Writer:
                 return False
             self._queue.append((kept, row))
             self._queued_bytes += row.size
+            self._unended += 1
         if not self._woken.is_set():
             self._woken.set()
         return True
 
     def _is_full(self) -> bool:
         return len(self._queue) >= QUEUE_MESSAGES or self._queued_bytes >= QUEUE_BYTES
+
+    def flush(self, timeout_s: float) -> None:
+        """Return when all that was handed over is on disk or declined, or the time is over."""
+        if self.is_current:
+            return
+        with self._lock:
+            self._room.wait_for(lambda: not self._unended or self._closed, timeout_s)
 
     @property
     def finishing(self) -> bool:
@@ -126,7 +134,9 @@ class Writer:
                 if not self._queue and not self._finishing:
                     time.sleep(RECORD_EVERY_S)  # so that one commit records many
                 self._woken.clear()
-                self._commit(self._next())
+                batch = self._next()
+                self._commit(batch)
+                self._count_ended(len(batch))
             self._commit([])
         finally:
             with self._lock:
@@ -150,6 +160,11 @@ class Writer:
             size += waiting[1].size
         self._woken.set()
         return batch
+
+    def _count_ended(self, messages: int) -> None:
+        with self._lock:
+            self._unended -= messages
+            self._room.notify_all()
 
     def _commit(self, batch: list[Waiting]) -> None:
         """Write all in one commit, then let each message's caller know."""
