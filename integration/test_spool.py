@@ -18,7 +18,6 @@ import pytest
 import shield
 from integration.brokers import Broker
 from integration.reading import read
-from shield_kafka import KafkaProducer
 
 KILLS = 200 if os.environ.get("SHIELD_SOAK") else 20
 LONGEST_LIFE_S = 0.8
@@ -28,9 +27,7 @@ def spooling(folder: Path, rule: dict[str, Any], **more: Any) -> shield.Shield:
     """A Shield whose one rule spools what is over the limit."""
     chain = [{"spool": {"size": "64MiB", **more}}, "raise"]
     rules = [{"name": "orders", "match": "*", **rule, "over_limit": chain}]
-    return shield.Shield(
-        {"shield": {"producer": "p", "spool_dir": str(folder)}, "rules": rules}
-    )
+    return shield.Shield({"shield": {"producer": "p", "spool_dir": str(folder)}, "rules": rules})
 
 
 def eventually(is_so: Callable[[], object], within_s: float = 30.0) -> None:
