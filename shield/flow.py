@@ -56,6 +56,13 @@ class Flow:
         self.bounded = any(p.bounds and not p.rule.shadow for p in self.policies)
         """Whether a rule bounds what may be unanswered, so that a client needs no bound itself."""
 
+    def admits(self, message: Message, now: float) -> bool:
+        """Tell whether all policies do; False also where one raises, so that it is found out."""
+        try:
+            return all(check(message, now) is None for check in self.checks)
+        except Exception:
+            return False
+
     def without(self, policies: set[Policy]) -> Flow:
         """Return this flow less the policies that a message passed unasked: they get no charge."""
         rest = (p for p in self.policies if p not in policies)

@@ -377,7 +377,11 @@ class Shield:
         flow = self._flows.get((message.producer, message.destination)) or self._flow(message)
         with self._lock:
             self._pick_up_answers()
-            verdict = self._judge_in_turn(flow, message, self._now(), BEHIND)
+            now = self._now()
+            if self.lines or not flow.admits(message, now):
+                verdict = self._judge_in_turn(flow, message, now, BEHIND)
+            else:
+                verdict = self._take(flow, message, now)
             if isinstance(verdict, Permit):
                 _move(flow.account, where, "in_flight")
             else:
