@@ -13,7 +13,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install venv demo test lint types smoke bench brokers clean
+.PHONY: help install venv demo test lint types smoke soak bench brokers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +50,9 @@ types: $(INSTALLED) ## mypy, strict
 
 smoke: $(INSTALLED) ## the few tests that prove each real broker works
 	$(BIN)/python -m pytest integration -m smoke $(PYTEST_ARGS)
+
+soak: $(INSTALLED) ## kill processes at many more random moments than `test` does; ten minutes
+	SHIELD_SOAK=1 $(BIN)/python -m pytest integration -m soak -s $(PYTEST_ARGS)
 
 bench: $(INSTALLED) ## the benchmarks, side by side with bare clients (BENCH_ARGS="NAME --json")
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)

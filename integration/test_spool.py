@@ -8,19 +8,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pika
 import pytest
 
 import shield
 from integration.brokers import Broker
+from integration.queues import Queues
 from integration.reading import read
+from shield.plugins.spool.view import entries_in
+from shield_kafka import KafkaProducer
+from shield_rabbitmq import Publisher
 
 KILLS = 200 if os.environ.get("SHIELD_SOAK") else 20
-LONGEST_LIFE_S = 0.8
+LONGEST_LIFE_S = 1.0
 
 
 def spooling(folder: Path, rule: dict[str, Any], **more: Any) -> shield.Shield:
@@ -77,6 +82,7 @@ def nursery(kafka: Broker, topic: str, tmp_path: Path) -> Iterator[Nursery]:
     nursery.close()
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(40 + KILLS * 3)
 def test_what_was_accepted_survives_kill_9_at_any_moment(kafka, topic, nursery, tmp_path):
     """Everything accepted arrives, and what arrives twice has the same id."""
@@ -101,3 +107,191 @@ def test_what_was_accepted_survives_kill_9_at_any_moment(kafka, topic, nursery, 
         f"{KILLS} kills: {len(accepted)} accepted, {len(ids)} arrived, {spooled} through the "
         f"spool, {len(twice)} more than once"
     )
+
+
+# --- byte for byte ------------------------------------------------------------------------------
+
+
+def test_a_kafka_record_arrives_as_it_would_have(kafka, topic, tmp_path):
+    """Key, value, headers, timestamp and partition; ours are beside them: an id and a count."""
+    headers = [("a", b"\xff\x00"), ("a", b""), ("\N{SNOWMAN}", b"twice")]
+    sends = [
+        {"value": b"\x00\xff" * 10, "key": b"\xfe", "headers": headers, "timestamp_ms": 1234567890},
+        {"value": None, "key": b"tombstone", "partition": 3},
+        {"value": b"", "key": None},
+    ]
+    producer = KafkaProducer(bootstrap_servers=kafka.address, shield=spooling(tmp_path, CLOSED))
+    producer.send(topic, b"admitted").get(10)
+    for send in sends:
+        future = producer.send(topic, **send)
+        assert future.get(10).offset == -1
+        assert shield.fate(future) == "spooled"
+    producer.close()
+    own = spooling(tmp_path, OPEN)
+    with KafkaProducer(bootstrap_servers=kafka.address, shield=own):
+        eventually(lambda: own.ledger().delivered == 3)
+    found = {(r.key, r.value): r for r in read(kafka.address, topic)}
+    for send in sends:
+        record = found[send["key"], send["value"]]
+        ours = [name for name, _ in record.headers if name.startswith("shield-")]
+        assert ours == ["shield-attempt", "shield-message-id"]
+        assert record.headers[: -len(ours)] == send.get("headers", [])
+        assert record.timestamp == send.get("timestamp_ms", record.timestamp)
+        assert record.partition == send.get("partition", record.partition)
+
+
+def test_a_rabbitmq_message_arrives_as_it_would_have(rabbitmq, tmp_path):
+    """Body, routing and all properties, whatever the types of its headers."""
+    with Queues(rabbitmq.address) as queues:
+        queue = queues.queue(queues.exchange("fanout"))
+        exchange = queues.exchange("topic")
+        queues.channel.queue_bind(queue, exchange, "a.*")
+        properties = pika.BasicProperties(
+            content_type="application/json",
+            headers={"n": 5, "t": True, "d": {"x": [1, "y"]}, "s": "text"},
+            delivery_mode=2,
+            priority=3,
+            correlation_id="c",
+            expiration="60000",
+            timestamp=1234567890,
+            message_id="m",
+        )
+        publisher = Publisher(rabbitmq.address, shield=spooling(tmp_path, CLOSED))
+        publisher.publish(exchange, "a.b", b"admitted").result(10)
+        future = publisher.publish(exchange, "a.b", b"\xff\x00", properties)
+        assert future.result(10) is None
+        assert shield.fate(future) == "spooled"
+        publisher.close()
+        own = spooling(tmp_path, OPEN)
+        with Publisher(rabbitmq.address, shield=own):
+            eventually(lambda: own.ledger().delivered == 1)
+        came = queues.take(queue)[-1]
+        assert came.body == b"\xff\x00"
+        headers = dict(came.properties.headers)
+        assert headers.pop("shield-attempt") == "1"
+        assert len(headers.pop("shield-message-id")) == 36
+        came.properties.headers = headers
+        assert came.properties == properties
+
+
+# --- what can never be delivered ----------------------------------------------------------------
+
+
+def test_what_kafka_will_never_take_is_parked_and_the_rest_goes(kafka, topic, tmp_path):
+    """A message that is too large, and one whose topic is not there."""
+    own = spooling(tmp_path, CLOSED)
+    with KafkaProducer(bootstrap_servers=kafka.address, shield=own) as producer:
+        producer.send(topic, b"admitted").get(10)
+        producer.send(topic, bytes(100_000)).get(10)
+        producer.send("not a legal name", b"nowhere").get(10)
+        producer.send(topic, b"small").get(10)
+    own = spooling(tmp_path, OPEN, max_attempts=2)
+    small = {"bootstrap_servers": kafka.address, "max_request_size": 50_000}
+    with KafkaProducer(**small, shield=own):
+        eventually(lambda: own.ledger().delivered == 1)
+        file = tmp_path / "p+orders.spool"
+        eventually(lambda: [entry.is_parked for entry in entries_in(file)] == [True, True])
+    assert own.ledger().spooled == 2
+    assert {record.value for record in read(kafka.address, topic)} == {b"admitted", b"small"}
+
+
+def test_what_rabbitmq_will_never_take_is_parked_and_the_rest_goes(rabbitmq, tmp_path):
+    """A message that no queue takes, and one whose exchange is gone."""
+    with Queues(rabbitmq.address) as queues:
+        queue, unbound = queues.queue(), queues.exchange()
+        own = spooling(tmp_path, CLOSED)
+        with Publisher(rabbitmq.address, shield=own) as publisher:
+            publisher.publish("", queue, b"admitted").result(10)
+            publisher.publish(unbound, "nowhere", b"unroutable").result(10)
+            publisher.publish("gone", "key", b"no exchange").result(10)
+            publisher.publish("", queue, b"good").result(10)
+        own = spooling(tmp_path, OPEN, max_attempts=2)
+        with Publisher(rabbitmq.address, shield=own):
+            eventually(lambda: own.ledger().delivered == 1)
+            file = tmp_path / "p+orders.spool"
+            eventually(lambda: [entry.is_parked for entry in entries_in(file)] == [True, True])
+        assert own.ledger().spooled == 2
+        assert queues.bodies(queue) == [b"admitted", b"good"]
+
+
+# --- an alarm -----------------------------------------------------------------------------------
+
+
+def test_an_alarm_that_is_over_does_not_come_back_through_our_own_burst(private_rabbitmq, tmp_path):
+    """All that was spooled while the broker was blocked arrives; it was blocked once."""
+    broker = private_rabbitmq()
+    chain = [{"spool": {"size": "64MiB", "durability": "os"}}, "raise"]
+    rule = {
+        "name": "orders",
+        "match": "*",
+        "blocked": "over_limit",
+        "in_flight": {"messages": 200},
+        "over_limit": chain,
+    }
+    own = shield.Shield({"shield": {"producer": "p", "spool_dir": str(tmp_path)}, "rules": [rule]})
+    with Queues(broker.address) as queues, Publisher(broker.address, shield=own) as publisher:
+        queue = queues.queue()
+        publisher.publish("", queue, b"before").result(10)
+        broker.ctl("set_vm_memory_high_watermark", "0.00001")
+        publisher.publish("", queue, b"into the alarm")
+        eventually(lambda: publisher.blocked)
+        sent = [b"%d " % number + bytes(1000) for number in range(5000)]
+        for future in [publisher.publish("", queue, body) for body in sent]:
+            future.result(30)
+        assert own.ledger().spooled == len(sent)
+        broker.ctl("set_vm_memory_high_watermark", "0.4")
+        blocked_again = 0
+        eventually(lambda: not publisher.blocked)
+        while own.ledger().spooled or own.ledger().in_flight:
+            blocked_again += publisher.blocked
+            time.sleep(0.01)
+        assert not blocked_again
+        eventually(lambda: queues.depth(queue) == len(sent) + 2)
+        assert set(sent) <= set(queues.bodies(queue))
+    assert own.ledger().balanced
+
+
+# --- a disk -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MiB; needs root, and so is proven with RLIMIT_FSIZE in tests/ as well."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a tmpfs; tests/plugins/spool has a full disk, too")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up_and_one_that_is_read_only(kafka, topic, disk):
+    """What was accepted arrives; what was not takes the chain's next action; each is counted."""
+    own = spooling(disk, CLOSED)
+    fates = Counter()
+    with KafkaProducer(bootstrap_servers=kafka.address, shield=own) as producer:
+        producer.send(topic, b"admitted").get(10)
+        for number in range(1000):
+            try:
+                producer.send(topic, b"%d " % number + bytes(10_000)).get(10)
+                fates["spooled"] += 1
+            except shield.OverLimitError:
+                fates["raised"] += 1
+    ledger = own.ledger()
+    assert ledger.balanced
+    assert (ledger.spooled, ledger.raised) == (fates["spooled"], fates["raised"])
+    assert fates["spooled"] > 50
+    assert fates["raised"] > 50
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    own = spooling(disk, CLOSED)
+    with KafkaProducer(bootstrap_servers=kafka.address, shield=own) as producer:
+        producer.send(topic, b"admitted").get(10)
+        with pytest.raises(shield.OverLimitError):
+            producer.send(topic, b"read-only")
+    subprocess.run(["mount", "-o", "remount,rw,size=256m", str(disk)], check=True)
+    own = spooling(disk, OPEN)
+    with KafkaProducer(bootstrap_servers=kafka.address, shield=own):
+        eventually(lambda: own.ledger().delivered == fates["spooled"])
+    values = Counter(record.value for record in read(kafka.address, topic))
+    assert len(values) == fates["spooled"] + 1

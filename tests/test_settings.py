@@ -14,7 +14,7 @@ from shield.settings import load_settings
 RATE = 'allowed is a number above 0 with its unit, as "500/s", "90/m", "5MiB/s" (/s /m /h /d)'
 SIZE = 'allowed is a whole number of bytes or a text as "64MiB" (B KiB MiB GiB TiB KB MB GB)'
 TIME = 'allowed is a time above 0 with its unit, as "200ms", "1.5s", "2m" (ms s m h d)'
-ACTIONS = "allowed: drop, overflow, raise, wait"
+ACTIONS = "allowed: drop, overflow, raise, spool, wait"
 TOP = "credentials, mode, on_plugin_error, plugins, producer, rules"
 IN_RULE = (
     "blocked, confirm_latency, confirm_window, direction, except, in_flight, match, mode, nacks, "
@@ -41,11 +41,11 @@ def problems(load) -> tuple[str, ...]:
 WRONG = {
     "an unknown table": (
         '[sheild]\nmode = "off"\n',
-        f"sheild: unknown key; did you mean 'shield'? allowed: {TOP}, shield",
+        f"sheild: unknown key; did you mean 'shield'? allowed: {TOP}, shield, spool_dir",
     ),
     "an unknown key of the process": (
         '[shield]\nmoed = "off"\n',
-        f"shield.moed: unknown key; did you mean 'mode'? allowed: {TOP}",
+        f"shield.moed: unknown key; did you mean 'mode'? allowed: {TOP}, spool_dir",
     ),
     "an unknown key of a rule": (
         RULE + 'quotas = "5/s"\n',

@@ -89,7 +89,8 @@ def learn(producer: KafkaProducer, topic: str, timeout_ms: float) -> bool:
 
 def topic_missing(producer: KafkaProducer, topic: str) -> KafkaError:
     """Return why nothing can be sent to a topic: it is not there, or no broker has said so."""
-    if producer._manager.bootstrapped:
+    connections = list(producer._sender._client._manager._conns.values())
+    if any(connection.connected for connection in connections):
         return UnknownTopicOrPartitionError(f"topic {topic} is not there")
     return KafkaTimeoutError(f"topic {topic}: no broker answers")
 

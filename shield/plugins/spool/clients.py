@@ -27,10 +27,17 @@ class Clients(Transport):
     def add(self, client: Transport) -> None:
         """Take a client that is open."""
         self._clients.append(weakref.ref(client))
+        self._listen()
 
     def remove(self, client: Transport) -> None:
         """Let go of a client that is about to close."""
         self._clients = [each for each in self._clients if each() is not client]
+        self._listen()
+
+    def _listen(self) -> None:
+        """Let policies hear what the broker tells the client that sends."""
+        client = self.current
+        self.signals = None if client is None else client.signals
 
     @property
     def current(self) -> Transport | None:

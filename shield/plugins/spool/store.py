@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +19,14 @@ from shield.plugins.spool.rows import Chunk
 APPLICATION = 0x5348_5350  # "SHSP"
 VERSION = 1
 """The schema that this module writes; a file with a later one is left alone."""
-PAGE_BYTES = 16 * 1024
+PAGE_BYTES = 4096
 ROW_BYTES = 100
 """What a chunk costs in the file beside its data, about."""
-JOURNAL_BYTES = 16 * 2**20
-"""How far the journal grows beside the file before it is written back, a quarter of a small one."""
+JOURNAL_BYTES = 4 * 2**20
+"""How far the journal grows beside the file before it is written back; a quarter of a small one.
+
+So much of the disk is left free, too: a journal that had filled it could never be written back.
+"""
 HEADER_BYTES = 100
 
 SCHEMA = f"""
@@ -128,7 +133,7 @@ class Store:
             writing.executescript(SCHEMA)
         elif self._one("PRAGMA application_id") != APPLICATION:
             raise SpoolError(f"spool {self.file}: is another program's database; move it away")
-        journal = min(JOURNAL_BYTES, limit // 4)
+        self._reserve = journal = min(JOURNAL_BYTES, limit // 4)
         synchronous = "FULL" if durability == "fsync" else "NORMAL"
         for pragma in (
             "journal_mode = WAL",
@@ -138,7 +143,8 @@ class Store:
             f"journal_size_limit = {journal}",
         ):
             writing.execute(f"PRAGMA {pragma}")
-        writing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        with suppress(sqlite3.OperationalError):  # a full disk can still be read
+            self._write_back()
         self.size = self._one("SELECT coalesce(sum(size + ?), 0) FROM chunks", ROW_BYTES)
         self.last = self._one("SELECT coalesce(max(id), 0) FROM chunks")
 
@@ -161,20 +167,41 @@ class Store:
             failures: what is new about messages that could not be delivered.
 
         Raises:
-            sqlite3.Error: nothing was done: the disk is full, or the file is.
+            OSError, sqlite3.Error: nothing was done: the disk is full, or the file is.
         """
         rows = [
             (self.last + n, c.origin, _now_ms(), c.messages, c.size, c.crc, c.heads, c.payload)
             for n, c in enumerate(chunks, 1)
         ]
-        size = self.size + sum(row[4] + ROW_BYTES for row in rows)
+        if rows:
+            self._look_for_room(sum(row[4] for row in rows))
+        changes = rows, delivered or {}, failures or {}
+        try:
+            freed = self._commit(*changes)
+        except sqlite3.OperationalError:
+            self._write_back()  # a full disk may be full of journal
+            freed = self._commit(*changes)
+        self.size += sum(row[4] + ROW_BYTES for row in rows) - freed
+        self.last += len(rows)
+
+    def _look_for_room(self, size: int) -> None:
+        disk = os.statvfs(self.file.parent)
+        if disk.f_bavail * disk.f_frsize < self._reserve + 2 * size:
+            raise OSError(errno.ENOSPC, f"spool {self.file}: the disk is full")
+
+    def _commit(
+        self,
+        rows: Sequence[Sequence[object]],
+        delivered: Mapping[int, Sequence[int] | None],
+        failures: Mapping[Position, Failure],
+    ) -> int:
+        """Do all or nothing; return the bytes that this frees."""
         execute = self._writing.execute
         execute("BEGIN IMMEDIATE")
         try:
             self._writing.executemany(INSERT, rows)
-            for chunk, places in (delivered or {}).items():
-                size -= self._note(chunk, places)
-            for position, failure in (failures or {}).items():
+            freed = sum([self._note(chunk, places) for chunk, places in delivered.items()])
+            for position, failure in failures.items():
                 execute(
                     "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)", (*position, *failure)
                 )
@@ -183,8 +210,11 @@ class Store:
             if self._writing.in_transaction:
                 execute("ROLLBACK")
             raise
-        self.size = size
-        self.last += len(rows)
+        return freed
+
+    def _write_back(self) -> None:
+        """Move what the journal holds into the file, and cut the journal."""
+        self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _note(self, chunk: int, places: Sequence[int] | None) -> int:
         """Record deliveries; return the bytes that this frees."""
@@ -201,7 +231,7 @@ class Store:
     def shrink(self) -> None:
         """Give the disk back what an empty file does not need."""
         self._writing.execute("PRAGMA incremental_vacuum").fetchall()
-        self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._write_back()
 
     # --- reading --------------------------------------------------------------------------------
 

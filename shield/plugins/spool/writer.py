@@ -12,6 +12,7 @@ from math import inf
 
 from shield.kept import Kept
 from shield.plugins.spool.deliveries import Deliveries
+from shield.plugins.spool.errors import SpoolError
 from shield.plugins.spool.rows import Row, chunks_of
 from shield.plugins.spool.store import ROW_BYTES, Store, as_spool_error
 from shield.sync import answering
@@ -202,6 +203,8 @@ class Writer:
     def _named(self, error: Exception) -> Exception:
         if isinstance(error, sqlite3.Error):
             return as_spool_error(self._store.file, error)
+        if isinstance(error, OSError):
+            return SpoolError(error.strerror)
         return error
 
     def _decline(self, batch: Sequence[Waiting], error: Exception) -> None:
