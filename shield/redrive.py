@@ -186,7 +186,10 @@ class Redriver:
             return
         with self._lock:
             self._unanswered += 1
-        self._transport.send(taken.envelope, lambda error: self._ended(taken, permit, error))
+        try:
+            self._transport.send(taken.envelope, lambda error: self._ended(taken, permit, error))
+        except Exception as error:  # against its promise; the message is not to hang for that
+            self._ended(taken, permit, error)
 
     def _admitted(self, envelope: Envelope) -> Permit | None:
         """Wait for the pace and for the rules; None once stopped."""

@@ -17,6 +17,7 @@ from benchmarks import (
     kafka_producer,
     rabbitmq_memory,
     rabbitmq_publish,
+    spool,
     stalled_sender,
 )
 from benchmarks.__main__ import NAMES, app
@@ -107,6 +108,15 @@ def test_kafka_producer_measures_both_sides_and_proves_that_all_arrived(address,
     by_name = {line.name: line for line in lines}
     assert by_name["100 B, shielded"].ratio_to == kafka_producer.BARE
     assert all(line.value > 0 for line in lines)
+
+
+def test_the_spool_is_measured_both_ways(address, old_protocol):
+    """Into it by the system and by fsync; out of it into the mock cluster."""
+    into = spool._into(Effort(1, quick=True), Noise())
+    assert [line.name for line in into] == [spool.BY_OS, spool.GROUP, spool.ONE_BY_ONE]
+    assert all(line.value > 0 for line in into)
+    assert spool._rate_drained(address, "spooled", 50) > 0
+    assert spool._rate_bare(address, "spooled", 50) > 0
 
 
 def test_a_message_that_is_not_accounted_for_fails_the_benchmark():

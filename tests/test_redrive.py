@@ -179,6 +179,49 @@ def test_a_window_that_is_full_of_one_key_goes_on():
     assert [envelope.body for envelope in transport.arrived] == [b"%d" % n for n in range(10)]
 
 
+def test_a_transport_that_raises_has_failed_to_send():
+    """Against its promise; the message stays where it is, and the rest goes on."""
+
+    class Raising(FlakyTransport):
+        def send(self, envelope, done):
+            if not self.arrived:
+                self.arrived.append(None)
+                raise RuntimeError("against its promise")
+            super().send(envelope, done)
+
+    shield, source = shield_with(WIDE), ListSource(envelopes(None, None))
+    transport = Raising()
+    redriver(shield, source, transport).run(ended=lambda: not source.queue)
+    assert {envelope.body for envelope in transport.arrived[1:]} == {b"0", b"1"}
+    assert counts(shield.ledger()) == {"offered": 2, "delivered": 2}
+
+
+def test_what_is_given_up_is_not_tried_again():
+    """It stays, counted where it was, and holds up no other."""
+    shield, source = shield_with(WIDE), ListSource(envelopes(None, None))
+    transport, given_up = HeldTransport(), []
+    source.give_up = given_up.append
+    driver = redriver(shield, source, transport, gives_up=lambda taken, error: True)
+    driver.step()
+    transport.answer(ValueError("never"))
+    transport.answer()
+    driver.run(ended=lambda: True)
+    assert [taken.position for taken in given_up] == [0]
+    assert counts(shield.ledger()) == {"offered": 2, "delivered": 1, "spooled": 1}
+
+
+def test_what_waits_its_turn_when_it_is_stopped_stays_in_its_source():
+    """Also where the one before it arrives after that."""
+    shield, source = shield_with(WIDE), ListSource(envelopes(b"a", b"a", b"a"))
+    transport = HeldTransport()
+    driver = redriver(shield, source, transport)
+    driver.step()
+    driver.stop()
+    transport.answer()
+    driver.run()
+    assert [taken.position for taken in source.queue] == [1, 2]
+
+
 def test_the_window_bounds_what_is_unanswered():
     """No more is taken than may be sent."""
     shield, source = shield_with(WIDE), ListSource(envelopes(*[None] * 10))

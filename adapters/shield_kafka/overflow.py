@@ -38,7 +38,9 @@ class OverflowTopics:
             wait_ms = min(left_s * 1000, producer.config["max_block_ms"])
             return internals.learn(producer, topic, wait_ms)
         if due:
-            log.warning("overflow topic %s is not there; messages for it go on in the chain", topic)
+            log.warning(
+                "topic %s is not there; what was to overflow there goes on in its chain", topic
+            )
             internals.ask_for(producer, topic)
         return False
 

@@ -8,16 +8,15 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Hashable
 from pathlib import Path
 
-from shield import End, Envelope, Message, Shield, Transport
+from shield import End, Message, Shield, Transport
 from shield.kept import Kept
 from shield.plugins.spool.deliveries import Deliveries
 from shield.plugins.spool.drain import Drain
 from shield.plugins.spool.place import Claim
 from shield.plugins.spool.recovery import open_store
-from shield.plugins.spool.rows import Row, envelopes_in
+from shield.plugins.spool.rows import Row, envelopes_in, labels_in
 from shield.plugins.spool.settings import SpoolSettings
 from shield.plugins.spool.source import SpoolSource
 from shield.plugins.spool.writer import Writer
@@ -69,9 +68,14 @@ class OpenSpool:
         holding = any(p.overrides("hold") for rule in shield.rules for p in rule.policies)
         for stored in self._store.all():
             done = delivered.get(stored.id, set())
-            left = [e for n, e in enumerate(envelopes_in(stored.chunk)) if n not in done]
-            for message, number in _alike(left, holding):
-                shield.found(message, End.SPOOLED, number)
+            if holding:  # then each counts by its key as well
+                for place, envelope in enumerate(envelopes_in(stored.chunk)):
+                    if place not in done:
+                        shield.found(envelope.message(), End.SPOOLED)
+                continue
+            labels = [each for n, each in enumerate(labels_in(stored.chunk)) if n not in done]
+            for (destination, producer), number in Counter(labels).items():
+                shield.found(Message(destination, 0, producer), End.SPOOLED, number)
 
     # --- messages ---------------------------------------------------------------------------------
 
@@ -190,21 +194,6 @@ class OpenSpool:
         self._claim.forget()
 
 
-def _alike(envelopes: list[Envelope], with_keys: bool) -> list[tuple[Message, int]]:
-    """Return a message for each kind of them, with how many there are; keys apart if they count."""
-    counts: Counter[Hashable] = Counter()
-    examples: dict[Hashable, Envelope] = {}
-    for envelope in envelopes:
-        like: Hashable = (
-            envelope.producer,
-            envelope.destination,
-            envelope.key if with_keys else None,
-        )
-        counts[like] += 1
-        examples[like] = envelope
-    return [(examples[like].message(), number) for like, number in counts.items()]
-
-
 # --- the process --------------------------------------------------------------------------------
 
 _open: set[OpenSpool] = set()
@@ -220,10 +209,10 @@ def _finish_all() -> None:
 
 
 def _forget_all() -> None:
+    for spool in _open:
+        spool.forget()
     _of_parents.extend(_open)
     _open.clear()
-    for spool in _of_parents:
-        spool.forget()
 
 
 atexit.register(_finish_all)

@@ -119,6 +119,11 @@ def _crc(heads: str, payload: bytes) -> int:
     return zlib.crc32(payload, zlib.crc32(heads.encode()))
 
 
+def labels_in(chunk: Chunk) -> list[tuple[str, str]]:
+    """Return destination and producer of each message, without the rest of it."""
+    return [(head[0], head[4]) for head in json.loads(chunk.heads)]
+
+
 def envelopes_in(chunk: Chunk) -> list[Envelope]:
     """Return the messages of a chunk, the oldest first."""
     found = []
