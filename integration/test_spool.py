@@ -25,7 +25,7 @@ from shield_kafka import KafkaProducer
 from shield_rabbitmq import Publisher
 
 KILLS = 200 if os.environ.get("SHIELD_SOAK") else 20
-LONGEST_LIFE_S = 1.0
+LONGEST_LIFE_S = 0.8
 
 
 def spooling(folder: Path, rule: dict[str, Any], **more: Any) -> shield.Shield:

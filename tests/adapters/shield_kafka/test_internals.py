@@ -6,6 +6,7 @@ import inspect
 
 import kafka
 import pytest
+from kafka.errors import KafkaTimeoutError, UnknownTopicOrPartitionError
 from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
 from kafka.structs import TopicPartition
 
@@ -75,3 +76,11 @@ def test_a_topic_with_an_illegal_name_is_never_there(bare):
     internals.ask_for(bare, "not legal")
     assert internals.learn(bare, "not legal", 10) is False
     assert internals.knows(bare, "not legal") is False
+
+
+def test_a_topic_is_missing_only_where_a_broker_says_so(bare, producers):
+    """While the producer has a connection; without one nobody knows."""
+    assert isinstance(internals.topic_missing(bare, "other"), KafkaTimeoutError)
+    connected = producers()
+    connected.partitions_for("some")
+    assert isinstance(internals.topic_missing(connected, "other"), UnknownTopicOrPartitionError)
