@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Check = Callable[[Message, float], Refusal | None]
 Take = Callable[[Message, float], None]
+Offer = Callable[[Message, float], None]
 Delay = Callable[[Message, float], float]
 Settle = Callable[[Message, Outcome, float], None]
 
@@ -28,6 +29,8 @@ class Flow:
         "checks",
         "delays",
         "holders",
+        "last",
+        "offers",
         "patient",
         "policies",
         "settles",
@@ -39,6 +42,11 @@ class Flow:
         self.shield = shield
         self.account = account
         self.policies = tuple(policies)
+        self.last: Message | None = None
+        """The message offered last: pressure is that on messages like it."""
+        self.offers: tuple[Offer, ...] = tuple(
+            p.offered for p in self.policies if p.overrides("offered")
+        )
         self.checks: tuple[Check, ...] = tuple(p.check for p in self.policies)
         self.takes: tuple[Take, ...] = tuple(p.take for p in self.policies if p.overrides("take"))
         self.delays: tuple[Delay, ...] = tuple(

@@ -26,12 +26,15 @@ class Message:
 
     `priority`, `deadline` (monotonic seconds) and `tenant` are None until a classifier sets them.
     `aside` is whether it is, or was before it came back, set aside: buffered, spooled, overflowed.
+    `draw` is a number from 0 to 1 for policies that decide by chance, so that asking again says
+    the same; the first of them draws it when the message is offered.
     """
 
     __slots__ = (
         "aside",
         "deadline",
         "destination",
+        "draw",
         "headers",
         "key",
         "priority",
@@ -63,6 +66,7 @@ class Message:
         self.deadline: float | None = None
         self.tenant: Hashable = None
         self.aside = False
+        self.draw: float | None = None
 
     def header(self, name: str) -> str | None:
         """Return the last header of that name as text, or None where there is none."""

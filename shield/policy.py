@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel
@@ -21,9 +21,9 @@ KeyOf = Callable[["Message"], Hashable]
 class Policy(ABC):
     """Admits a message or refuses it. Never sleeps, sends or raises; never does I/O.
 
-    The Shield calls every method under its lock, in this order: `check` of all policies that
-    cover the message, then, only when none refused, `take` of all, then `settle` of all when the
-    message's fate is known. `give_back` undoes a `take` whose send never began.
+    The Shield calls every method under its lock, in this order: `offered`, then `check` of all
+    policies that cover the message, then, only when none refused, `take` of all, then `settle` of
+    all when the message's fate is known. `give_back` undoes a `take` whose send never began.
 
     A policy that raises is isolated: counted, logged once a minute, and treated as
     `on_plugin_error` says ("open": as if it had admitted; "closed": as if it had refused).
@@ -50,10 +50,20 @@ class Policy(ABC):
     listens: ClassVar[bool] = False
     """Whether a change of `message.signals` can end its refusal: who waits then asks again."""
 
+    chooses: ClassVar[bool] = False
+    """Whether it chooses who is refused, by what the others of its rule say is too much."""
+
     def __init__(self, settings: Any, rule: Rule, name: str) -> None:
         self.settings = settings
         self.rule = rule
         self.name = name
+
+    def offered(self, message: Message, now: float) -> None:  # noqa: B027 - optional
+        """Hear of a message that is offered: once, before `check`, whatever becomes of it.
+
+        For policies that must know of what is refused as well. What was set aside is not offered
+        anew when it comes back.
+        """
 
     @abstractmethod
     def check(self, message: Message, now: float) -> Refusal | None:
@@ -92,6 +102,24 @@ class Policy(ABC):
         None where that is not a matter of time.
         """
         return None
+
+    def pressure(self, message: Message, now: float) -> float:
+        """Return how near messages like this one are to being refused: 0 is far, 1 is refused.
+
+        Must change nothing. `Shield.pressure` shows it, and `shed` goes by it.
+        """
+        return 0.0 if self.check(message, now) is None else 1.0
+
+    def excess(self, message: Message, now: float) -> float:
+        """Return which part, 0 to 1, of what is offered now it would refuse by chance.
+
+        Where another policy of its rule `chooses`, that one refuses this part.
+        """
+        return 0.0
+
+    def status(self, now: float) -> Mapping[str, float | None]:
+        """Return what may be shown of its state, by name; None for what is not known."""
+        return {}
 
     def inherit(self, old: Policy) -> None:  # noqa: B027 - optional
         """Take over the state of this policy's predecessor with the same settings, after a fork."""

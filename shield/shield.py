@@ -118,6 +118,9 @@ class Shield:
             account = flow.account
             account.offered += 1
             account.in_flight += 1
+            flow.last = message
+            if flow.offers:
+                self._tell_offered(flow, message, now)
             verdict = self._judge(flow, message, now)
         finally:
             self._lock.release()
@@ -126,6 +129,13 @@ class Shield:
         if self._hooks.unlogged:
             self._hooks.log_failures()
         return verdict
+
+    def _tell_offered(self, flow: Flow, message: Message, now: float) -> None:
+        for offered in flow.offers:
+            try:
+                offered(message, now)
+            except Exception as error:
+                self._hooks.failed(offered, error)
 
     def _judge(self, flow: Flow, message: Message, now: float) -> Verdict:
         """Ask every policy where nobody waits: the short way, and that of most messages."""

@@ -277,6 +277,8 @@ def wait_in_line(over: OverLimit, limit_s: float) -> Permit | None:
             answer = shield.ask_again(waiter, now)
             if isinstance(answer, Permit):
                 return answer
+            if over.retry_after_s == float("inf"):
+                return None
             left_s = deadline - now
             if left_s <= 0 or left_s < answer < float("inf"):
                 return None

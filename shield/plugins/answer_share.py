@@ -57,6 +57,14 @@ class AnswerShare(Policy):
         for_s = signals.answers.above_for_s(self.kind, self._above, self._minimum, now)
         return Refusal(self, self.reason, for_s) if for_s > 0.0 else None
 
+    def pressure(self, message: Message, now: float) -> float:
+        """Return how near the share is to its limit."""
+        signals = message.signals
+        share = signals and signals.answers.share(self.kind, now, self._minimum)
+        if not share:
+            return 0.0
+        return min(1.0, share / self._above) if self._above else 1.0
+
     def line(self, message: Message) -> Hashable:
         """Messages of one connection wait behind each other."""
         return message.signals

@@ -26,6 +26,11 @@ class Bound:
             return "bytes"
         return None
 
+    @property
+    def used(self) -> float:
+        """Return which part of it is in use: the larger of the two."""
+        return max(self.messages / self.max_messages, self.size / self.max_bytes)
+
     def take(self, size: int) -> None:
         """Count one more."""
         self.messages += 1

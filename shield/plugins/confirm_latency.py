@@ -58,6 +58,16 @@ class ConfirmLatency(Policy):
             return None
         return Refusal(self, "confirm latency", None)
 
+    def pressure(self, message: Message, now: float) -> float:
+        """Return how near to its limit is the one of the two that is farther from it."""
+        signals = message.signals
+        ratio = None if signals is None else signals.latency.over_baseline(now)
+        if signals is None or ratio is None:
+            return 0.0
+        unanswered = (signals.in_flight or 0) + (signals.queue_messages or 0)
+        slow = (ratio - 1.0) / (self._most - 1.0)
+        return min(1.0, max(0.0, slow), unanswered / self._min_in_flight)
+
     def line(self, message: Message) -> Hashable:
         """Messages of one connection wait behind each other."""
         return message.signals

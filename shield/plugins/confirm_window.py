@@ -62,6 +62,10 @@ class ConfirmWindow(Policy):
         used = _used(message)
         return None if used < self._limit else Refusal(self, "confirm window", None)
 
+    def pressure(self, message: Message, now: float) -> float:
+        """Return how near to its limit the window is."""
+        return min(1.0, _used(message) / self._limit)
+
     def delay_s(self, message: Message, now: float) -> float:
         """Return how long to hold the message back: nothing up to `above`, then more and more."""
         over = _used(message) - self._above

@@ -65,6 +65,13 @@ class Gcra:
             after = tat
         return after - now - self._tau - TOLERANCE_S
 
+    def used(self, key: Hashable, now: float) -> float:
+        """Return which part of a key's burst is in use, 0 to 1; changes nothing."""
+        tat = self._young.get(key)
+        if tat is None:
+            tat = self._older(key)[1]
+        return min(1.0, max(0.0, (tat - now) / self._tau))
+
     def take(self, key: Hashable, cost: float, now: float) -> None:
         """Charge `cost`, admitted just now."""
         self.wait_s(key, cost, now)

@@ -48,6 +48,10 @@ class InFlight(Policy):
         exceeded = bound.exceeded_by(message.size)
         return None if exceeded is None else Refusal(self, exceeded, None)
 
+    def pressure(self, message: Message, now: float) -> float:
+        """Return which part of the bound is in use."""
+        return 1.0 if self._bound.exceeded_by(message.size) else min(1.0, self._bound.used)
+
     def take(self, message: Message, now: float) -> None:
         """Hold a place."""
         bound = self._bound  # as Bound.take, less a call: this runs for every message

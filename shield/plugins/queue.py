@@ -65,6 +65,16 @@ class Queue(Policy):
             return Refusal(self, "bytes", None)
         return None
 
+    def pressure(self, message: Message, now: float) -> float:
+        """Return which part of the bound is in use."""
+        signals = message.signals
+        if signals is None or not signals.queue_messages:
+            return 0.0
+        if self.check(message, now) is not None:
+            return 1.0
+        messages = signals.queue_messages / self._max_messages
+        return min(1.0, max(messages, (signals.queue_bytes or 0) / self._max_bytes))
+
     def line(self, message: Message) -> Hashable:
         """Messages of one connection wait behind each other."""
         return message.signals

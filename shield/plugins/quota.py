@@ -57,6 +57,11 @@ class Quota(Policy):
         wait_s = self._gcra.wait_s(self._key_of(message), cost, now)
         return None if wait_s <= 0.0 else Refusal(self, self._reason, wait_s)
 
+    def pressure(self, message: Message, now: float) -> float:
+        """Return which part of the burst of the message's key is in use."""
+        key = self._key_of(message)
+        return 1.0 if self.check(message, now) is not None else self._gcra.used(key, now)
+
     def take(self, message: Message, now: float) -> None:
         """Charge the key that was asked about."""
         self._gcra.take_asked(now)

@@ -135,6 +135,29 @@ class PolicyContract:
             assert 0.0 <= first_s < inf
             assert policy.delay_s(message, 1_000.0) == first_s
 
+    def test_pressure_is_a_part_and_whole_while_it_refuses(self) -> None:
+        """From 0 to 1, for any message; 1 for one that is refused; and asking changes nothing."""
+        shield, clock = self.make()
+        policy = shield.rules[0].policies[0]
+        self._fill(shield)
+        for odd in (self.message, *ODD_MESSAGES):
+            message = odd()
+            refusal = policy.check(message, clock.now())
+            pressure = policy.pressure(message, clock.now())
+            assert 0.0 <= pressure <= 1.0
+            assert refusal is None or pressure == 1.0
+            assert 0.0 <= policy.excess(message, clock.now()) <= 1.0
+            assert (policy.check(message, clock.now()) is None) == (refusal is None)
+
+    def test_its_status_is_numbers_by_name(self) -> None:
+        """Of a fresh policy and of a full one."""
+        shield, clock = self.make()
+        for _ in range(2):
+            for name, value in shield.rules[0].policies[0].status(clock.now()).items():
+                assert name
+                assert value is None or isinstance(value, float | int)
+            self._fill(shield)
+
     def test_a_forked_childs_policy_takes_over(self) -> None:
         """It inherits from its predecessor, and still decides."""
         old, clock = self.make()

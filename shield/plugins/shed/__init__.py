@@ -1,0 +1,208 @@
+"""`shed`: who is refused while the other policies of the rule say that it is too much."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Hashable, Mapping
+from math import inf
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from shield import Message, Outcome, Policy, Refusal, Rule, StrictModel, hookimpl
+from shield.plugins.shed.criticality import NAMES, RANKS, Criticality, level_of
+from shield.plugins.shed.deadline import seconds_of
+from shield.plugins.shed.levels import Levels
+from shield.plugins.shed.pace import Pace
+from shield.units import Share
+
+Measure = Callable[[Message, float], float]
+
+ASK_AGAIN_S = 0.1
+"""When to ask again where only others know how long it lasts."""
+FOR_PRIORITY = {"criticality", "header", "per", "above"}
+
+
+class ShedSettings(StrictModel):
+    """By what messages are told apart, and where that is written."""
+
+    by: Literal["priority", "deadline"]
+    """`priority` sheds the least critical first, `deadline` only what would be too late anyway."""
+    criticality: Criticality = "critical"
+    """That of messages which neither a plugin nor a header has labelled."""
+    header: str = Field(default="shield-criticality", min_length=1)
+    """The header that holds a message's criticality."""
+    per: str = "key"
+    """Whose messages are shed together within one criticality, as `per` of a quota."""
+    above: Share = 0.5
+    """The pressure of the rule's other policies from which the least critical are shed."""
+    deadline_header: str = Field(default="shield-deadline", min_length=1)
+    """The header that holds a message's deadline, in RFC 3339 or in epoch milliseconds."""
+
+    @field_validator("above")
+    @classmethod
+    def _leaves_room(cls, above: float) -> float:
+        if above >= 1:
+            raise ValueError("there everything is refused already; allowed is less than 100%")
+        return above
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> ShedSettings:
+        unused = sorted(self.model_fields_set & FOR_PRIORITY)
+        if self.by == "deadline" and unused:
+            raise ValueError(f'{", ".join(unused)}: allowed only with by = "priority"')
+        return self
+
+
+class Shed(Policy):
+    """Chooses who is refused; how much is refused, the other policies of its rule say.
+
+    With p the pressure of a policy (how near it is to refusing everyone) and e its excess (what
+    it would refuse by chance):
+
+        r = the largest of (p - above) / (1 - above) and e, over the rule's other policies
+        over the limit iff level < the r-quantile of the levels offered in the last 1000
+        level = criticality (0 to 3) + a stable hash of the key, from 0 to 1
+
+    As the others' bounds fill, more and more is shed from the lowest level up, and they seldom
+    come to refuse by themselves. The bound settles where as much is shed as is too much: in
+    proportion, without a delay, so that it has nothing to swing with. Criticalities are those of
+    Google ("Site Reliability Engineering", Beyer et al., 2016, chapter 21); levels per user, the
+    same ones each time instead of everyone a little, are DAGOR's ("Overload Control for Scaling
+    WeChat Microservices", Zhou et al., 2018). What is offered is recorded, not what is admitted:
+    that would shed about twice too much. Unlabelled messages are critical.
+
+    A message whose deadline has passed, or that would be answered only afterwards at the rate of
+    the last second (unanswered / rate, Little's law), is refused first, whatever its criticality.
+    What was set aside is not held to its deadline when it comes back: its owner chose to keep it.
+    A clock that is stepped moves the deadlines that headers give, and no others.
+
+    Bad at: bounds so small that single messages move them by much; there who is shed depends on
+    the moment.
+
+    Example:
+        shed = { by = "priority" }
+    """
+
+    Settings = ShedSettings
+    shorthand = "by"
+    patient = True
+    listens = True
+    chooses = True
+
+    def __init__(self, settings: ShedSettings, rule: Rule, name: str) -> None:
+        super().__init__(settings, rule, name)
+        self._key_of = rule.resolve(settings.per)
+        self._default = RANKS[settings.criticality]
+        self._above = settings.above
+        self._by_priority = settings.by == "priority"
+        self._levels = Levels()
+        self._pace = Pace()
+        self._pressures: tuple[Measure, ...] | None = None
+        self._excesses: tuple[Measure, ...] = ()
+        self.random = random.random
+        """Where chance decides; tests put a sequence of their own here."""
+        self.wall = time.time
+        """Seconds since 1970, for deadlines in headers."""
+
+    def offered(self, message: Message, now: float) -> None:
+        """Read the message's deadline, while that is a time from now, and record its level."""
+        self._deadline(message, now)
+        if not self._by_priority:
+            return
+        if message.draw is None:
+            message.draw = self.random()
+        self._levels.add(self._level(message))
+
+    def check(self, message: Message, now: float) -> Refusal | None:
+        """Refuse what is too late, then what is below the threshold."""
+        deadline = None if message.aside else self._deadline(message, now)
+        if deadline is not None:
+            if deadline <= now:
+                return Refusal(self, "past its deadline", inf)
+            if now + self._pace.wait_s(now) > deadline:
+                return Refusal(self, "would miss its deadline", None)
+        if not self._by_priority:
+            return None
+        share = self._share(message, now)
+        if share <= 0.0 or self._level(message) >= self._levels.quantile(share):
+            return None
+        return Refusal(self, NAMES[self._rank(message)], ASK_AGAIN_S)
+
+    def take(self, message: Message, now: float) -> None:
+        """Count it as unanswered."""
+        self._pace.unanswered += 1
+
+    def give_back(self, message: Message) -> None:
+        """Count it out: it was never sent."""
+        self._pace.unanswered -= 1
+
+    def settle(self, message: Message, outcome: Outcome, now: float) -> None:
+        """Count an answer."""
+        self._pace.answered(now)
+
+    def line(self, message: Message) -> Hashable:
+        """Messages of one connection and criticality wait behind each other: none behind less."""
+        return message.signals, self._rank(message)
+
+    def pressure(self, message: Message, now: float) -> float:
+        """Return 1 for what is shed; else the part of all that is."""
+        if self.check(message, now) is not None:
+            return 1.0
+        return min(1.0, max(0.0, self._share(message, now))) if self._by_priority else 0.0
+
+    def status(self, now: float) -> Mapping[str, float | None]:
+        """Show how many levels are known, and how long an answer takes."""
+        return {"levels": len(self._levels), "wait_s": self._pace.wait_s(now)}
+
+    def inherit(self, old: Policy) -> None:
+        """Keep the levels."""
+        if isinstance(old, Shed):
+            self._levels = old._levels
+
+    # --- how much -----------------------------------------------------------------------------
+
+    def _share(self, message: Message, now: float) -> float:
+        """Return which part of what is offered is to be shed; 0 or less for none."""
+        if self._pressures is None:
+            self._look_around()
+        pressure = max((pressure(message, now) for pressure in self._pressures or ()), default=0.0)
+        share = (pressure - self._above) / (1.0 - self._above)
+        for excess in self._excesses:
+            share = max(share, excess(message, now))
+        return share
+
+    def _look_around(self) -> None:
+        """Find what the rule's other policies go by; all of them are there at the first message."""
+        others = [policy for policy in self.rule.policies if not policy.chooses]
+        self._pressures = tuple(p.pressure for p in others if p.overrides("pressure"))
+        self._excesses = tuple(p.excess for p in others if p.overrides("excess"))
+
+    # --- who ----------------------------------------------------------------------------------
+
+    def _level(self, message: Message) -> float:
+        """Return the message's level; one that is back from aside is the first of its group."""
+        return level_of(self._rank(message), self._key_of(message), message.draw or 0.0)
+
+    def _rank(self, message: Message) -> int:
+        """Return what a plugin, else the header, else the rule says; unknown words say nothing."""
+        rank = RANKS.get(message.priority or "")
+        if rank is None and message.headers:
+            rank = RANKS.get(message.header(self.settings.header) or "")
+        return self._default if rank is None else rank
+
+    def _deadline(self, message: Message, now: float) -> float | None:
+        """Return the deadline in monotonic seconds; what a header says is noted on the message."""
+        if message.deadline is None and message.headers:
+            text = message.header(self.settings.deadline_header)
+            seconds = None if text is None else seconds_of(text)
+            if seconds is not None:
+                message.deadline = now + seconds - self.wall()
+        return message.deadline
+
+
+@hookimpl
+def shield_policies() -> Mapping[str, type[Policy]]:
+    """Contribute `shed`."""
+    return {"shed": Shed}
