@@ -5,10 +5,10 @@ its `Policy`s (each admits, or refuses) and a chain of `Action`s for what is ove
 `Shield` holds all rules of a process: `Shield.admit(message)` returns a `Permit`, to be settled
 once with an `Outcome`, or `OverLimit`, whose chain `shield.sync.react` runs on an adapter's
 outlet. `Signals` are what a broker tells a client, for policies. The `Ledger` says what became of
-every message. Policies, actions and keys come from plugins, the built-in ones too:
-`shield/hookspecs.py` is the list of what a plugin can do. The drop-in clients are in
-`shield_kafka` and `shield_rabbitmq`. Settings are a `shield.toml` and `SHIELD_*` variables;
-`shield config check` tells what is wrong with them.
+every message, `pressure` how near messages are to being refused. Policies, actions and keys come
+from plugins, the built-in ones too: `shield/hookspecs.py` is the list of what a plugin can do. The
+drop-in clients are in `shield_kafka` and `shield_rabbitmq`. Settings are a `shield.toml` and
+`SHIELD_*` variables; `shield config check` tells what is wrong with them.
 """
 
 from shield import action
@@ -29,7 +29,7 @@ from shield.ledger import End, Ledger
 from shield.message import Message
 from shield.policy import KeyOf, Policy
 from shield.rule import Rule
-from shield.shield import Shield, default, ledger, shield_of
+from shield.shield import Shield, default, ledger, pressure, ready, shield_of, wait_ready
 from shield.signals import Signals
 from shield.strict import StrictModel
 from shield.transport import Source, Taken, Transport
@@ -71,5 +71,8 @@ __all__ = [
     "fate",
     "hookimpl",
     "ledger",
+    "pressure",
+    "ready",
     "shield_of",
+    "wait_ready",
 ]

@@ -23,6 +23,7 @@ from shield.ledger import Account, Books, End, Ledger, copy_of, ledger_of
 from shield.lines import BEHIND, LAST, Lines, Waiter
 from shield.message import Message
 from shield.policy import Policy
+from shield.readiness import Measure, highest, rules_named, until_below, wait_until_below
 from shield.rule import Rule
 from shield.settings import ShieldSettings, load_settings, read_settings
 from shield.transport import Transport
@@ -505,6 +506,72 @@ class Shield:
         """Return what became of every message offered so far."""
         return ledger_of(self.accounts())
 
+    def pressure(self, rule: str | None = None) -> float:
+        """Return how near messages are to being refused: 0 is far, 1 is over the limit now.
+
+        The highest of the rule's policies, on messages like those offered last; without a name,
+        of all rules but those in shadow. Where somebody waits in line it is 1: who comes next
+        would wait behind. It costs a call to each policy for each pair of producer and
+        destination, so that it is for a web handler or a reader to ask, not for every message.
+
+        Raises:
+            ShieldError: no rule has that name.
+        """
+        rules = rules_named(self.rules, rule)
+        with self._lock:
+            self._pick_up_answers()
+            if any(policy.rule in rules for policy, _ in self.lines):
+                return 1.0
+            return highest(rules, self._flows.values(), self._measure(self._now()))
+
+    def status(self) -> dict[str, dict[str, dict[str, float | None]]]:
+        """Return what each rule's policies show of their state, with their pressure.
+
+        By the rule's name, then the policy's; the second of one kind is `quota[1]`.
+        """
+        with self._lock:
+            self._pick_up_answers()
+            return {rule.name: self._status_of(rule) for rule in self.rules}
+
+    def _status_of(self, rule: Rule) -> dict[str, dict[str, float | None]]:
+        now = self._now()
+        measure = self._measure(now)
+        shown: dict[str, dict[str, float | None]] = {}
+        for policy in rule.policies:
+            number = sum(name.partition("[")[0] == policy.name for name in shown)
+            name = f"{policy.name}[{number}]" if number else policy.name
+            lasts = [f.last for f in self._flows.values() if f.last and policy in f.policies]
+            pressure = max((measure(policy, last) for last in lasts), default=0.0)
+            shown[name] = {"pressure": pressure, **policy.status(now)}
+        return shown
+
+    def _measure(self, now: float) -> Measure:
+        """Return how to ask a policy for its pressure; one that raises is isolated."""
+
+        def measure(policy: Policy, message: Message) -> float:
+            try:
+                return policy.pressure(message, now)
+            except Exception as error:
+                self._hooks.failed(policy, error)
+                return 0.0 if self._hooks.fail_open else 1.0
+
+        return measure
+
+    def wait_ready(
+        self, timeout_s: float | None = None, rule: str | None = None, below: float = 1.0
+    ) -> bool:
+        """Block until the pressure is below that; False where the time was over first.
+
+        Looks twenty times a second. Who publishes then may still be refused: others were faster.
+        """
+        return wait_until_below(lambda: self.pressure(rule), below, timeout_s, self.clock)
+
+    async def ready(
+        self, rule: str | None = None, timeout_s: float | None = None, below: float = 1.0
+    ) -> bool:
+        """Wait as `wait_ready`, without blocking the loop."""
+        return await until_below(lambda: self.pressure(rule), below, timeout_s, self.clock)
+
     @property
     def plugin_errors(self) -> dict[str, int]:
         """How often each plugin raised, by its name."""
@@ -605,6 +672,31 @@ def ledger() -> Ledger:
     for shield in list(_shields):
         accounts += shield.accounts()
     return ledger_of(accounts)
+
+
+def pressure(rule: str | None = None) -> float:
+    """Return how near this process's messages are to being refused: of its Shields the highest.
+
+    Raises:
+        ShieldError: none of them has a rule of that name.
+    """
+    every = list(_shields)
+    asked = [one for one in every if rule is None or rule in {r.name for r in one.rules}]
+    if rule is not None and not asked:
+        rules_named([known for one in every for known in one.rules], rule)
+    return max((one.pressure(rule) for one in asked), default=0.0)
+
+
+def wait_ready(timeout_s: float | None = None, rule: str | None = None, below: float = 1.0) -> bool:
+    """Block until the pressure of this process is below that; False where time was over first."""
+    return wait_until_below(lambda: pressure(rule), below, timeout_s, SystemClock())
+
+
+async def ready(
+    rule: str | None = None, timeout_s: float | None = None, below: float = 1.0
+) -> bool:
+    """Wait as `wait_ready`, without blocking the loop."""
+    return await until_below(lambda: pressure(rule), below, timeout_s, SystemClock())
 
 
 def _after_fork_in_child() -> None:
