@@ -17,6 +17,7 @@ from shield import End, Message, OverLimit, Permit, Verdict
 from shield.sync import hold_back, react
 from shield_rabbitmq import internals
 from shield_rabbitmq.channel_outlet import ChannelOutlet
+from shield_rabbitmq.deadline import deadline_of
 from shield_rabbitmq.guard import OTHERS, Guard, Publish, headers_of, settle_failed
 
 
@@ -52,9 +53,10 @@ class Shielded:
             return
         destination = f"{exchange}/{routing_key}" if exchange else routing_key
         headers = None if properties is None else headers_of(properties)
-        verdict = guard.admit(
-            Message(destination, len(body), guard.producer, None, headers, routing_key)
-        )
+        message = Message(destination, len(body), guard.producer, None, headers, routing_key)
+        if properties is not None:
+            message.deadline = deadline_of(properties, guard.shield.clock.now())
+        verdict = guard.admit(message)
         if type(verdict) is not Permit:
             call = (exchange, routing_key, body, properties, mandatory)
             self._shield_react(verdict, super().basic_publish, call, named)  # type: ignore[misc]

@@ -15,6 +15,7 @@ from pika import BasicProperties
 import shield as core
 from shield import URL, Message, Outcome, OverLimit, Permit, SettingsError, Shield, Signals
 from shield.sync import hold_back, react
+from shield_rabbitmq.deadline import deadline_of
 from shield_rabbitmq.errors import (
     CannotConnectError,
     DeliveryUnknownError,
@@ -131,7 +132,7 @@ class Publisher:
             self._signals,
         )
         if properties is not None and properties.expiration is not None:
-            message.deadline = self._expires_at(properties.expiration)
+            message.deadline = deadline_of(properties, self.shield.clock.now())
         verdict = self.shield.admit(message)
         if type(verdict) is Permit:
             return self._send(verdict, parcel, Confirm())
@@ -194,15 +195,6 @@ class Publisher:
             raise self._refusal()
         self._writer.put(Admitted(parcel, permit, future, room))
         return future
-
-    def _expires_at(self, expiration: Any) -> float | None:
-        """Return when a message is of no use any more, in monotonic seconds.
-
-        None for 0, which RabbitMQ takes for "at once or not at all", and for what it will refuse.
-        """
-        text = str(expiration)
-        after_ms = int(text) if text.isdecimal() and text.isascii() else 0
-        return self.shield.clock.now() + after_ms / 1000 if after_ms else None
 
     def _may_wait(self) -> bool:
         """Tell whether this thread may be blocked: the write thread would wait for itself."""

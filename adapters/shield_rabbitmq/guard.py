@@ -19,6 +19,7 @@ from pika.spec import Basic
 from shield import Message, Outcome, Permit, Shield
 from shield.sync import hold_back
 from shield_rabbitmq import internals
+from shield_rabbitmq.deadline import deadline_of
 from shield_rabbitmq.window import Window
 
 Publish = Callable[..., None]
@@ -95,7 +96,9 @@ class Guard:
             return None  # pika knows best what is wrong
         destination = f"{exchange}/{routing_key}" if exchange else routing_key
         headers = None if properties is None else headers_of(properties)
-        return Message(destination, size, self.producer, None, headers, routing_key)
+        message = Message(destination, size, self.producer, None, headers, routing_key)
+        message.deadline = deadline_of(properties, self.shield.clock.now())
+        return message
 
     def send(
         self, channel: Any, permit: Permit, publish: Publish, *args: Any, **named: Any

@@ -1,4 +1,4 @@
-"""A message's expiration is its deadline."""
+"""A message's expiration is its deadline, through a publisher and through a channel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from pika import BasicProperties
 import shield
 from shield import Shield, hookimpl
 from shield.testing import AdmitNothing, ManualClock
-from shield_rabbitmq import Publisher
+from shield_rabbitmq import Publisher, shielded
+from tests.adapters.shield_rabbitmq.wire import Wire
+
+EXPIRATIONS = pytest.mark.parametrize(
+    ("expiration", "deadline"),
+    [("60000", 1_060.0), (None, None), ("0", None), ("soon", None), ("-5", None), ("²", None)],
+)
 
 
 class Deadlines:
@@ -22,17 +28,32 @@ class Deadlines:
         self.seen.append(message.deadline)
 
 
-@pytest.mark.parametrize(
-    ("expiration", "deadline"),
-    [("60000", 1_060.0), (None, None), ("0", None), ("soon", None), ("-5", None), ("²", None)],
-)
-def test_expiration_is_a_deadline_in_milliseconds_from_now(expiration, deadline):
-    """0 is a way of routing, and what the broker will refuse is left to it."""
-    deadlines = Deadlines()
+@pytest.fixture
+def deadlines():
+    return Deadlines()
+
+
+@pytest.fixture
+def dropping(deadlines):
+    """A Shield that drops all that it is offered."""
     rule = {"match": "*", "admit_nothing": {}, "over_limit": "drop"}
-    chosen = Shield({"rules": [rule]}, plugins=[AdmitNothing, deadlines], clock=ManualClock())
-    publisher = Publisher("amqp://nowhere.invalid", shield=chosen)
+    return Shield({"rules": [rule]}, plugins=[AdmitNothing, deadlines], clock=ManualClock())
+
+
+@EXPIRATIONS
+def test_a_publishers_expiration_is_a_deadline(dropping, deadlines, expiration, deadline):
+    """Milliseconds from now; 0 is a way of routing, and what the broker will refuse is left."""
+    publisher = Publisher("amqp://nowhere.invalid", shield=dropping)
     future = publisher.publish("", "orders", b"1", BasicProperties(expiration=expiration))
     assert shield.fate(future) == "dropped"
     assert deadlines.seen == [deadline]
     publisher.close(0)
+
+
+@EXPIRATIONS
+@pytest.mark.parametrize("body", [b"1", "1"], ids=["plain", "with care"])
+def test_a_channels_expiration_is_a_deadline(dropping, deadlines, expiration, deadline, body):
+    """The same, whichever way the channel takes."""
+    channel = shielded(Wire().channel(), shield=dropping)
+    channel.basic_publish("", "orders", body, BasicProperties(expiration=expiration))
+    assert deadlines.seen == [deadline]
