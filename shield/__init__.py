@@ -13,6 +13,7 @@ drop-in clients are in `shield_kafka` and `shield_rabbitmq`. Settings are a `shi
 
 from shield import action
 from shield.action import Action
+from shield.backlog import BacklogReader, Backlogs, Place, Watch
 from shield.envelope import Envelope
 from shield.errors import (
     DeliveryUnknownError,
@@ -39,6 +40,8 @@ from shield.verdict import Outcome, OverLimit, Permit, Refusal, Verdict
 __all__ = [
     "URL",
     "Action",
+    "BacklogReader",
+    "Backlogs",
     "DeliveryUnknownError",
     "End",
     "Envelope",
@@ -52,6 +55,7 @@ __all__ = [
     "OverLimit",
     "OverLimitError",
     "Permit",
+    "Place",
     "PluginError",
     "Policy",
     "Refusal",
@@ -66,6 +70,7 @@ __all__ = [
     "Taken",
     "Transport",
     "Verdict",
+    "Watch",
     "action",
     "default",
     "fate",

@@ -117,7 +117,7 @@ class Policy(ABC):
         """
         return 0.0
 
-    def status(self, now: float) -> Mapping[str, float | None]:
+    def status(self, now: float) -> Mapping[str, float | str | None]:
         """Return what may be shown of its state, by name; None for what is not known."""
         return {}
 

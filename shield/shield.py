@@ -524,7 +524,7 @@ class Shield:
                 return 1.0
             return highest(rules, self._flows.values(), self._measure(self._now()))
 
-    def status(self) -> dict[str, dict[str, dict[str, float | None]]]:
+    def status(self) -> dict[str, dict[str, dict[str, float | str | None]]]:
         """Return what each rule's policies show of their state, with their pressure.
 
         By the rule's name, then the policy's; the second of one kind is `quota[1]`.
@@ -533,10 +533,10 @@ class Shield:
             self._pick_up_answers()
             return {rule.name: self._status_of(rule) for rule in self.rules}
 
-    def _status_of(self, rule: Rule) -> dict[str, dict[str, float | None]]:
+    def _status_of(self, rule: Rule) -> dict[str, dict[str, float | str | None]]:
         now = self._now()
         measure = self._measure(now)
-        shown: dict[str, dict[str, float | None]] = {}
+        shown: dict[str, dict[str, float | str | None]] = {}
         for policy in rule.policies:
             number = sum(name.partition("[")[0] == policy.name for name in shown)
             name = f"{policy.name}[{number}]" if number else policy.name

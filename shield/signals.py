@@ -10,7 +10,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from shield.backlog import Backlogs
 
 WINDOW_S = 10.0
 """How long an answer is recent."""
@@ -35,6 +38,7 @@ class Signals:
     __slots__ = (
         "_lock",
         "answers",
+        "backlogs",
         "blocked",
         "changed",
         "in_flight",
@@ -42,6 +46,9 @@ class Signals:
         "now",
         "queue_bytes",
         "queue_messages",
+        "queue_s",
+        "requests",
+        "throttle_s",
         "window_used",
     )
 
@@ -62,6 +69,14 @@ class Signals:
         """How many messages wait in the client's own queue to be written."""
         self.queue_bytes: int | None = None
         """How many bytes of them."""
+        self.queue_s: float | None = None
+        """How long what was sent last had waited in the client's queue or batch, in seconds."""
+        self.requests: int | None = None
+        """How many requests are on the wire and not answered, of a client that sends batches."""
+        self.throttle_s: float | None = None
+        """For how long the broker's last answer has told the client to hold back; 0 for not."""
+        self.backlogs: Backlogs | None = None
+        """What reads how much waits at this client's broker; None where the client cannot."""
         self.answers = Answers()
         """What the broker has answered recently."""
         self.latency = Latency()

@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
 from kafka.structs import TopicPartition
+
+log = logging.getLogger("shield.kafka")
 
 
 class FatedResult(FutureProduceResult):  # type: ignore[misc] # kafka-python is untyped
@@ -105,3 +110,40 @@ def end_soon(producer: KafkaProducer) -> None:
     producer._unregister_cleanup()
     producer._sender.initiate_close()
     producer._closed = True
+
+
+class Produced(NamedTuple):
+    """What an answered produce request tells: times in seconds, and requests still unanswered."""
+
+    latency_s: float
+    queue_s: float
+    throttle_s: float
+    requests: int
+
+
+def on_produced(producer: KafkaProducer, heard: Callable[[Produced], None]) -> None:
+    """Have `heard` called for each answered produce request, before the client looks at it.
+
+    On the I/O thread. The client's own metrics are averages of a minute, the latency's over
+    requests of every kind. An error of `heard` is none of the client's.
+    """
+    sender = producer._sender
+    handle, client = sender._handle_produce_response, sender._client
+
+    def hear(node_id: Any, send_time: float, batches: Any, response: Any) -> None:
+        try:
+            oldest = min(batches, key=lambda batch: batch.created)
+            throttle_ms = getattr(response, "throttle_time_ms", 0) or 0
+            heard(
+                Produced(
+                    time.monotonic() - send_time,
+                    oldest.drained - oldest.created,
+                    throttle_ms / 1000,
+                    client.in_flight_request_count(),
+                )
+            )
+        except Exception:
+            log.exception("the answer to a produce request taught nothing")
+        handle(node_id, send_time, batches, response)
+
+    sender._handle_produce_response = hear

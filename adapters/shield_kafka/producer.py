@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ from kafka.errors import KafkaError
 from kafka.producer.future import FutureRecordMetadata
 
 import shield
-from shield import End, Message, OverLimit, Permit, Shield, Verdict
+from shield import Backlogs, End, Message, OverLimit, Permit, Shield, Signals, Verdict
 from shield.action import Divert
 from shield.sync import hold_back, react
 from shield_kafka import internals
 from shield_kafka.answers import Answers
 from shield_kafka.errors import ForkedProducerError
+from shield_kafka.lag import LagReader, admin_configs
 from shield_kafka.once import Serialized, accept_serialized
 from shield_kafka.outlet import KafkaOutlet, diverted_headers
 from shield_kafka.overflow import OverflowTopics
 from shield_kafka.record import Record, data_of, is_bytes, is_sound, size_of
+from shield_kafka.signals import hear
 from shield_kafka.transaction import Transaction
 from shield_kafka.transport import ProducerTransport
 
@@ -71,8 +74,10 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         self.shield = chosen = _shield_of(shield)
         self._producer_name = shield_producer or _name(chosen, configs)
         self._overflow_topics = OverflowTopics()
-        self._transport = ProducerTransport(self)
+        self._signals = Signals(chosen.clock.now, chosen.signals_changed)
+        self._transport = ProducerTransport(self, self._signals)
         super().__init__(**configs)
+        internals.on_produced(self, partial(hear, self._signals))
         self._takes_bytes = not accept_serialized(self.config)
         self._admit = chosen.admit
         if self.config["transactional_id"]:
@@ -80,7 +85,9 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
             self._answers = Answers(self._transaction.delivered)
         else:
             self._answers = Answers(chosen.delivered)
-        self._transport.origin = _origin(self.config["bootstrap_servers"])
+        self._transport.origin = origin = _origin(self.config["bootstrap_servers"])
+        reader = partial(LagReader, admin_configs(self.config))
+        self._signals.backlogs = Backlogs(origin, reader, chosen.clock)
         _producers.add(self)
         if self._transaction is None:
             chosen.opened(self._transport)
@@ -104,7 +111,8 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         if not plain or headers is not None or type(topic) is not str or self._closed:
             return self._send_with_care(topic, value, key, headers, partition, timestamp_ms)
         size = len(value) if key is None else len(value) + len(key)
-        verdict = self._admit(Message(topic, size, self._producer_name, key))
+        message = Message(topic, size, self._producer_name, key, None, None, self._signals)
+        verdict = self._admit(message)
         if type(verdict) is not Permit or verdict.flow.delays:
             return self._decided(verdict, Record(topic, value, key, None, partition, timestamp_ms))
         try:  # as `_send_admitted`, less its calls: this runs for every message
@@ -134,7 +142,9 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
             return self._send(record)
         size = max(0, size_of(key)) + max(0, size_of(value))
         key = key if key is None or type(key) is bytes else bytes(key)
-        message = Message(record.topic, size, self._producer_name, key, record.headers)
+        message = Message(
+            record.topic, size, self._producer_name, key, record.headers, None, self._signals
+        )
         return self._decided(self._admit(message), record)
 
     def _decided(self, verdict: Verdict, record: Record) -> Any:
@@ -142,6 +152,11 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         if isinstance(verdict, OverLimit):
             return react(verdict, KafkaOutlet(self, record))
         return self._send_admitted(verdict, record)
+
+    @property
+    def signals(self) -> Signals:
+        """What the broker tells this producer: latency, throttle time, queue time, requests."""
+        return self._signals
 
     # --- the client's own send ----------------------------------------------------------------
 
@@ -252,6 +267,8 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         if not self._closed:
             self.shield.closing(self._transport, timeout)
         super().close(timeout=timeout, null_logger=null_logger)
+        if self._signals.backlogs is not None:
+            self._signals.backlogs.close()
         if self._transaction is not None:
             self._transaction.abort()
 

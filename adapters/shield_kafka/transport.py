@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
-from shield import Envelope, Outcome, ShieldError, Transport
+from shield import Envelope, Outcome, ShieldError, Signals, Transport
 from shield.transport import Done
 from shield_kafka import internals
 from shield_kafka.errors import HOPELESS, outcome_of
@@ -23,8 +23,9 @@ class ProducerTransport(Transport):
 
     scheme = "kafka"
 
-    def __init__(self, producer: KafkaProducer) -> None:
+    def __init__(self, producer: KafkaProducer, signals: Signals) -> None:
         self._producer = weakref.ref(producer)
+        self.signals = signals
 
     def send(self, envelope: Envelope, done: Done) -> None:
         """Send to the envelope's topic, with its key, headers, timestamp and partition."""

@@ -6,6 +6,7 @@ import os
 import time
 import weakref
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,8 +15,10 @@ from pika import BasicProperties
 
 import shield as core
 from shield import URL, Message, Outcome, OverLimit, Permit, SettingsError, Shield, Signals
+from shield import Backlogs, Message, Outcome, OverLimit, Permit, SettingsError, Shield, Signals
 from shield.sync import hold_back, react
 from shield_rabbitmq.deadline import deadline_of
+from shield_rabbitmq.depth import DepthReader
 from shield_rabbitmq.errors import (
     CannotConnectError,
     DeliveryUnknownError,
@@ -88,6 +91,9 @@ class Publisher:
         self._signals = Signals(self.shield.clock.now, self.shield.signals_changed)
         self._writer = WriteThread(parameters, window, resend_unconfirmed, self._signals)
         self._transport = PublisherTransport(self, parameters)
+        self._signals.backlogs = Backlogs(
+            self._transport.origin, partial(DepthReader, parameters), self.shield.clock
+        )
         self._refuses: type[PublisherClosedError | ForkedPublisherError] | None = None
         _publishers.add(self)
         weakref.finalize(self, self._writer.finish).atexit = False
@@ -179,6 +185,8 @@ class Publisher:
         self._refuses = PublisherClosedError
         self._room.close()
         self._writer.close(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        if self._signals.backlogs is not None:
+            self._signals.backlogs.close()
 
     def __enter__(self) -> Self:
         return self

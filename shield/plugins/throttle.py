@@ -113,7 +113,7 @@ class Throttle(Policy):
             return 0.0
         return min(self._most, max(0.0, (requests - self._k * accepts) / (requests + 1)))
 
-    def status(self, now: float) -> Mapping[str, float | None]:
+    def status(self, now: float) -> Mapping[str, float | str | None]:
         """Show p."""
         return {"refused_share": self.excess(Message("", 0), now)}
 

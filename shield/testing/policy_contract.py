@@ -149,13 +149,13 @@ class PolicyContract:
             assert 0.0 <= policy.excess(message, clock.now()) <= 1.0
             assert (policy.check(message, clock.now()) is None) == (refusal is None)
 
-    def test_its_status_is_numbers_by_name(self) -> None:
+    def test_its_status_is_numbers_and_texts_by_name(self) -> None:
         """Of a fresh policy and of a full one."""
         shield, clock = self.make()
         for _ in range(2):
             for name, value in shield.rules[0].policies[0].status(clock.now()).items():
                 assert name
-                assert value is None or isinstance(value, float | int)
+                assert value is None or isinstance(value, float | int | str)
             self._fill(shield)
 
     def test_a_forked_childs_policy_takes_over(self) -> None:

@@ -97,7 +97,7 @@ class Adaptive(Policy):
         """Return which part of the limit is in use."""
         return min(1.0, self.in_flight / self.limit)
 
-    def status(self, now: float) -> Mapping[str, float | None]:
+    def status(self, now: float) -> Mapping[str, float | str | None]:
         """Show the limit and what is in flight."""
         return {"limit": self.limit, "in_flight": self.in_flight}
 

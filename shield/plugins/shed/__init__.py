@@ -152,7 +152,7 @@ class Shed(Policy):
             return 1.0
         return min(1.0, max(0.0, self._share(message, now))) if self._by_priority else 0.0
 
-    def status(self, now: float) -> Mapping[str, float | None]:
+    def status(self, now: float) -> Mapping[str, float | str | None]:
         """Show how many levels are known, and how long an answer takes."""
         return {"levels": len(self._levels), "wait_s": self._pace.wait_s(now)}
 

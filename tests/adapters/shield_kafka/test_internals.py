@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import time
+from types import SimpleNamespace
 
 import kafka
 import pytest
 from kafka.errors import KafkaTimeoutError, UnknownTopicOrPartitionError
 from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
+from kafka.producer.producer_batch import ProducerBatch
 from kafka.structs import TopicPartition
 
 from shield_kafka import internals
@@ -84,3 +87,40 @@ def test_a_topic_is_missing_only_where_a_broker_says_so(bare, producers):
     connected = producers()
     connected.partitions_for("some")
     assert isinstance(internals.topic_missing(connected, "other"), UnknownTopicOrPartitionError)
+def test_each_answered_produce_request_is_heard_and_then_handled(bare):
+    """With its time on the wire, its oldest batch's time in the queue, and the throttle time."""
+    assert parameters(bare._sender._handle_produce_response) == [
+        *("node_id", "send_time", "batches", "response")
+    ]
+    assert "self._handle_produce_response, node_id, time.monotonic(), batches" in inspect.getsource(
+        type(bare._sender)
+    )
+    handled, heard = [], []
+    bare._sender._handle_produce_response = lambda *arguments: handled.append(arguments)
+    internals.on_produced(bare, heard.append)
+    batches = [SimpleNamespace(created=5.0, drained=5.5), SimpleNamespace(created=4.0, drained=5.5)]
+    response = SimpleNamespace(throttle_time_ms=250)
+    bare._sender._handle_produce_response(1, time.monotonic() - 2.0, batches, response)
+    assert [arguments[2:] for arguments in handled] == [(batches, response)]
+    assert heard[0].latency_s == pytest.approx(2.0, abs=0.5)
+    assert heard[0][1:] == (1.5, 0.25, 0)
+    bare._sender._handle_produce_response(1, 0.0, batches, None)  # acks=0 has no response
+    assert heard[1].throttle_s == 0.0
+
+
+def test_what_goes_wrong_while_listening_is_none_of_the_clients(bare, caplog):
+    """It is logged, and the answer is handled all the same."""
+    handled = []
+    bare._sender._handle_produce_response = lambda *arguments: handled.append(arguments)
+    internals.on_produced(bare, lambda produced: 1 / 0)
+    batches = [SimpleNamespace(created=5.0, drained=5.5)]
+    bare._sender._handle_produce_response(1, 0.0, batches, None)
+    assert len(handled) == 1
+    assert "taught nothing" in caplog.text
+
+
+def test_a_batch_knows_when_it_was_made_and_drained():
+    """In seconds; the second is None until then."""
+    source = inspect.getsource(ProducerBatch.__init__)
+    assert "self.created = " in source
+    assert "self.drained = None" in source

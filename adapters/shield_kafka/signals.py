@@ -1,0 +1,19 @@
+"""What Kafka tells a producer, for policies."""
+
+from __future__ import annotations
+
+from shield import Signals
+from shield_kafka.internals import Produced
+
+
+def hear(signals: Signals, produced: Produced) -> None:
+    """Note what the answer to a produce request tells: once a request, never per message.
+
+    The latency is from the wire to the answer, without the time in the batch; where the broker
+    throttles by a quota of its own, the client is silent for `throttle_s` after the answer.
+    """
+    signals.latency.add(signals.now(), produced.latency_s)
+    signals.queue_s = produced.queue_s
+    signals.throttle_s = produced.throttle_s
+    signals.requests = produced.requests
+    signals.changed()

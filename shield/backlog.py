@@ -1,0 +1,213 @@
+"""How much waits at a broker: read once a second by one thread for each, however many rules ask."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from shield.clock import Clock, SystemClock
+
+log = logging.getLogger("shield.backlog")
+EVERY_S = 1.0
+JITTER = 0.2
+"""By which part, more or less, the pauses differ, so that processes do not ask all at once."""
+MAX_PLACES = 1000
+END_WITHIN_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where messages wait: in a queue, or in a topic for a group of consumers."""
+
+    destination: str
+    group: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.destination}, group {self.group}" if self.group else self.destination
+
+
+class BacklogReader(ABC):
+    """Reads how much waits at one broker. An adapter's; used by one thread."""
+
+    @abstractmethod
+    def read(self, places: Sequence[Place]) -> Mapping[Place, int | str]:
+        """Return how many messages wait at each place, or in words why that is not known.
+
+        May block for some seconds. Raises what ails all of them, as a broker that is away.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of its connections."""
+
+
+class Watch:
+    """What is known of one place; written by the thread that polls, read by any."""
+
+    __slots__ = ("error", "place", "sample")
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.sample: tuple[float, int] | None = None
+        """When it was read last, in monotonic seconds, and how much waited; None before that."""
+        self.error: str | None = None
+        """Why it could not be read the last time; None where it could."""
+
+    def learn(self, now: float, found: int | str) -> None:
+        """Take an answer; log where it could not be read, or can be again."""
+        if isinstance(found, str):
+            if found != self.error:
+                log.warning("the backlog of %s is unknown: %s", self.place, found)
+            self.error = found
+            return
+        if self.error is not None:
+            log.info("the backlog of %s is known again", self.place)
+        self.sample, self.error = (now, found), None
+
+
+class Poller:
+    """Polls all places of one broker that somebody watches, on a thread of its own.
+
+    Args:
+        make_reader: connects, lazily or at once; it is called again after a read that failed.
+        clock: by which it waits, and notes when it has read.
+    """
+
+    def __init__(self, make_reader: Callable[[], BacklogReader], clock: Clock) -> None:
+        self._make_reader = make_reader
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._watches: dict[Place, Watch] = {}
+        self._reader: BacklogReader | None = None
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def watch(self, place: Place) -> Watch:
+        """Return what is known of a place, from now on; beyond a thousand of them, nothing is."""
+        with self._lock:
+            found = self._watches.get(place)
+            if found is None:
+                found = Watch(place)
+                if len(self._watches) >= MAX_PLACES:
+                    found.error = f"more than {MAX_PLACES} places are watched"
+                    return found
+                self._watches[place] = found
+            if self._thread is None and not self._stopped.is_set():
+                self._thread = threading.Thread(
+                    target=self._run, name="shield-backlog", daemon=True
+                )
+                self._thread.start()
+        return found
+
+    def stop(self) -> None:
+        """End the thread; wait a second for it, not for a broker that does not answer."""
+        self._stopped.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(END_WITHIN_S)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self.poll()
+            pause_s = EVERY_S * (1.0 + JITTER * random.uniform(-1.0, 1.0))
+            self._clock.wait(self._stopped, pause_s)
+        self._disconnect()
+
+    def poll(self) -> None:
+        """Read all places once."""
+        with self._lock:
+            watches = dict(self._watches)
+        found: Mapping[Place, int | str]
+        try:
+            if self._reader is None:
+                self._reader = self._make_reader()
+            found = self._reader.read(list(watches))
+        except Exception as error:
+            found = dict.fromkeys(watches, str(error) or type(error).__name__)
+            self._disconnect()
+        now = self._clock.now()
+        for place, watch in watches.items():
+            watch.learn(now, found.get(place, "the broker does not say"))
+
+    def _disconnect(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            try:
+                reader.close()
+            except Exception as error:
+                log.info("the connection of a backlog's reader did not close well: %r", error)
+
+
+class Backlogs:
+    """One client's way to its broker's backlogs; clients of one broker share a poller.
+
+    Args:
+        origin: which broker, as `Transport.origin`.
+        make_reader: makes a reader with this client's settings, and without the client.
+        clock: the Shield's.
+    """
+
+    def __init__(
+        self, origin: str, make_reader: Callable[[], BacklogReader], clock: Clock | None = None
+    ) -> None:
+        self.origin = origin
+        self._make_reader = make_reader
+        self._clock = clock or SystemClock()
+        self._open = True
+
+    def watch(self, place: Place) -> Watch | None:
+        """Return what is known of a place, and have it read from now on; None once closed."""
+        with _lock:
+            if not self._open:
+                return None
+            key = (self.origin, self._clock.now)
+            shared = _shared.get(key)
+            if shared is None:
+                shared = _shared[key] = _Shared(Poller(self._make_reader, self._clock))
+            shared.users.add(id(self))
+        return shared.poller.watch(place)
+
+    def close(self) -> None:
+        """Say that the client is closed; the broker's last one ends the thread."""
+        key = (self.origin, self._clock.now)
+        with _lock:
+            self._open = False
+            shared = _shared.get(key)
+            if shared is None:
+                return
+            shared.users.discard(id(self))
+            if shared.users:
+                return
+            del _shared[key]
+        shared.poller.stop()
+
+    def __del__(self) -> None:
+        """As `close`: the client is gone."""
+        if hasattr(self, "_open") and self._open:
+            self.close()
+
+
+class _Shared:
+    """A poller and who uses it."""
+
+    def __init__(self, poller: Poller) -> None:
+        self.poller = poller
+        self.users: set[int] = set()
+
+
+_lock = threading.RLock()  # a Backlogs may be collected, and so closed, while it is held
+_shared: dict[tuple[str, Callable[[], float]], _Shared] = {}
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()
+    _shared.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

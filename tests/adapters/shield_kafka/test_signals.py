@@ -1,0 +1,20 @@
+"""What an answered produce request tells policies."""
+
+from __future__ import annotations
+
+import pytest
+
+from shield import Signals
+from shield_kafka.internals import Produced
+from shield_kafka.signals import hear
+
+
+def test_an_answer_is_noted_and_who_waits_asks_again():
+    """The latency on the wire, the time in the queue, the throttle time, the requests left."""
+    changes = []
+    signals = Signals(lambda: 1_000.0, lambda: changes.append(1))
+    assert (signals.queue_s, signals.throttle_s, signals.requests) == (None, None, None)
+    hear(signals, Produced(latency_s=0.02, queue_s=0.5, throttle_s=1.5, requests=4))
+    assert signals.latency.recent == pytest.approx(0.02)
+    assert (signals.queue_s, signals.throttle_s, signals.requests) == (0.5, 1.5, 4)
+    assert changes == [1]

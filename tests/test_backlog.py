@@ -1,0 +1,430 @@
+"""The policy `backlog`, and the one thread for each broker that reads what waits there."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shield import (
+    BacklogReader,
+    Backlogs,
+    Message,
+    Outcome,
+    OverLimit,
+    Permit,
+    Place,
+    SettingsError,
+    Signals,
+    Watch,
+)
+from shield.backlog import MAX_PLACES, Poller
+from shield.plugins.backlog.gauge import Gauge
+from shield.testing import HeldClock, ManualClock, PolicyContract
+from tests.making import message, shield_with
+
+RULE = {"match": "*", "backlog": {"limit": 1000, "group": "g"}, "over_limit": "drop"}
+
+
+class FakeReader(BacklogReader):
+    """Says what a test has put there; an exception is raised."""
+
+    def __init__(self, answers):
+        self.answers = answers
+        self.reads = []
+        self.closed = False
+
+    def read(self, places):
+        self.reads.append(sorted(map(str, places)))
+        if isinstance(self.answers, Exception):
+            raise self.answers
+        return {place: self.answers[place] for place in places if place in self.answers}
+
+    def close(self):
+        self.closed = True
+
+
+class Hand:
+    """A broker's backlogs that a test writes by hand; no thread reads them."""
+
+    def __init__(self, origin="fake://"):
+        self.origin = origin
+        self.watches = {}
+
+    def watch(self, place):
+        return self.watches.setdefault(place, Watch(place))
+
+    def close(self):
+        """Nothing to do."""
+
+
+class TestBacklog(PolicyContract):
+    name = "backlog"
+    settings = {"limit": 100, "group": "g"}
+
+    def message(self) -> Message:
+        signals = Signals(lambda: 1_000.0)
+        signals.backlogs = HAND
+        return message(signals=signals)
+
+
+HAND = Hand()
+
+
+@pytest.fixture
+def hand():
+    return Hand()
+
+
+@pytest.fixture
+def shield():
+    one = shield_with(RULE)
+    policy_of(one).random = random.Random(5).random
+    return one
+
+
+@pytest.fixture
+def offer(shield, hand):
+    """Offer one message through a client of that broker."""
+    signals = Signals(shield.clock.now)
+    signals.backlogs = hand
+    return lambda **more: shield.admit(message(signals=signals, **more))
+
+
+def policy_of(shield):
+    return next(p for p in shield.rules[0].policies if p.name == "backlog")
+
+
+def reading(hand, shield, value, group="g"):
+    hand.watch(Place("orders", group)).learn(shield.clock.now(), value)
+
+
+def share(offer, times=500):
+    """Which part of so many messages is admitted; each is then given back."""
+    admitted = 0
+    for _ in range(times):
+        verdict = offer()
+        if isinstance(verdict, Permit):
+            admitted += 1
+            verdict.cancel()
+        else:
+            verdict.end(None)
+    return admitted / times
+
+
+# --- the policy -----------------------------------------------------------------------------------
+
+
+def test_unknown_is_not_zero_and_not_full(shield, hand, offer):
+    """It admits, and says that it does not know."""
+    assert share(offer) == 1.0
+    status = policy_of(shield).status(shield.clock.now())
+    assert (status["waiting"], status["age_s"]) == (None, None)
+
+
+def test_unknown_may_be_set_to_refuse(hand):
+    """For who would rather send nothing."""
+    shield = shield_with({"match": "*", "backlog": {"limit": 5, "unknown": "refuse"}})
+    signals = Signals(shield.clock.now)
+    signals.backlogs = hand
+    assert isinstance(shield.admit(message(signals=signals)), OverLimit)
+
+
+def test_a_client_that_cannot_tell_is_not_limited(shield):
+    """No signals, or none of backlogs."""
+    for signals in (None, Signals()):
+        assert isinstance(shield.admit(message(signals=signals)), Permit)
+
+
+def test_it_engages_at_the_limit_and_releases_at_the_mark(shield, hand, offer):
+    """Below the limit nothing is refused on the way up; on the way down a part, until 80%."""
+    offer().cancel()
+    for value, admitted in ((999, 1.0), (1000, 0.0), (900, 0.5), (800, 1.0), (900, 1.0)):
+        shield.clock.advance(100)  # no slope to speak of
+        reading(hand, shield, value)
+        assert share(offer) == pytest.approx(admitted, abs=0.07), value
+
+
+def test_a_refusal_asks_to_come_back_after_the_next_reading(shield, hand, offer):
+    """A second."""
+    offer().cancel()
+    reading(hand, shield, 5000)
+    verdict = offer()
+    assert (verdict.policy, verdict.reason, verdict.retry_after_s) == ("backlog", "backlog", 1.0)
+
+
+def test_each_topic_is_watched_unless_one_is_named(hand):
+    """The lag of another topic limits nobody."""
+    shield = shield_with(RULE)
+    signals = Signals(shield.clock.now)
+    signals.backlogs = hand
+    for topic in ("orders", "audit"):
+        shield.admit(message(topic, signals=signals))
+    assert set(hand.watches) == {Place("orders", "g"), Place("audit", "g")}
+    reading(hand, shield, 5000)
+    assert isinstance(shield.admit(message("orders", signals=signals)), OverLimit)
+    assert isinstance(shield.admit(message("audit", signals=signals)), Permit)
+    named = shield_with({"match": "*", "backlog": {"limit": 5, "destination": "queue"}})
+    named.admit(message("exchange/key", signals=signals))
+    assert Place("queue") in hand.watches
+
+
+def test_a_reading_that_is_too_old_is_unknown(shield, hand, offer):
+    """After `forget`, 30 s, it limits nobody; its age shows all the time."""
+    offer().cancel()
+    reading(hand, shield, 5000)
+    shield.clock.advance(30)
+    assert isinstance(offer(), OverLimit)
+    assert policy_of(shield).status(shield.clock.now())["age_s"] == pytest.approx(30)
+    shield.clock.advance(0.1)
+    assert isinstance(offer(), Permit)
+    status = policy_of(shield).status(shield.clock.now())
+    assert status["waiting"] is None
+    assert status["age_s"] > 30
+
+
+def test_its_status_says_what_is_wrong(shield, hand, offer):
+    """The broker's words."""
+    offer()
+    reading(hand, shield, "no such group")
+    assert policy_of(shield).status(shield.clock.now())["error"] == "no such group"
+
+
+def simulate(times, *, limit=4000, drain=2000, seconds=120, shed=False):
+    """Offer `times` what consumers take; return the lag by second, and what was sent by second."""
+    rule = {"match": "*", "backlog": {"limit": limit, "group": "g"}, "over_limit": "drop"}
+    if shed:
+        rule["shed"] = "priority"
+    shield, hand = shield_with(rule), Hand()
+    policy_of(shield).random = random.Random(3).random
+    signals = Signals(shield.clock.now)
+    signals.backlogs = hand
+    lag, lags, sent, engaged = 0.0, [], [], []
+    for _ in range(seconds):
+        admitted = 0
+        for _ in range(100):
+            before = admitted
+            for _ in range(drain * times // 100):
+                verdict = shield.admit(message(signals=signals))
+                if isinstance(verdict, Permit):
+                    admitted += 1
+                    verdict.settle(Outcome.DELIVERED)
+            lag = max(0.0, lag + admitted - before - drain / 100)
+            shield.clock.advance(0.01)
+        reading(hand, shield, int(lag))
+        lags.append(lag)
+        sent.append(admitted)
+        engaged.append(policy_of(shield).status(shield.clock.now())["engaged"])
+    return lags, sent, engaged
+
+
+@pytest.mark.parametrize("times", [2, 5])
+@pytest.mark.parametrize("shed", [False, True])
+def test_under_overload_the_backlog_is_bounded_and_does_not_flap(times, shed):
+    """It settles between release and limit, as much is sent as is consumed, second after second."""
+    lags, sent, engaged = simulate(times, seconds=40, shed=shed, drain=500, limit=1000)
+    settled = sent[15:]
+    assert sum(settled) / len(settled) == pytest.approx(500, rel=0.05)
+    assert max(lags[15:]) <= 1000 * 1.5
+    changes = sum(a != b for a, b in pairwise(engaged[15:]))
+    assert changes <= 1
+
+
+def test_what_consumers_can_take_is_not_refused():
+    """At their rate exactly the lag stays low."""
+    _, sent, engaged = simulate(1, seconds=20, drain=500, limit=1000)
+    assert sum(sent) == 20 * 500
+    assert not any(engaged)
+
+
+# --- between readings -----------------------------------------------------------------------------
+
+
+def gauge_at(*readings, sent=()):
+    """A gauge that has read (when, value) one after the other, with so much sent before each."""
+    gauge = Gauge(Watch(Place("q")), jump=1e6)
+    for index, (at, value) in enumerate(readings):
+        gauge.send(sent[index] if index < len(sent) else 0)
+        gauge.watch.learn(at, value)
+        gauge.level(at)
+    return gauge
+
+
+def test_the_slope_goes_on_between_readings():
+    """A hundred more a second, then half a second later fifty more; never below nothing."""
+    assert gauge_at((0.0, 100), (1.0, 200)).level(1.5) == pytest.approx(250)
+    assert gauge_at((0.0, 200), (1.0, 100)).level(1.5) == pytest.approx(50)
+    assert gauge_at((0.0, 200), (1.0, 100)).level(9.0) == 0.0
+
+
+def test_what_is_sent_is_counted_as_it_goes_and_not_twice():
+    """What grew was its own doing: without more of it nothing grows."""
+    gauge = gauge_at((0.0, 100), (1.0, 200), sent=(0, 100))
+    assert gauge.level(2.0) == pytest.approx(200)
+    gauge.send(30)
+    assert gauge.level(2.0) == pytest.approx(230)
+    gauge.send(-10)
+    assert gauge.level(2.0) == pytest.approx(220)
+
+
+def test_a_jump_is_believed_and_is_no_slope():
+    """A topic made anew, or offsets set back: the value counts, nothing is made of the change."""
+    gauge = Gauge(Watch(Place("q")), jump=1000)
+    for at, value in ((0.0, 100), (1.0, 110), (2.0, 500_000)):
+        gauge.watch.learn(at, value)
+        gauge.level(at)
+    assert gauge.jumps == 1
+    assert gauge.level(2.5) == 500_000
+    gauge.watch.learn(3.0, 0)
+    assert (gauge.level(3.5), gauge.jumps) == (0.0, 2)
+
+
+READINGS = st.tuples(st.floats(0.0, 5.0), st.integers(0, 10**9), st.integers(0, 10**6))
+
+
+@given(st.lists(READINGS, max_size=30), st.floats(0, 100))
+def test_no_readings_make_a_level_that_is_none(readings, later_s):
+    """Never negative, never infinite, whatever jumps."""
+    gauge, now = Gauge(Watch(Place("q")), jump=1000), 0.0
+    for gap_s, value, sent in readings:
+        now += gap_s
+        gauge.send(sent)
+        gauge.watch.learn(now, value)
+        assert 0.0 <= gauge.level(now) < float("inf")
+        assert 0.0 <= gauge.level(now + later_s) < float("inf")
+
+
+# --- the poller -----------------------------------------------------------------------------------
+
+
+def test_all_places_are_read_at_once_and_what_is_missing_is_unknown():
+    """One read for all; a place that the answer leaves out is said to be unknown."""
+    reader = FakeReader({Place("a"): 5, Place("b", "g"): "no such group"})
+    poller = Poller(lambda: reader, HeldClock())
+    watches = [poller.watch(place) for place in (Place("a"), Place("b", "g"), Place("c"))]
+    poller.stop()
+    poller.poll()
+    assert [w.sample and w.sample[1] for w in watches] == [5, None, None]
+    assert [w.error for w in watches] == [None, "no such group", "the broker does not say"]
+    assert reader.reads[-1] == ["a", "b, group g", "c"]
+
+
+def test_a_read_that_fails_keeps_the_last_value_and_connects_anew(caplog):
+    """Its trouble is logged once, and so is its end."""
+    caplog.set_level(logging.INFO, "shield.backlog")
+    answers = [{Place("a"): 5}, ConnectionError("cut"), ConnectionError("cut"), {Place("a"): 7}]
+    readers = []
+
+    def connect():
+        readers.append(FakeReader(answers[len(readers)]))
+        return readers[-1]
+
+    clock = ManualClock()
+    poller = Poller(connect, clock)
+    poller._watches[Place("a")] = watch = Watch(Place("a"))
+    poller.poll()
+    readers[0].answers = ConnectionError("cut")
+    for _ in range(3):
+        clock.advance(1)
+        poller.poll()
+        assert (watch.sample, watch.error) == ((1000.0, 5), "cut")
+    assert [reader.closed for reader in readers] == [True, True, True]
+    poller.poll()
+    assert (watch.sample, watch.error) == ((1003.0, 7), None)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+def test_a_broker_that_cannot_be_reached_is_tried_again():
+    """The next second; the thread does not end."""
+    tries = []
+
+    def connect():
+        tries.append(1)
+        if len(tries) < 3:
+            raise OSError("connection refused")
+        return FakeReader({Place("a"): 5})
+
+    poller = Poller(connect, ManualClock())
+    poller._watches[Place("a")] = watch = Watch(Place("a"))
+    poller.poll()
+    assert watch.error == "connection refused"
+    poller.poll()
+    poller.poll()
+    assert (watch.error, watch.sample[1]) == (None, 5)
+
+
+def test_no_more_than_a_thousand_places_are_watched():
+    """Beyond, a place is unknown and says why."""
+    poller = Poller(lambda: FakeReader({}), HeldClock())
+    poller.stop()
+    for number in range(MAX_PLACES):
+        assert poller.watch(Place(f"q{number}")).error is None
+    assert "more than 1000" in poller.watch(Place("one more")).error
+    assert poller.watch(Place("q5")) is poller.watch(Place("q5"))
+
+
+def pollers():
+    return [t for t in threading.enumerate() if t.name == "shield-backlog"]
+
+
+def test_clients_of_one_broker_share_one_thread_and_the_last_ends_it():
+    """Two rules, three clients, one thread; another broker has its own."""
+    clock = HeldClock()
+    readers = []
+
+    def connect():
+        readers.append(FakeReader({}))
+        return readers[-1]
+
+    ours = [Backlogs("fake://one", connect, clock) for _ in range(3)]
+    other = Backlogs("fake://two", connect, clock)
+    before = len(pollers())
+    watches = {id(each.watch(Place("a"))) for each in ours}
+    assert len(watches) == 1
+    assert len(pollers()) == before + 1
+    other.watch(Place("a"))
+    assert len(pollers()) == before + 2
+    clock.until_waiting(2)
+    for each in ours[:2]:
+        each.close()
+    assert len(pollers()) == before + 2
+    ours[2].close()
+    assert ours[2].watch(Place("a")) is None
+    other.close()
+    assert len(pollers()) == before
+    assert all(reader.closed for reader in readers)
+
+
+def test_reading_goes_on_with_the_next_client_after_the_last_was_closed(shield):
+    """Its messages have the place watched anew."""
+    clock = shield.clock
+    first, second = Hand(), Hand()
+    for number, hand in enumerate((first, second)):
+        signals = Signals(clock.now)
+        signals.backlogs = hand
+        shield.admit(message(signals=signals))
+        reading(hand, shield, 100 + number)
+        assert policy_of(shield).status(clock.now())["waiting"] == pytest.approx(100 + number)
+        clock.advance(10)
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ({}, "backlog[0].limit: is missing"),
+        ({"limit": 0}, "backlog[0].limit: found 0; allowed is 1 or more"),
+        ({"limit": 5, "release": "100%"}, "it would never be over"),
+        ({"limit": 5, "unknown": "wait"}, "allowed is 'admit' or 'refuse'"),
+        ({"limit": 5, "grupo": "x"}, "did you mean 'group'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(table, says):
+    """With the key, what was found and what is allowed."""
+    with pytest.raises(SettingsError) as caught:
+        shield_with({"match": "*", "backlog": table})
+    assert says in str(caught.value)
