@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.protocol.admin.client_quotas import AlterClientQuotasRequest
 from kafka.structs import OffsetAndMetadata
 
 import shield
@@ -149,6 +150,28 @@ def test_the_client_tells_its_own_signals(kafka, topic):
         assert 0.4 < signals.queue_s < 5.0
         assert signals.throttle_s == 0.0
         assert signals.requests == 0
+
+
+def throttle(address: str, client_id: str, bytes_per_s: float) -> None:
+    """Give a client a quota of the broker's own; kafka-python's admin has no call for that."""
+    kind = AlterClientQuotasRequest.EntryData
+    entity = kind.EntityData(entity_type="client-id", entity_name=client_id)
+    change = kind.OpData(key="producer_byte_rate", value=bytes_per_s, remove=False)
+    request = AlterClientQuotasRequest(entries=[kind(entity=[entity], ops=[change])])
+    with KafkaAdminClient(bootstrap_servers=address) as admin:
+        admin._manager.run(admin._manager.send, request)
+
+
+def test_a_brokers_own_quota_shows_as_throttle_time(kafka, topic):
+    """Kafka answers at once and says for how long the client is to be silent (KIP-219)."""
+    throttle(kafka.address, topic, 4_000.0)
+    with KafkaProducer(
+        bootstrap_servers=kafka.address, client_id=topic, shield={"rules": []}
+    ) as producer:
+        for _ in range(3):
+            producer.send(topic, b"x" * 20_000).get(10)
+        eventually(lambda: producer.signals.throttle_s)
+        assert producer.signals.latency.recent < 1.0
 
 
 # --- rabbitmq -------------------------------------------------------------------------------------

@@ -87,14 +87,15 @@ def test_while_more_is_in_flight_than_allowed_nothing_lowers_it_further():
     assert limit.limit == 100
 
 
-def test_it_grows_by_one_where_the_limit_is_used():
+def test_it_grows_by_a_tenth_a_round_trip_where_the_limit_is_used():
     """And stays where it is not: unused room says nothing."""
     limit = StabilizingAimd(10, 100)
     limit.move_to(50)
     limit.sample(answer(in_flight=24))
     assert limit.limit == 50
-    limit.sample(answer(in_flight=25))
-    assert limit.limit == 51
+    for _ in range(50):
+        limit.sample(answer(in_flight=30))
+    assert limit.limit == pytest.approx(55)
 
 
 def test_an_overload_is_as_bad_as_a_late_answer():

@@ -17,8 +17,8 @@ TIME = 'allowed is a time above 0 with its unit, as "200ms", "1.5s", "2m" (ms s 
 ACTIONS = "allowed: drop, overflow, raise, spool, wait"
 TOP = "credentials, mode, on_plugin_error, plugins, producer, rules"
 IN_RULE = (
-    "adaptive, backlog, blocked, confirm_latency, confirm_window, direction, except, in_flight, match, "
-    "mode, nacks, name, over_limit, producers, queue, quota, returns, shed, throttle"
+    "adaptive, backlog, blocked, confirm_latency, confirm_window, direction, except, in_flight, "
+    "match, mode, nacks, name, over_limit, producers, queue, quota, returns, shed, throttle"
 )
 RULE = '[[rules]]\nmatch = "orders"\n'
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 from shield.plugins.adaptive.limit import Limit, Sample
 
 BACK_OFF = 0.9
+GROWTH = 0.1
+"""Per answer: a limit's worth of good answers adds the tenth that late ones take."""
 
 
 class StabilizingAimd(Limit):
-    """Grows by one where the limit is used and answers come in time; else falls by a tenth, once.
+    """Grows by a tenth a round trip where it is used and answers come in time; else falls by one.
 
         on a sample with overload or latency > expected, sent under the present limit,
         and with in flight <= limit:                        limit *= 0.9
-        else, with in flight >= half of the limit:          limit += 1
+        else, with in flight >= half of the limit:          limit += 0.1
         bounds [min, max]
 
     After Chiu and Jain ("Analysis of the Increase and Decrease Algorithms for Congestion
     Avoidance", 1989). What makes it stable is that a decrease is given the time to show: while
     more is in flight than the limit allows, and until all that was in flight at the last decrease
-    is answered, nothing lowers it again (as TCP NewReno's recovery, RFC 6582). So one burst of
-    late answers costs a tenth and not everything.
+    is answered, nothing lowers it again (as TCP NewReno's recovery, RFC 6582). So a burst of late
+    answers, which a broker may give for hundreds of messages at once, costs a tenth and not
+    everything; and for balance a good answer adds a tenth of what it does elsewhere, where each
+    late one counts.
     """
 
     def __init__(self, low: float, high: float) -> None:
@@ -34,7 +38,7 @@ class StabilizingAimd(Limit):
             self._old_answers -= 1
         if not sample.is_slow:
             if sample.in_flight >= self.limit / 2:
-                self.move_to(self.limit + 1.0)
+                self.move_to(self.limit + GROWTH)
         elif not sent_before and sample.in_flight <= self.limit:
             self._old_answers = sample.in_flight - 1
             self.move_to(self.limit * BACK_OFF)
