@@ -22,6 +22,7 @@ from shield import (
     SettingsError,
     hookimpl,
 )
+from shield.plugins.shed.balance import Balance
 from shield.plugins.shed.criticality import BUCKETS, NAMES, level_of
 from shield.plugins.shed.deadline import seconds_of
 from shield.plugins.shed.levels import KEPT, Levels
@@ -190,6 +191,61 @@ def test_what_can_be_taken_is_taken(times, bound):
     offered, shed, *_ = overload(shield, times, MIX)
     taken = sum(offered.values()) - sum(shed.values())
     assert taken / (sum(offered.values()) / times) == pytest.approx(1.0, abs=0.02)
+
+
+def in_batches(shield, rounds=2000, offered=100, answered=10):
+    """Offer ten times what is answered, all of it at once: the bound is empty, then full again."""
+    policy_of(shield).random = random.Random(1).random
+    found = Counter()
+    held = []
+    for number in range(rounds):
+        for n in range(offered):
+            name = "critical-plus" if n % 20 == number % 20 else "sheddable"
+            verdict = shield.admit(labelled(name, b"%d" % (number * offered + n)))
+            if number >= rounds / 2:
+                found[name, isinstance(verdict, Permit)] += 1
+            if isinstance(verdict, Permit):
+                held.append(verdict)
+            else:
+                verdict.end(None)
+            if n % 10 == 9:
+                shield.clock.advance(0.0002)
+        for permit in held[:answered]:
+            permit.settle(Outcome.DELIVERED)
+        del held[:answered]
+    return found
+
+
+def test_room_that_is_free_for_a_moment_is_not_for_the_least_critical():
+    """Ten answers at once empty the bound: the first who come are not those who get in."""
+    shield = shield_with(SHED | {"in_flight": {"messages": 10}})
+    found = in_batches(shield, rounds=600)
+    kept = found["critical-plus", True] / (
+        found["critical-plus", True] + found["critical-plus", False]
+    )
+    sheddable = found["sheddable", True] / (found["sheddable", True] + found["sheddable", False])
+    assert kept > 0.8
+    assert sheddable < 0.1
+    assert found["critical-plus", True] + found["sheddable", True] > 0.9 * 300 * 10
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 0.3), st.floats(0, 1), st.integers(0, 3), st.integers(0, 3)),
+        max_size=50,
+    )
+)
+def test_the_balance_is_a_part_and_nothing_without_pressure(events):
+    """From 0 to 1; 0 where the pressure has been low for half a second."""
+    balance, now = Balance(), 1_000.0
+    for gap_s, pressure, offers, admitted in events:
+        now += gap_s
+        for _ in range(offers * 10):
+            balance.offer(now, pressure)
+        balance.admit(min(admitted, offers) * 10)
+        assert 0.0 <= balance.excess(now, 0.5) <= 1.0
+        assert balance.excess(now, 1.0) == 0.0
+    assert balance.excess(now + 0.5, 0.0) == 0.0
 
 
 def test_below_the_pressure_nothing_is_shed():

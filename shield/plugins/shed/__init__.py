@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from shield import Message, Outcome, Policy, Refusal, Rule, StrictModel, hookimpl
+from shield.plugins.shed.balance import Balance
 from shield.plugins.shed.criticality import NAMES, RANKS, Criticality, level_of
 from shield.plugins.shed.deadline import seconds_of
 from shield.plugins.shed.levels import Levels
@@ -58,16 +59,19 @@ class ShedSettings(StrictModel):
 class Shed(Policy):
     """Chooses who is refused; how much is refused, the other policies of its rule say.
 
-    With p the pressure of a policy (how near it is to refusing everyone) and e its excess (what
-    it would refuse by chance):
+    With p the pressure of a policy (how near it is to refusing everyone), e its excess (what it
+    would refuse by chance), and offered and admitted those of the last half second, in which p has
+    been above `above`:
 
-        r = the largest of (p - above) / (1 - above) and e, over the rule's other policies
+        r = the largest of (p - above) / (1 - above), e, and 1 - 1.1 * admitted / offered
         over the limit iff level < the r-quantile of the levels offered in the last 1000
         level = criticality (0 to 3) + a stable hash of the key, from 0 to 1
 
     As the others' bounds fill, more and more is shed from the lowest level up, and they seldom
-    come to refuse by themselves. The bound settles where as much is shed as is too much: in
-    proportion, without a delay, so that it has nothing to swing with. Criticalities are those of
+    come to refuse by themselves. A large bound settles where as much is shed as is too much: in
+    proportion, without a delay, so that it has nothing to swing with. A small one whose answers
+    come many at once is empty one moment and full the next; there what was admitted lately keeps
+    the less critical from the room that is free at the moment. Criticalities are those of
     Google ("Site Reliability Engineering", Beyer et al., 2016, chapter 21); levels per user, the
     same ones each time instead of everyone a little, are DAGOR's ("Overload Control for Scaling
     WeChat Microservices", Zhou et al., 2018). What is offered is recorded, not what is admitted:
@@ -78,8 +82,8 @@ class Shed(Policy):
     What was set aside is not held to its deadline when it comes back: its owner chose to keep it.
     A clock that is stepped moves the deadlines that headers give, and no others.
 
-    Bad at: bounds so small that single messages move them by much; there who is shed depends on
-    the moment.
+    Bad at: a bound that is full for the moment, which refuses the critical as well; a `wait` in
+    the chain is for that.
 
     Example:
         shed = { by = "priority" }
@@ -99,6 +103,7 @@ class Shed(Policy):
         self._by_priority = settings.by == "priority"
         self._levels = Levels()
         self._pace = Pace()
+        self._balance = Balance()
         self._pressures: tuple[Measure, ...] | None = None
         self._excesses: tuple[Measure, ...] = ()
         self.random = random.random
@@ -114,6 +119,7 @@ class Shed(Policy):
         if message.draw is None:
             message.draw = self.random()
         self._levels.add(self._level(message))
+        self._balance.offer(now, self._pressure(message, now))
 
     def check(self, message: Message, now: float) -> Refusal | None:
         """Refuse what is too late, then what is below the threshold."""
@@ -133,10 +139,12 @@ class Shed(Policy):
     def take(self, message: Message, now: float) -> None:
         """Count it as unanswered."""
         self._pace.unanswered += 1
+        self._balance.admit(1)
 
     def give_back(self, message: Message) -> None:
         """Count it out: it was never sent."""
         self._pace.unanswered -= 1
+        self._balance.admit(-1)
 
     def settle(self, message: Message, outcome: Outcome, now: float) -> None:
         """Count an answer."""
@@ -165,13 +173,16 @@ class Shed(Policy):
 
     def _share(self, message: Message, now: float) -> float:
         """Return which part of what is offered is to be shed; 0 or less for none."""
-        if self._pressures is None:
-            self._look_around()
-        pressure = max((pressure(message, now) for pressure in self._pressures or ()), default=0.0)
-        share = (pressure - self._above) / (1.0 - self._above)
+        share = (self._pressure(message, now) - self._above) / (1.0 - self._above)
         for excess in self._excesses:
             share = max(share, excess(message, now))
-        return share
+        return max(share, self._balance.excess(now, self._above))
+
+    def _pressure(self, message: Message, now: float) -> float:
+        """Return the highest pressure of the rule's other policies."""
+        if self._pressures is None:
+            self._look_around()
+        return max((pressure(message, now) for pressure in self._pressures or ()), default=0.0)
 
     def _look_around(self) -> None:
         """Find what the rule's other policies go by; all of them are there at the first message."""
