@@ -37,7 +37,7 @@ def overload(publish: Callable[[str, bytes], Any]) -> tuple[Counter[str], Counte
 
 
 def check(offered: Counter[str], shed: Counter[str], own: Shield, delivered: int) -> None:
-    """The less critical a message, the more was shed; of the most critical little, at full moments."""
+    """The less critical, the more was shed; of the most critical some, while all was full."""
     parts = [shed[name] / offered[name] for name in dict.fromkeys(NAMES)]
     critical, (plus, sheddable) = max(parts[:2]), parts[2:]
     print({name: f"{shed[name]}/{offered[name]}" for name in dict.fromkeys(NAMES)})

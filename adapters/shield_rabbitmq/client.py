@@ -14,8 +14,17 @@ import pika
 from pika import BasicProperties
 
 import shield as core
-from shield import URL, Message, Outcome, OverLimit, Permit, SettingsError, Shield, Signals
-from shield import Backlogs, Message, Outcome, OverLimit, Permit, SettingsError, Shield, Signals
+from shield import (
+    URL,
+    Backlogs,
+    Message,
+    Outcome,
+    OverLimit,
+    Permit,
+    SettingsError,
+    Shield,
+    Signals,
+)
 from shield.sync import hold_back, react
 from shield_rabbitmq.deadline import deadline_of
 from shield_rabbitmq.depth import DepthReader

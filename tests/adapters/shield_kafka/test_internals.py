@@ -87,6 +87,8 @@ def test_a_topic_is_missing_only_where_a_broker_says_so(bare, producers):
     connected = producers()
     connected.partitions_for("some")
     assert isinstance(internals.topic_missing(connected, "other"), UnknownTopicOrPartitionError)
+
+
 def test_each_answered_produce_request_is_heard_and_then_handled(bare):
     """With its time on the wire, its oldest batch's time in the queue, and the throttle time."""
     assert parameters(bare._sender._handle_produce_response) == [
