@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 
 from shield.headers import (
     ATTEMPT,
+    BROKER,
     DESTINATION,
     MESSAGE_ID,
     PREFIX,
+    PRODUCER,
     ROUTING_KEY,
     attempts_in,
 )
@@ -77,6 +79,11 @@ class Envelope:
         return dict(self.marks).get(MESSAGE_ID)
 
     @property
+    def broker(self) -> str | None:
+        """Which broker it was going to; None for the one it is on, or where that is not known."""
+        return dict(self.marks).get(BROKER)
+
+    @property
     def attempt(self) -> int:
         """How often it has been set aside."""
         return attempts_in(dict(self.marks).get(ATTEMPT))
@@ -104,6 +111,10 @@ class Envelope:
             self.producer,
             tuple(marks.items()),
         )
+
+    def of_broker(self, origin: str) -> Envelope:
+        """Return it with a mark that says which broker it was going to."""
+        return self.marked({**dict(self.marks), BROKER: origin})
 
     def all_headers(self) -> Headers:
         """Return the user's headers, then ours: what a broker of its own kind is given."""
@@ -136,13 +147,14 @@ class Envelope:
     def restored(self) -> Envelope:
         """Return what was diverted as it was before, with its id and attempt count alone.
 
-        An envelope whose headers do not say where it was going comes back as it is.
+        Beside them it keeps which broker it was going to, where that is another, for who sends
+        it. An envelope whose headers do not say where it was going comes back as it is.
         """
         marks = dict(self.marks)
         destination = marks.get(DESTINATION)
         if destination is None:
             return self
-        kept = {name: marks[name] for name in (MESSAGE_ID, ATTEMPT) if name in marks}
+        kept = {name: marks[name] for name in (MESSAGE_ID, ATTEMPT, BROKER) if name in marks}
         routing_key = marks.get(ROUTING_KEY)
         kind = "kafka" if routing_key is None else "amqp"
         native = self.native if kind == self.kind else b""
@@ -157,7 +169,7 @@ class Envelope:
             timestamp_ms=int(marks[TIMESTAMP]) if TIMESTAMP in marks else self.timestamp_ms,
             partition=None,
             headers=_headers(marks[HEADERS]) if HEADERS in marks else self.headers,
-            producer=marks.get("shield-producer", self.producer),
+            producer=marks.get(PRODUCER, self.producer),
             marks=tuple(kept.items()),
         )
 

@@ -12,9 +12,15 @@ from shield.verdict import OverLimit
 
 PREFIX = "shield-"
 ATTEMPT = "shield-attempt"
+BROKER = "shield-original-broker"
+"""Where it was sent to another broker: the one it was going to, as `Transport.origin` has it."""
 DESTINATION = "shield-original-destination"
 MESSAGE_ID = "shield-message-id"
+POLICY = "shield-policy"
+PRODUCER = "shield-producer"
+REASON = "shield-reason"
 ROUTING_KEY = "shield-original-routing-key"
+RULE = "shield-rule"
 
 
 def diverted(over: OverLimit) -> dict[str, str]:
@@ -25,10 +31,10 @@ def diverted(over: OverLimit) -> dict[str, str]:
     message = over.message
     headers = {
         DESTINATION: message.destination,
-        "shield-reason": over.reason,
-        "shield-rule": over.rule.name,
-        "shield-policy": over.policy,
-        "shield-producer": message.producer,
+        REASON: over.reason,
+        RULE: over.rule.name,
+        POLICY: over.policy,
+        PRODUCER: message.producer,
         "shield-diverted-at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         **identity(message),
     }

@@ -16,13 +16,14 @@ from shield.transport import Taken
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Where a message stands: its turn among all, and where what comes after it begins.
+    """Where a message stands: its turn among all, where it begins, and what comes after it.
 
     A lane is what is read from its beginning to its end: a partition, a file, one connection.
     """
 
     turn: int
     lane: Hashable
+    begins: int
     after: int
 
 
@@ -40,20 +41,25 @@ class InTurn:
         self._again: list[tuple[Place, Taken]] = []
         self._open: dict[Hashable, deque[int]] = {}
         self._forgotten: dict[Hashable, set[int]] = {}
+        self._stays: dict[Hashable, int] = {}
+        """Where the first message begins that stays, in lanes that have one."""
 
     # --- who reads ------------------------------------------------------------------------------
 
-    def put(self, lane: Hashable, after: int, envelope: Envelope) -> None:
+    def put(self, lane: Hashable, begins: int, after: int, envelope: Envelope) -> None:
         """Add the next message of a lane; `after` is where the one behind it begins."""
         with self._changed:
-            place = Place(next(self._turns), lane, after)
+            place = Place(next(self._turns), lane, begins, after)
             self._open.setdefault(lane, deque()).append(after)
             self._forgotten.setdefault(lane, set())
             self._fresh.append(Taken(envelope, place))
             self._changed.notify()
 
     def passed(self, lane: Hashable) -> int | None:
-        """Return up to where all of a lane is forgotten; None where that is as far as before."""
+        """Return up to where all of a lane is forgotten, but for what stays.
+
+        None where that is as far as before.
+        """
         reached = None
         with self._changed:
             waiting, forgotten = self._open.get(lane, deque()), self._forgotten.get(lane, set())
@@ -62,11 +68,17 @@ class InTurn:
                 forgotten.discard(reached)
         return reached
 
+    def stays_from(self, lane: Hashable) -> int | None:
+        """Return where the first message of a lane begins that stays; None where none does."""
+        with self._changed:
+            return self._stays.get(lane)
+
     def drop(self, lane: Hashable) -> None:
         """Let go of a lane: what is not taken of it is not handed out, nor does it come again."""
         with self._changed:
             self._open.pop(lane, None)
             self._forgotten.pop(lane, None)
+            self._stays.pop(lane, None)
             self._fresh = deque(t for t in self._fresh if _place(t).lane != lane)
             self._again = [pair for pair in self._again if pair[0].lane != lane]
             heapq.heapify(self._again)
@@ -78,9 +90,11 @@ class InTurn:
             return len(self._fresh) + len(self._again)
 
     def is_open(self, lane: Hashable) -> bool:
-        """Tell whether a lane has messages that are not forgotten."""
+        """Tell whether a lane has messages that are not forgotten, or stay."""
         with self._changed:
-            return len(self._open.get(lane, ())) > len(self._forgotten.get(lane, ()))
+            return lane in self._stays or len(self._open.get(lane, ())) > len(
+                self._forgotten.get(lane, ())
+            )
 
     # --- who takes ------------------------------------------------------------------------------
 
@@ -105,6 +119,17 @@ class InTurn:
         with self._changed:
             if place.lane not in self._forgotten:
                 return False
+            self._forgotten[place.lane].add(place.after)
+            return True
+
+    def leave(self, taken: Taken) -> bool:
+        """Note that it stays and is done with here; False where its lane was dropped."""
+        place = _place(taken)
+        with self._changed:
+            if place.lane not in self._forgotten:
+                return False
+            first = self._stays.get(place.lane, place.begins)
+            self._stays[place.lane] = min(first, place.begins)
             self._forgotten[place.lane].add(place.after)
             return True
 

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from shield.action import Action, Divert, Drop, Keep, Raise, Step, Wait
 from shield.envelope import Envelope
 from shield.errors import DeliveryUnknownError
-from shield.headers import diverted
+from shield.headers import BROKER, diverted
 from shield.kept import Kept
 from shield.ledger import End
 from shield.transport import Transport
@@ -210,11 +210,17 @@ def _carry(
             done()  # only now: who waits for it may close the client that the chain goes on through
 
     try:
-        transport.send(outlet.envelope().marked(diverted(over)), ended)
+        marks = {**diverted(over), **_broker(outlet.client)}
+        transport.send(outlet.envelope().marked(marks), ended)
     except Exception as error:
         over.shield.plugin_failed(transport, error)
         ended(error)
     return result
+
+
+def _broker(client: Transport) -> dict[str, str]:
+    """Return the header that says which broker a message was going to."""
+    return {BROKER: client.origin} if client.origin else {}
 
 
 def diverted_ended(
@@ -288,11 +294,14 @@ def wait_in_line(over: OverLimit, limit_s: float) -> Permit | None:
 
 
 def wait_behind(
-    over: OverLimit, woken: threading.Event, stopped: Callable[[], bool]
+    over: OverLimit,
+    woken: threading.Event,
+    stopped: Callable[[], bool],
+    look_every_s: float = float("inf"),
 ) -> Permit | None:
     """Wait for what all others leave, as what was set aside does; None once it is `stopped`.
 
-    Whoever stops it sets `woken` afterwards.
+    Whoever stops it sets `woken` afterwards; what is not told is seen by looking every so often.
     """
     shield = over.shield
     waiter = shield.line_up_behind(over, woken.set)
@@ -303,7 +312,7 @@ def wait_behind(
             if isinstance(answer, Permit):
                 return answer
             if not stopped():
-                shield.clock.wait(woken, answer)
+                shield.clock.wait(woken, min(answer, look_every_s))
         return None
     finally:
         shield.leave(waiter)

@@ -8,12 +8,13 @@ reads it back.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from shield.envelope import Envelope
 from shield.errors import ShieldError
+from shield.selection import Selection
 from shield.signals import Signals
 from shield.url import URL
 from shield.verdict import Outcome
@@ -75,6 +76,28 @@ class Transport(ABC):
         """
         raise ShieldError(f"{cls.scheme}:// cannot be read back")
 
+    @classmethod
+    def home(cls, url: URL) -> URL:
+        """Return the broker that a URL's place is on: what is sent there goes where it says.
+
+        Raises:
+            ShieldError: it is on none.
+        """
+        raise ShieldError(f"{url} is not on a broker that its messages could go to")
+
+    def way_back(self, destination: str) -> Source:
+        """Return what reads back what this client has sent to a destination on its own broker.
+
+        Raises:
+            ShieldError: that cannot be read.
+        """
+        raise ShieldError(f"{destination!r} cannot be read back")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can still send: whose client is gone, or closed, says False."""
+        return True
+
     @abstractmethod
     def send(self, envelope: Envelope, done: Done) -> None:
         """Begin to send where the URL says, or else where the envelope says.
@@ -104,7 +127,7 @@ class Taken:
     """One message read back, with the mark by which its source knows it again."""
 
     envelope: Envelope
-    position: object
+    position: Hashable
 
 
 class Source(ABC):
@@ -112,6 +135,10 @@ class Source(ABC):
 
     A message that was taken and is not forgotten comes again the next time the source is opened.
     """
+
+    diverted: ClassVar[bool] = True
+    """Whether it is read from where messages were diverted to, so that only Shield's headers tell
+    where they were going; a source that knows that by itself says False."""
 
     @abstractmethod
     def take(self, most: int, timeout_s: float) -> Sequence[Taken]:
@@ -128,8 +155,18 @@ class Source(ABC):
     def failed(self, taken: Taken) -> None:  # noqa: B027 - optional
         """Note that it did not get there; it stays, and comes again in its turn."""
 
+    def select(self, selection: Selection) -> None:  # noqa: B027 - optional
+        """Hear which messages are meant, before the first is taken.
+
+        A source that cannot forget single messages remembers by it, how far those that are
+        meant are forgotten: `shield.selection.Position`.
+        """
+
+    def leave(self, taken: Taken) -> None:  # noqa: B027 - optional
+        """Note that it is not meant: it stays, and comes again when the source is opened anew."""
+
     def give_up(self, taken: Taken) -> None:  # noqa: B027 - optional
-        """Note that it cannot be sent now: it stays, and comes again the next time."""
+        """Note that it is meant and cannot be sent now: it, too, comes again, the next time."""
 
     @abstractmethod
     def close(self) -> None:

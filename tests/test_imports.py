@@ -22,6 +22,7 @@ PUBLIC = {
     "shield.in_turn",
     "shield.kept",
     "shield.redrive",
+    "shield.selection",
     "shield.sync",
     "shield.transport",
     "shield.units",

@@ -18,7 +18,7 @@ def filled(*lanes: str) -> InTurn:
     in_turn, ends = InTurn(), dict.fromkeys(LANES, 0)
     for number, lane in enumerate(lanes):
         ends[lane] += 10
-        in_turn.put(lane, ends[lane], Envelope("t", b"%d" % number, "kafka"))
+        in_turn.put(lane, ends[lane] - 1, ends[lane], Envelope("t", b"%d" % number, "kafka"))
     return in_turn
 
 
@@ -71,7 +71,23 @@ def test_who_takes_waits_for_what_is_put():
     """Until the time is over; a failed one wakes as well."""
     in_turn = filled()
     assert in_turn.take(1, 0.01) == []
-    threading.Timer(0.02, in_turn.put, ("a", 1, Envelope("t", b"", "kafka"))).start()
+    threading.Timer(0.02, in_turn.put, ("a", 0, 1, Envelope("t", b"", "kafka"))).start()
     (one,) = in_turn.take(1, 10)
     threading.Timer(0.02, in_turn.failed, (one,)).start()
     assert in_turn.take(1, 10) == [one]
+
+
+def test_what_is_left_is_passed_and_says_where_it_begins():
+    """So that what is remembered goes on behind it, and nothing is forgotten before it."""
+    in_turn = filled("a", "a", "a", "b")
+    first, second, third, _ = in_turn.take(10, 0)
+    in_turn.forget(first)
+    assert in_turn.leave(third)
+    assert in_turn.leave(second)
+    assert in_turn.passed("a") == third.position.after
+    assert in_turn.stays_from("a") == second.position.begins
+    assert in_turn.stays_from("b") is None
+    assert in_turn.is_open("a")
+    in_turn.drop("a")
+    assert not in_turn.leave(third)
+    assert in_turn.stays_from("a") is None

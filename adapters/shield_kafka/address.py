@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
@@ -20,7 +21,10 @@ _CHOICES = {
     "compression_type": _CODECS,
 }
 _TEXTS = ("client_id", "ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_password")
+_CONNECTS = ("api_version", "bootstrap_servers", "client_id", "sasl_", "security_", "ssl_")
+"""How the names of what says where a cluster is, and who to be there, begin."""
 _PRODUCER_ONLY = ("compression_type", "linger_ms")
+_CONSUMER_ONLY = ("group_id",)
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,17 @@ class Address:
     topic: str
     """The topic; empty where the URL names none."""
     configs: dict[str, Any] = field(repr=False)
-    """What kafka-python's producer is given."""
+    """What the URL says, in kafka-python's words."""
 
     @property
     def origin(self) -> str:
         """What is the same for all URLs of the cluster that name the same servers."""
         return "kafka://" + ",".join(sorted(self.servers))
+
+    @property
+    def producer_configs(self) -> dict[str, Any]:
+        """What kafka-python's producer is given."""
+        return {name: v for name, v in self.configs.items() if name not in _CONSUMER_ONLY}
 
     @property
     def consumer_configs(self) -> dict[str, Any]:
@@ -63,9 +72,18 @@ def address_of(url: URL) -> Address:
     return Address(servers, topic, {"bootstrap_servers": list(servers), **_configs(url)})
 
 
+def address_like(configs: Mapping[str, Any], topic: str) -> Address:
+    """Return the address of a topic on the cluster that a client's configuration connects to."""
+    servers = configs["bootstrap_servers"]
+    names = servers.split(",") if isinstance(servers, str) else servers
+    connects = {name: v for name, v in configs.items() if name.startswith(_CONNECTS)}
+    return Address(tuple(name.strip() for name in names), topic, connects)
+
+
 def _configs(url: URL) -> dict[str, Any]:
-    given = url.options_of(*_CHOICES, *_TEXTS, "linger_ms", "api_version")
-    configs: dict[str, Any] = {name: given[name] for name in _TEXTS if name in given}
+    given = url.options_of(*_CHOICES, *_TEXTS, *_CONSUMER_ONLY, "linger_ms", "api_version")
+    plain = (*_TEXTS, *_CONSUMER_ONLY)
+    configs: dict[str, Any] = {name: given[name] for name in plain if name in given}
     for name in _CHOICES.keys() & given.keys():
         configs[name] = _chosen(name, given[name])
     if "linger_ms" in given:

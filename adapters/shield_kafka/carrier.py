@@ -42,7 +42,7 @@ class Carrier:
         where = address.origin
         try:
             self._producer = BareProducer(
-                **_soon(address.configs),
+                **_soon(address.producer_configs),
                 acks="all",
                 max_block_ms=LEARN_WITHIN_MS,
                 delivery_timeout_ms=DELIVER_WITHIN_MS,

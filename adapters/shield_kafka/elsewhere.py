@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shield import URL, Envelope, Outcome, ShieldError, Source, Transport
@@ -63,6 +64,11 @@ class KafkaTransport(Transport):
         from shield_kafka.source import TopicSource
 
         return TopicSource(address)
+
+    @classmethod
+    def home(cls, url: URL) -> URL:
+        """Return the cluster."""
+        return replace(url, path="")
 
     # --- sending --------------------------------------------------------------------------------
 

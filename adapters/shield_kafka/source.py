@@ -16,11 +16,15 @@ from kafka.structs import OffsetAndMetadata
 from shield import Envelope, ShieldError, Source, Taken
 from shield.envelope import split_headers
 from shield.in_turn import InTurn
+from shield.selection import Position, Selection
 from shield_kafka.address import Address
 
 log = logging.getLogger("shield.kafka")
 GROUP = "shield-redrive"
 CONNECT_WITHIN_MS = 5000
+SESSION_MS = 6_000
+"""How long a redrive that was killed keeps its partitions: the next one waits for that."""
+HEARTBEAT_MS = 1_500
 AHEAD = 2000
 """How many messages are read ahead of who takes them; beyond, reading pauses."""
 POLL_MS = 200
@@ -36,7 +40,10 @@ class TopicSource(Source):
     keeps the membership alive, however long a message waits for its quota. What is committed is,
     for each partition, where the first message that is not forgotten stands: a process that is
     killed leaves duplicates at the most. So does a partition that goes to another process; one that
-    a rebalance gives back to this one goes on where it was.
+    a rebalance gives back to this one goes on where it was. Where messages are left that are not
+    meant, that offset stays before them, and how far the others are forgotten stands beside it, in
+    the metadata of the commit. The group is `shield-redrive-TOPIC`, or what the URL says:
+    `?group_id=NAME`.
 
     Raises:
         ShieldError: the cluster does not answer, or the topic is not there.
@@ -46,23 +53,24 @@ class TopicSource(Source):
         self._topic = address.topic
         self._in_turn = InTurn()
         self._consumer = _consumer(address)
-        try:
-            if not _partitions(self._consumer, self._topic):
-                raise ShieldError(f"topic {self._topic} is not there on {address.origin}")
-        except BaseException:
-            self._consumer.close(timeout_ms=0)
-            raise
         self._ends: dict[TopicPartition, int] = {}
         self._at: dict[TopicPartition, int] = {}
         self._next: dict[TopicPartition, int] = {}
         """Where the first record that was not read stands, in partitions that are read here."""
-        self._reached: dict[TopicPartition, int] = {}
+        self._selection = Selection()
+        self._positions: dict[TopicPartition, Position] = {}
+        self._reached: dict[TopicPartition, Position] = {}
         self._assigned = False
         self._lost: set[TopicPartition] = set()
         self._look_at_s = 0.0
         self._paused = False
         self._stopping = threading.Event()
+        # The client must have seen the topic's partitions after it has subscribed: else the group
+        # leader finds them changed a moment after its first assignment, and begins another one.
         self._consumer.subscribe([self._topic], listener=_Listener(self))
+        if self._topic not in _topics(self._consumer):
+            self._consumer.close(timeout_ms=0)
+            raise ShieldError(f"topic {self._topic} is not there on {address.origin}")
         self._thread = threading.Thread(target=self._run, name="shield-kafka-source", daemon=True)
         self._thread.start()
 
@@ -79,6 +87,14 @@ class TopicSource(Source):
     def failed(self, taken: Taken) -> None:
         """Let it come again, before those behind it."""
         self._in_turn.failed(taken)
+
+    def select(self, selection: Selection) -> None:
+        """Hear which are meant: what stays is remembered by that."""
+        self._selection = selection
+
+    def leave(self, taken: Taken) -> None:
+        """Let it stay: nothing is committed past it."""
+        self._in_turn.leave(taken)
 
     def left(self) -> int | None:
         """Return how many are in this member's partitions and not taken yet.
@@ -118,10 +134,35 @@ class TopicSource(Source):
         batches = self._consumer.poll(timeout_ms=POLL_MS)
         self._let_go_of_others()
         for place, records in batches.items():
+            position = self._position(place, records[0].offset)
+            if position is None:
+                continue
             for record in records:
-                if record.offset >= self._next.get(place, 0):
-                    self._in_turn.put(place, record.offset + 1, envelope_of(record))
-                    self._next[place] = self._at[place] = record.offset + 1
+                if record.offset < self._next.get(place, 0):
+                    continue
+                envelope = envelope_of(record)
+                if not position.covers(record.offset, envelope):
+                    self._in_turn.put(place, record.offset, record.offset + 1, envelope)
+                self._next[place] = self._at[place] = record.offset + 1
+
+    def _position(self, place: TopicPartition, offset: int) -> Position | None:
+        """Return how far a partition was redriven before; None where that cannot be had now.
+
+        Then it is read once more from that offset.
+        """
+        if place in self._positions:
+            return self._positions[place]
+        try:
+            found = self._consumer.committed(place, metadata=True, timeout_ms=ANSWER_WITHIN_MS)
+        except KafkaError as error:
+            log.warning("reading topic %s: %r", self._topic, error)
+            self._consumer.seek(place, offset)
+            return None
+        position = Position(0)
+        if found is not None:
+            position = Position.read(found.offset, found.metadata or "")
+        self._positions[place] = position
+        return position
 
     def _let_go_of_others(self) -> None:
         """After a rebalance, drop what others read now; what came back to us goes on.
@@ -135,6 +176,7 @@ class TopicSource(Source):
         lost, self._lost = self._lost, set()
         for place in lost | (self._next.keys() - self._consumer.assignment()):
             self._next.pop(place, None)
+            self._positions.pop(place, None)
             self._reached.pop(place, None)
             self._in_turn.drop(place)
 
@@ -166,15 +208,18 @@ class TopicSource(Source):
         self._note_reached(self._consumer.assignment())
         reached = dict(self._reached)
         self._consumer.commit(_offsets(reached), timeout_ms=ANSWER_WITHIN_MS)
-        for place, offset in reached.items():
-            if self._reached.get(place) == offset:
+        for place, position in reached.items():
+            if self._reached.get(place) == position:
                 self._reached.pop(place, None)
 
     def _note_reached(self, places: Iterable[TopicPartition]) -> None:
         for place in places:
-            offset = self._in_turn.passed(place)
-            if offset is not None:
-                self._reached[place] = offset
+            upto = self._in_turn.passed(place)
+            if upto is not None:
+                stays = self._in_turn.stays_from(place)
+                at = upto if stays is None else min(stays, upto)
+                position = self._positions.get(place, Position(0)).moved(at, self._selection, upto)
+                self._positions[place] = self._reached[place] = position
 
     # --- on the client's thread -----------------------------------------------------------------
 
@@ -213,11 +258,16 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # kafka-python
 
 
 def _consumer(address: Address) -> Any:
-    configs = {"bootstrap_timeout_ms": CONNECT_WITHIN_MS, **address.consumer_configs}
+    configs = {
+        "bootstrap_timeout_ms": CONNECT_WITHIN_MS,
+        "session_timeout_ms": SESSION_MS,
+        "heartbeat_interval_ms": HEARTBEAT_MS,
+        "group_id": f"{GROUP}-{address.topic}",
+        **address.consumer_configs,
+    }
     try:
         return KafkaConsumer(
             **configs,
-            group_id=f"{GROUP}-{address.topic}",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
@@ -228,15 +278,16 @@ def _consumer(address: Address) -> Any:
         raise ShieldError(f"cannot read from {address.origin}: {error!r}") from None
 
 
-def _offsets(reached: dict[TopicPartition, int]) -> dict[TopicPartition, OffsetAndMetadata]:
-    return {place: OffsetAndMetadata(offset, "", -1) for place, offset in reached.items()}
+def _offsets(reached: dict[TopicPartition, Position]) -> dict[TopicPartition, OffsetAndMetadata]:
+    return {place: OffsetAndMetadata(to.at, to.text, -1) for place, to in reached.items()}
 
 
-def _partitions(consumer: Any, topic: str) -> set[int]:
+def _topics(consumer: Any) -> set[str]:
     try:
-        return consumer.partitions_for_topic(topic) or set()
+        topics: set[str] = consumer.topics()
     except KafkaError:
         return set()
+    return topics
 
 
 def envelope_of(record: Any) -> Envelope:

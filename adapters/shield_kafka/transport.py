@@ -5,9 +5,10 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
-from shield import Envelope, Outcome, ShieldError, Signals, Transport
+from shield import Envelope, Outcome, ShieldError, Signals, Source, Transport
 from shield.transport import Done
 from shield_kafka import internals
+from shield_kafka.address import address_like
 from shield_kafka.errors import HOPELESS, outcome_of
 from shield_kafka.record import Record
 
@@ -44,6 +45,21 @@ class ProducerTransport(Transport):
             return
         future.add_callback(lambda _metadata: done(None))
         future.add_errback(done)
+
+    def way_back(self, destination: str) -> Source:
+        """Return what reads a topic of the producer's cluster, with its way to connect."""
+        producer = self._producer()
+        if producer is None:
+            raise ShieldError("the producer is gone")
+        from shield_kafka.source import TopicSource
+
+        return TopicSource(address_like(producer.config, destination))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the producer is there and not closed, nor its parent's after a fork."""
+        producer = self._producer()
+        return not (producer is None or producer._closed or producer._forked)
 
     def outcome_of(self, error: Exception) -> Outcome:
         """Tell overload from all other errors, as for the producer's own sends."""

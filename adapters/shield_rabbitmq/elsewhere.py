@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -39,11 +40,17 @@ class AmqpTransport(Transport):
     def source(cls, url: URL) -> Source:
         """Return what takes messages out of a queue: `amqp://host/vhost/QUEUE`."""
         address = _address_of(url)
-        if len(address.names) != 1:
+        names = tuple(name for name in address.names if name)
+        if len(names) != 1:
             raise ValueError(f"{url} is to be read; allowed is amqp://host:port/vhost/QUEUE")
         from shield_rabbitmq.source import QueueSource
 
-        return QueueSource(address, address.names[0])
+        return QueueSource(address, names[0])
+
+    @classmethod
+    def home(cls, url: URL) -> URL:
+        """Return the broker and its virtual host."""
+        return replace(url, path=url.path.partition("/")[0])
 
     def send(self, envelope: Envelope, done: Done) -> None:
         """Publish with properties and headers; also those that AMQP has no field for."""

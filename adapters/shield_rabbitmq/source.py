@@ -47,6 +47,8 @@ class QueueSource(Source):
         self._forgotten: set[tuple[int, int]] = set()
         self._lock = threading.Lock()
         self._acking = False
+        self._staying = 0
+        """How many stay with the present consumer."""
         self._ready: int | None = None
         self._gone: ShieldError | None = None
         self._stopping = threading.Event()
@@ -75,7 +77,7 @@ class QueueSource(Source):
         if not self._in_turn.forget(taken):
             return
         with self._lock:
-            self._forgotten.add((place.lane, place.after))
+            self._forgotten.add((place.lane, place.begins))
             soon, self._acking = self._acking, True
         if not soon:
             with suppress(AMQPError):
@@ -84,6 +86,12 @@ class QueueSource(Source):
     def failed(self, taken: Taken) -> None:
         """Let it come again, before those behind it."""
         self._in_turn.failed(taken)
+
+    def leave(self, taken: Taken) -> None:
+        """Let it stay: the broker has it unacked until this is closed, and then puts it back."""
+        if self._in_turn.leave(taken):
+            with self._lock:
+                self._staying += 1
 
     def left(self) -> int | None:
         """Return how many the queue holds that are not taken; None while that is not known."""
@@ -132,20 +140,30 @@ class QueueSource(Source):
     def _consume(self) -> None:
         """Read until stopped."""
         self._channel.basic_qos(prefetch_count=AHEAD)
-        self._channel.basic_consume(self._queue, self._delivered)
+        consumer = self._channel.basic_consume(self._queue, self._delivered)
         look_at_s = 0.0
         while not self._stopping.is_set():
             self._connection.process_data_events(LOOK_EVERY_S)
+            if self._staying >= AHEAD // 2:
+                consumer = self._consume_anew(consumer)
             if time.monotonic() >= look_at_s:
                 found = self._channel.queue_declare(self._queue, passive=True)
                 self._ready = found.method.message_count
                 look_at_s = time.monotonic() + LOOK_EVERY_S
 
+    def _consume_anew(self, consumer: str) -> str:
+        """Give what stays to a consumer that is done with; a new one is handed as many again."""
+        self._channel.basic_cancel(consumer)
+        with self._lock:
+            self._staying = 0
+        return str(self._channel.basic_consume(self._queue, self._delivered))
+
     def _delivered(
         self, _channel: object, method: Any, properties: BasicProperties, body: bytes
     ) -> None:
         envelope = stored_envelope(method.exchange, method.routing_key, body, properties)
-        self._in_turn.put(self._lane, method.delivery_tag, envelope)
+        tag = method.delivery_tag
+        self._in_turn.put(self._lane, tag, tag + 1, envelope)
 
     def _ack(self) -> None:
         """Ack what is forgotten: all up to the first that is not with one frame."""
@@ -154,7 +172,9 @@ class QueueSource(Source):
             tags = sorted(tag for lane, tag in self._forgotten if lane == self._lane)
             self._forgotten.clear()
         reached = self._in_turn.passed(self._lane) or 0
-        together = [tag for tag in tags if tag <= reached]
+        if self._in_turn.stays_from(self._lane) is not None:
+            reached = 0  # one frame for many would ack what stays between them
+        together = [tag for tag in tags if tag < reached]
         if together:
             self._channel.basic_ack(together[-1], multiple=True)
         for tag in tags[len(together) :]:
@@ -167,6 +187,7 @@ class QueueSource(Source):
         self._lane += 1
         with self._lock:
             self._acking = False
+            self._staying = 0
             self._forgotten.clear()
         with suppress(AMQPError):
             self._connection.close()

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from pika.connection import Parameters
 
-from shield import Envelope, Outcome, ShieldError, Transport
+from shield import Envelope, Outcome, ShieldError, Source, Transport
 from shield.transport import Done
-from shield_rabbitmq.address import origin_of
+from shield_rabbitmq.address import Address, origin_of
 from shield_rabbitmq.enveloping import properties_of
 from shield_rabbitmq.errors import (
     DeliveryUnknownError,
@@ -36,6 +36,7 @@ class PublisherTransport(Transport):
         self._publisher = weakref.ref(publisher)
         self.signals = publisher.signals
         self.origin = origin_of(parameters)
+        self._parameters = parameters
 
     def send(self, envelope: Envelope, done: Done) -> None:
         """Publish to the envelope's exchange; confirmed, as all that it publishes."""
@@ -49,6 +50,18 @@ class PublisherTransport(Transport):
             done(error)
             return
         publisher._writer.put(Carried(parcel, done))
+
+    def way_back(self, destination: str) -> Source:
+        """Return what reads a queue of the publisher's broker: `/QUEUE`, or one named as that."""
+        from shield_rabbitmq.source import QueueSource
+
+        return QueueSource(Address(self._parameters, ()), destination.removeprefix("/"))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the publisher is there and not closed."""
+        publisher = self._publisher()
+        return publisher is not None and publisher._refuses is None
 
     def outcome_of(self, error: Exception) -> Outcome:
         """Tell overload from all other errors, as for the publisher's own messages."""

@@ -89,12 +89,16 @@ class Place:
         return self.path.with_name(f"{self.path.name}.redriven")
 
     def read_back(self) -> dict[str, Any]:
-        """Return the last number there ever was, and for each file up to where it is read back."""
+        """Return the last number there ever was, and for each file up to where it is read back.
+
+        Under `done`: of some selections it is read back further, as `Position.text` says.
+        """
         try:
             found = json.loads(self.note.read_bytes())
-            return {"last": int(found["last"]), "files": dict(found["files"])}
+            done = dict(found.get("done", {}))
+            return {"last": int(found["last"]), "files": dict(found["files"]), "done": done}
         except FileNotFoundError:
-            return {"last": 0, "files": {}}
+            return {"last": 0, "files": {}, "done": {}}
 
     def write_back(self, state: dict[str, Any]) -> None:
         """Put a new note into the old one's place."""

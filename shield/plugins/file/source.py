@@ -11,10 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from shield import ShieldError, Source, Taken
+from shield import Envelope, ShieldError, Source, Taken
 from shield.in_turn import InTurn
 from shield.plugins.file.frames import Frame
 from shield.plugins.file.place import MODE, Place
+from shield.selection import Position, Selection
 
 log = logging.getLogger("shield.file")
 NOTE_EVERY_S = 0.5
@@ -45,6 +46,8 @@ class FileSource(Source):
         self._reading: Iterator[Frame] = iter(())
         self._current: int | None = None
         self._begun: dict[int, _Progress] = {}
+        self._selection = Selection()
+        self._positions: dict[int, Position] = {}
         self._counted: dict[str, tuple[int, int]] = {}
         self._broken: ShieldError | None = None
         self._noted_s = time.monotonic()
@@ -89,6 +92,14 @@ class FileSource(Source):
         """Let it come again, before those behind it."""
         self._in_turn.failed(taken)
 
+    def select(self, selection: Selection) -> None:
+        """Hear which are meant: what stays is remembered by that."""
+        self._selection = selection
+
+    def leave(self, taken: Taken) -> None:
+        """Let it stay, and its file with it."""
+        self._in_turn.leave(taken)
+
     def left(self) -> int | None:
         """Return how many are not taken; what is torn counts until it is read."""
         number = self._in_turn.untaken + self._count("", self._place.path)
@@ -122,7 +133,12 @@ class FileSource(Source):
                 progress.damaged = True
                 self._skip(self._current, frame)
             else:
-                self._in_turn.put(self._current, frame.ends, frame.envelope)
+                self._put(self._current, frame, frame.envelope)
+
+    def _put(self, number: int, frame: Frame, envelope: Envelope) -> None:
+        """Have a message taken, but for one that an earlier redrive has brought back."""
+        if not self._positions[number].covers(frame.begins, envelope):
+            self._in_turn.put(number, frame.begins, frame.ends, envelope)
 
     def _next_frame(self) -> Frame | None:
         """Return what stands next in the file that is being read; None at its end."""
@@ -148,6 +164,8 @@ class FileSource(Source):
             return False
         number = self._current = waiting[0]
         self._begun[number] = _Progress(self._place.full(number).stat().st_size)
+        done = self._state["done"].get(str(number), "")
+        self._positions[number] = Position.read(self._starts.get(str(number), 0), done)
         self._reading = self._frames(number)
         return True
 
@@ -204,9 +222,13 @@ class FileSource(Source):
         """Write down how far each file is forgotten; remove those of which nothing is left."""
         files, changed = self._state["files"], False
         for number in self._begun:
-            reached = self._in_turn.passed(number)
-            if reached is not None:
-                files[str(number)] = reached
+            upto = self._in_turn.passed(number)
+            if upto is not None:
+                stays = self._in_turn.stays_from(number)
+                at = upto if stays is None else min(stays, upto)
+                position = self._positions[number].moved(at, self._selection, upto)
+                self._positions[number] = position
+                files[str(number)], self._state["done"][str(number)] = position.at, position.text
                 changed = True
         done = [number for number in self._begun if self._is_done(number)]
         self._state["last"] = max(self._state["last"], *self._begun, 0)
@@ -230,6 +252,7 @@ class FileSource(Source):
         if self._current == number:
             self._current, self._reading = None, iter(())
         self._state["files"].pop(str(number), None)
+        self._state["done"].pop(str(number), None)
         with suppress(FileNotFoundError):
             if self._begun.pop(number).damaged:
                 path.rename(path.with_name(f"{path.name}.damaged"))

@@ -24,7 +24,7 @@ class SpoolSource(Source):
 
     Args:
         store: where it reads.
-        origin: the broker whose messages it gives; None for all.
+        origin: the broker whose messages it gives; None for all, each with a mark that names it.
         deliveries: is told what was delivered.
         newest: says up to which chunk messages may go out.
         noted: called where a delivery is the first that waits to be written.
@@ -99,6 +99,8 @@ class SpoolSource(Source):
         self._deliveries.opened(number, chunk.messages, delivered)
         self._chunk_messages = chunk.messages
         for place, envelope in enumerate(envelopes_in(chunk)):
+            if self._origin is None and chunk.origin:
+                envelope = envelope.of_broker(chunk.origin)
             position = Position(number, place)
             if place not in delivered and not self._deliveries.is_parked(position):
                 self._ready.append(Taken(envelope, position))

@@ -1,0 +1,105 @@
+"""Which messages a redrive takes, in a form that outlives it: sources remember by it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+from shield.envelope import Envelope
+from shield.headers import DESTINATION
+from shield.where import Predicate, where
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Says of a message, as it was set aside, whether it is meant.
+
+    Args:
+        where: the expression, or None for all.
+        below: those that have been set aside less often; None for all.
+        anywhere: also those that do not say where they were going.
+    """
+
+    where: str | None = None
+    below: int | None = None
+    anywhere: bool = False
+
+    def means(self, envelope: Envelope) -> bool:
+        """Tell whether a message is meant."""
+        return (
+            self.wants(envelope) and not self.is_lost(envelope) and not self.is_worn_out(envelope)
+        )
+
+    def wants(self, envelope: Envelope) -> bool:
+        """Tell whether the expression is true of it."""
+        return self.where is None or _predicate(self.where)(envelope)
+
+    def is_lost(self, envelope: Envelope) -> bool:
+        """Tell whether it does not say where it was going, and that matters."""
+        return not self.anywhere and not any(name == DESTINATION for name, _ in envelope.marks)
+
+    def is_worn_out(self, envelope: Envelope) -> bool:
+        """Tell whether it has been set aside too often."""
+        return self.below is not None and envelope.attempt >= self.below
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a log has been redriven, for sources that cannot forget single messages.
+
+    Up to `at` everything is forgotten. Of some selections more is, up to offsets further on: what
+    they do not mean stands between. As text it fits beside an offset that Kafka commits.
+    """
+
+    at: int
+    done: tuple[tuple[Selection, int], ...] = ()
+
+    MOST_CHARACTERS: ClassVar[int] = 4000
+
+    def covers(self, offset: int, envelope: Envelope) -> bool:
+        """Tell whether the message at an offset was forgotten by an earlier redrive."""
+        return offset < self.at or any(
+            offset < upto and selection.means(envelope) for selection, upto in self.done
+        )
+
+    def moved(self, at: int, selection: Selection, upto: int) -> Position:
+        """Return it with all forgotten up to `at`, and what the selection means up to `upto`."""
+        kept = [(one, to) for one, to in self.done if one != selection and to > at]
+        upto = max([upto, *(to for one, to in self.done if one == selection)])
+        if upto > at:
+            kept.append((selection, upto))
+        return Position(max(at, self.at), tuple(kept))
+
+    @property
+    def text(self) -> str:
+        """What stands beside the offset; of too many selections the oldest are left out."""
+        kept = list(self.done)
+        while len(text := _dumps(kept)) > self.MOST_CHARACTERS:
+            kept.pop(0)
+        return text
+
+    @classmethod
+    def read(cls, at: int, text: str) -> Position:
+        """Return a position from an offset and its text; what cannot be read says nothing."""
+        try:
+            rows = json.loads(text)
+            done = tuple((Selection(one, below, any_), int(to)) for one, below, any_, to in rows)
+            for expression in (one.where for one, _ in done if one.where is not None):
+                _predicate(expression)
+        except Exception:
+            return cls(at)
+        return cls(at, done)
+
+
+def _dumps(done: list[tuple[Selection, int]]) -> str:
+    if not done:
+        return ""
+    rows = [[one.where, one.below, one.anywhere, upto] for one, upto in done]
+    return json.dumps(rows, separators=(",", ":"))
+
+
+@lru_cache(maxsize=100)
+def _predicate(text: str) -> Predicate:
+    return where(text)
