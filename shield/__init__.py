@@ -14,6 +14,7 @@ drop-in clients are in `shield_kafka` and `shield_rabbitmq`. Settings are a `shi
 from shield import action
 from shield.action import Action
 from shield.backlog import BacklogReader, Backlogs, Place, Watch
+from shield.deduplicator import Deduplicator
 from shield.envelope import Envelope
 from shield.errors import (
     DeliveryUnknownError,
@@ -29,6 +30,7 @@ from shield.hookspecs import Labels, hookimpl
 from shield.ledger import End, Ledger
 from shield.message import Message
 from shield.policy import KeyOf, Policy
+from shield.redriving import Redriven, redrive
 from shield.rule import Rule
 from shield.shield import Shield, default, ledger, pressure, ready, shield_of, wait_ready
 from shield.signals import Signals
@@ -42,6 +44,7 @@ __all__ = [
     "Action",
     "BacklogReader",
     "Backlogs",
+    "Deduplicator",
     "DeliveryUnknownError",
     "End",
     "Envelope",
@@ -58,6 +61,7 @@ __all__ = [
     "Place",
     "PluginError",
     "Policy",
+    "Redriven",
     "Refusal",
     "Reject",
     "Rule",
@@ -78,6 +82,7 @@ __all__ = [
     "ledger",
     "pressure",
     "ready",
+    "redrive",
     "shield_of",
     "wait_ready",
 ]

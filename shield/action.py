@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from shield.kept import Kept
     from shield.rule import Rule
     from shield.shield import Shield
-    from shield.transport import Transport
+    from shield.transport import Source, Transport
+    from shield.url import URL
     from shield.verdict import OverLimit
 
 
@@ -107,6 +108,23 @@ class Action(ABC):
     @abstractmethod
     def step(self, over: OverLimit) -> Step | None:
         """Return what is to be done, or None to decline. Called without the Shield's lock."""
+
+    # An action that sends messages elsewhere says how they come back.
+
+    @property
+    def place(self) -> URL | None:
+        """The URL of where its messages are, for `shield redrive RULE`; None where it has none."""
+        return None
+
+    def way_back(self, client: Transport) -> Source:
+        """Return what reads back what it has sent elsewhere for that client.
+
+        For `redrive = "auto"`, which a rule may say that has such an action in its chain.
+
+        Raises:
+            ShieldError: that cannot be read.
+        """
+        raise NotImplementedError
 
     # An action that keeps messages lives as long as the clients whose messages it keeps.
 

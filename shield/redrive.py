@@ -6,10 +6,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from math import inf
 
 from shield.backoff import Backoff
 from shield.clock import Clock, SystemClock
 from shield.envelope import Envelope
+from shield.errors import Reject
 from shield.ledger import End
 from shield.message import Message
 from shield.sync import wait_behind
@@ -59,7 +61,9 @@ class Redriver:
         rate: messages a second at the most; None for as many as the rules admit.
         key_of: whose messages go one after another; None for those that need no order.
         gives_up: asked of each that failed; it is left where it is and not tried again in this
-            run where the answer is True.
+            run where the answer is True. Who gives up a message keeps back those of its key.
+        yields: asked while a message waits to be admitted; where the answer is True, it goes
+            back to its source.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Redriver:
         rate: float | None = None,
         key_of: KeyOf = key_on_kafka,
         gives_up: Callable[[Taken, Exception], bool] = lambda _taken, _error: False,
+        yields: Callable[[], bool] = lambda: False,
         clock: Clock | None = None,
     ) -> None:
         self._source = source
@@ -80,9 +85,9 @@ class Redriver:
         self._offer = offer
         self._failed_as = failed_as
         self._window = window
-        self._period_s = 1 / rate if rate else 0.0
         self._key_of = key_of
         self._gives_up = gives_up
+        self._yields = yields
         self._clock = clock or SystemClock()
         self._next_s = 0.0
         self._pause_until_s = 0.0
@@ -98,6 +103,7 @@ class Redriver:
         self._waiting = 0
         self._ready: deque[Taken] = deque()
         self.progress = Progress()
+        self.set_rate(rate)
 
     # --- from any thread ------------------------------------------------------------------------
 
@@ -110,6 +116,20 @@ class Redriver:
         """Look at once whether there is something to take."""
         self._woken.set()
 
+    def set_rate(self, rate: float | None) -> None:
+        """Go so many messages a second at the most from now on; None for no such limit."""
+        self._period_s = 1 / rate if rate else 0.0
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds until it goes on after a failure; 0 where it does not pause."""
+        return max(0.0, self._pause_until_s - self._clock.now())
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way, or waits behind what is."""
+        return not (self._unanswered or self._waiting)
+
     @property
     def unanswered(self) -> int:
         """How many are sent and not yet answered."""
@@ -119,19 +139,30 @@ class Redriver:
 
     def run(self, ended: Callable[[], bool] = lambda: False) -> None:
         """Bring messages back until stopped, or the source gives none and `ended` says so."""
-        while not self._stopping:
-            if not self.step() and ended() and not (self._unanswered or self._waiting):
-                break
-        while self._unanswered:
-            self._rest(LOOK_EVERY_S)
+        try:
+            while not self._stopping:
+                if not self.step() and ended() and self.idle:
+                    break
+        finally:
+            self.settle()
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Let go of what was its key's next when it was stopped."""
         while self._ready:
             taken = self._ready.popleft()
             self._source.failed(taken)
             self._next_of(taken, failed=True)
 
+    def settle(self, timeout_s: float = inf) -> None:
+        """Return when all that is sent is answered, or the time is over."""
+        deadline = self._clock.now() + timeout_s
+        while self._unanswered and (left_s := deadline - self._clock.now()) > 0:
+            self._rest(min(LOOK_EVERY_S, left_s))
+
     def step(self) -> bool:
         """Take some and send them; False where there was nothing to be done for a moment."""
-        pause_s = self._pause_until_s - self._clock.now()
+        pause_s = self.pause_s
         if pause_s > 0:
             self._rest(pause_s)
             return True
@@ -179,7 +210,13 @@ class Redriver:
 
     def _send(self, taken: Taken) -> None:
         """Send it once it is admitted; it goes back to its source where that is not to be."""
-        permit = self._admitted(taken.envelope)
+        try:
+            permit = self._admitted(taken.envelope)
+        except Reject as reject:
+            self._count(reject)
+            self._back(taken, reject)
+            self._next_of(taken, failed=True)
+            return
         if permit is None:
             self._source.failed(taken)
             self._next_of(taken, failed=True)
@@ -192,10 +229,14 @@ class Redriver:
             self._ended(taken, permit, error)
 
     def _admitted(self, envelope: Envelope) -> Permit | None:
-        """Wait for the pace and for the rules; None once stopped."""
+        """Wait for the pace and for the rules; None once stopped, or where it yields.
+
+        Raises:
+            Reject: a plugin refused it; that is counted.
+        """
         if self._period_s:
             self._keep_pace()
-        if self._stopping:
+        if self._lets_go():
             return None
         message = envelope.message()
         message.aside = True
@@ -203,15 +244,18 @@ class Redriver:
         verdict = self._offer(message)
         if isinstance(verdict, Permit):
             return verdict
-        permit = wait_behind(verdict, self._woken, lambda: self._stopping)
+        permit = wait_behind(verdict, self._woken, self._lets_go, LOOK_EVERY_S)
         if permit is None and verdict.kept_as is None:
-            verdict.end(End.FAILED)
+            verdict.end(self._failed_as)
         return permit
+
+    def _lets_go(self) -> bool:
+        return self._stopping or self._yields()
 
     def _keep_pace(self) -> None:
         now = self._clock.now()
         self._next_s = max(self._next_s, now) + self._period_s
-        while not self._stopping and (left_s := self._next_s - self._period_s - now) > 0:
+        while not self._lets_go() and (left_s := self._next_s - self._period_s - now) > 0:
             self._rest(left_s)
             now = self._clock.now()
 
@@ -227,11 +271,9 @@ class Redriver:
             permit.flow.shield.settle(permit, outcome, self._failed_as)
             self._back(taken, error)
         self._next_of(taken, failed=error is not None)
+        self._count(error)
         with self._lock:
             self._unanswered -= 1
-            self.progress.sent += error is None
-            self.progress.failed += error is not None
-            self.progress.last_error = error or self.progress.last_error
         if not self._woken.is_set():  # to set it anew costs ten times as much
             self._woken.set()
 
@@ -242,6 +284,12 @@ class Redriver:
         else:
             self._source.failed(taken)
         self._pause_until_s = self._clock.now() + self._backoff.next_s()
+
+    def _count(self, error: Exception | None) -> None:
+        with self._lock:
+            self.progress.sent += error is None
+            self.progress.failed += error is not None
+            self.progress.last_error = error or self.progress.last_error
 
     def _next_of(self, taken: Taken, failed: bool) -> None:
         """Let the next message of a key go, or all of them back where one before them failed."""

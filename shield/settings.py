@@ -48,6 +48,8 @@ class RuleSettings(StrictModel):
     """Which way the messages go; `publish` is the only one so far."""
     mode: Mode | None = None
     """As the process's `mode`, for this rule alone."""
+    redrive: Literal["auto"] | None = None
+    """`auto` brings overflowed messages back once the rule has refused nothing for a while."""
     over_limit: list[ActionChoice] = []
     """The chain of actions for a message over the limit; where it ends, the message is raised."""
 
@@ -78,6 +80,10 @@ class ShieldSettings(BaseSettings):
     """Where `spool` keeps its files; `~/.local/state/shield/spool` where nothing says so."""
     on_plugin_error: Literal["open", "closed"] = "open"
     """What a plugin that raises means: `open` as if it had admitted, `closed` as if refused."""
+    redrive_attempts: int = Field(default=5, ge=1)
+    """A message that was set aside so often does not go back any more: it is parked, or stays."""
+    redrive_park: str | None = Field(default=None, min_length=1)
+    """Where it is parked: a URL, or a destination on the broker that it was going to."""
     plugins: PluginSettings = PluginSettings()
     credentials: dict[Name, Credential] = {}
     """Users and passwords of other brokers, each under a name of its own."""

@@ -11,7 +11,7 @@ import weakref
 
 from shield.credentials import Credentials, with_credentials
 from shield.registry import Registry
-from shield.transport import Transport
+from shield.transport import Source, Transport
 from shield.url import URL
 
 log = logging.getLogger("shield")
@@ -39,6 +39,15 @@ class Transports:
         if url not in self._made:
             self._made[url] = self._registry.transport(url.scheme).to(url)
         return self._made[url]
+
+    def source(self, url: URL) -> Source:
+        """Return what reads back what was sent to that URL.
+
+        Raises:
+            ValueError: nothing reads there; the text says what is allowed, and no secrets.
+            ShieldError: it cannot be read.
+        """
+        return self._registry.transport(url.scheme).source(with_credentials(url, self._credentials))
 
     def close(self, timeout_s: float) -> None:
         """Close all, within one limit of time: what is not sent by then fails, and is counted."""

@@ -179,6 +179,23 @@ def test_a_window_that_is_full_of_one_key_goes_on():
     assert [envelope.body for envelope in transport.arrived] == [b"%d" % n for n in range(10)]
 
 
+def test_it_does_not_end_between_an_answer_and_the_next_of_its_key():
+    """The answer to the first comes while it looks for more; the second is still to be sent."""
+    shield, source = shield_with(WIDE), ListSource(envelopes(b"a", b"a"))
+    transport = HeldTransport()
+    take = source.take
+
+    def take_and_answer(most, timeout_s):
+        found = take(most, timeout_s)
+        if not found and transport.held:
+            transport.answer()
+        return found
+
+    source.take = take_and_answer
+    redriver(shield, source, transport).run(ended=lambda: not source.queue)
+    assert source.forgotten == [0, 1]
+
+
 def test_a_transport_that_raises_has_failed_to_send():
     """Against its promise; the message stays where it is, and the rest goes on."""
 

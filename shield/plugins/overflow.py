@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from shield import URL, Action, OverLimit, Rule, StrictModel, Transport, action, hookimpl
+from shield import URL, Action, OverLimit, Rule, Source, StrictModel, Transport, action, hookimpl
 from shield.plugins.bound import Bound
 from shield.sync import may_block
 from shield.units import ByteSize
@@ -101,6 +101,18 @@ class Overflow(Action):
             self._transport,
             declare=self.settings.declare,
         )
+
+    @property
+    def place(self) -> URL | None:
+        """The URL, where it is one."""
+        url: URL | None = self.settings.url
+        return url
+
+    def way_back(self, client: Transport) -> Source:
+        """Return what reads the destination: on the client's own broker, or anywhere."""
+        if self.place is None:
+            return client.way_back(self._destination)
+        return self.rule.source(self.place)
 
     def _done(self, size: int) -> None:
         with self._changed:

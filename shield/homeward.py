@@ -1,0 +1,106 @@
+"""Sends each message to the broker that it was going to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from shield.envelope import Envelope
+from shield.errors import ShieldError
+from shield.picking import without_broker
+from shield.transport import Done, Transport
+from shield.url import URL
+from shield.verdict import Outcome
+
+Opener = Callable[[URL], Transport]
+BROKERS = {"kafka", "amqp"}
+"""Kinds whose destinations mean nothing on the other; a third party's may take any message."""
+
+
+class Fixed(Transport):
+    """What `--to` names: all messages go there. Owns the transport beneath."""
+
+    scheme = "to"
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self.roams = transport.roams
+        self.origin = transport.origin
+
+    def send(self, envelope: Envelope, done: Done) -> None:
+        """Send."""
+        if self.roams and (wrong := mismatch(envelope, self._transport)):
+            done(ShieldError(wrong))
+        else:
+            self._transport.send(without_broker(envelope), done)
+
+    def outcome_of(self, error: Exception) -> Outcome:
+        """Ask the one beneath."""
+        return self._transport.outcome_of(error)
+
+    def close(self, timeout_s: float) -> None:
+        """Close the one beneath."""
+        self._transport.close(timeout_s)
+
+
+class Homeward(Transport):
+    """To the broker that a message's headers name, else to the one it was read from.
+
+    Args:
+        to: opens what sends to a broker.
+        home: returns the broker that the messages are read from.
+
+    Raises, through `done`:
+        ShieldError: a message says of no broker that it was going there, and its own cannot be.
+    """
+
+    scheme = "home"
+    roams = True
+
+    def __init__(self, to: Opener, home: Callable[[], URL]) -> None:
+        self._to = to
+        self._home = home
+        self._open: dict[str | None, Transport] = {}
+        self._problems: dict[str | None, str] = {}
+
+    def send(self, envelope: Envelope, done: Done) -> None:
+        """Send; what goes to a broker for the first time opens the way there."""
+        problem = self._problem(envelope)
+        if problem is None:
+            self._open[envelope.broker].send(without_broker(envelope), done)
+        else:
+            done(ShieldError(problem))
+
+    def _problem(self, envelope: Envelope) -> str | None:
+        """Open the way to a message's broker; return why there is none."""
+        broker = envelope.broker
+        if broker not in self._open and broker not in self._problems:
+            try:
+                self._open[broker] = self._to(URL.parse(broker) if broker else self._home())
+            except (ShieldError, ValueError) as error:
+                self._problems[broker] = f"{broker or 'where it belongs'}: {error}"
+        if broker in self._problems:
+            return self._problems[broker]
+        return mismatch(envelope, self._open[broker])
+
+    def outcome_of(self, error: Exception) -> Outcome:
+        """Ask those beneath: one that knows the error as overload is right."""
+        outcomes = [transport.outcome_of(error) for transport in self._open.values()]
+        return Outcome.OVERLOADED if Outcome.OVERLOADED in outcomes else Outcome.FAILED
+
+    def close(self, timeout_s: float) -> None:
+        """Close all, within one limit of time."""
+        deadline = time.monotonic() + timeout_s
+        while self._open:
+            _, transport = self._open.popitem()
+            transport.close(max(0.0, deadline - time.monotonic()))
+
+
+def mismatch(envelope: Envelope, transport: Transport) -> str | None:
+    """Return why a message of one kind of broker cannot go back to one of another kind."""
+    if envelope.kind == transport.scheme or transport.scheme not in BROKERS:
+        return None
+    return (
+        f"it was going to {envelope.destination!r} on a broker of kind {envelope.kind!r}, not "
+        f"{transport.scheme!r}; allowed is --to with the URL of one of its kind"
+    )

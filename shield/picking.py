@@ -1,0 +1,255 @@
+"""Which of a source's messages a redrive takes, as what they were; the others stay."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+
+from shield.clock import Clock
+from shield.envelope import Envelope
+from shield.headers import BROKER, DESTINATION, RULE
+from shield.selection import Selection
+from shield.transport import Source, Taken, Transport
+
+MOST_LISTED = 1000
+"""How many messages that are not back a result names; the others are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """One message that did not go back, and why."""
+
+    why: str
+    id: str | None
+    rule: str
+    destination: str
+    producer: str
+    attempt: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the messages that were read, but for those that went back."""
+
+    found: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """What was taken, by the rule that diverted it and where it was going."""
+    skipped: int = 0
+    """What `where` did not mean."""
+    unknown: int = 0
+    """What has no headers that say where it was going."""
+    failed: int = 0
+    """What could not be sent."""
+    parked: int = 0
+    """What was set aside too often, and is at the parking destination."""
+    kept: int = 0
+    """What was set aside too often, and stays: there is no parking destination."""
+    listed: list[Left] = field(default_factory=list)
+    """Those that failed, or were set aside too often; the first thousand."""
+
+    def name(self, why: str, envelope: Envelope) -> None:
+        """List one, while there is room."""
+        if len(self.listed) >= MOST_LISTED:
+            return
+        was, rule = envelope.restored(), _rule(envelope)
+        self.listed.append(
+            Left(why, envelope.id, rule, was.destination, was.producer, envelope.attempt)
+        )
+
+
+Park = Callable[[Envelope, Callable[[Exception | None], None]], None]
+
+
+def parking(transport: Transport, destination: str | None) -> Park:
+    """Return what sends a message to the parking destination, with all its headers."""
+
+    def park(envelope: Envelope, done: Callable[[Exception | None], None]) -> None:
+        if destination is not None:
+            envelope = replace(envelope, destination=destination, routing_key=None, partition=None)
+        transport.send(envelope, done)
+
+    return park
+
+
+class Picked(Source):
+    """The messages of another source that are to go back, as they were before.
+
+    Args:
+        source: where they are.
+        selection: which are meant, where those that are set aside too often are not parked.
+        limit: how many may be on their way or back; None for all.
+        park: sends elsewhere what was set aside too often; None lets it stay.
+        key_of: whose later messages stay where one before them has been given up.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        clock: Clock,
+        *,
+        selection: Selection,
+        limit: int | None = None,
+        park: Park | None = None,
+        key_of: Callable[[Envelope], Hashable] = lambda _envelope: None,
+    ) -> None:
+        self.tally = Tally()
+        self._source = source
+        self._clock = clock
+        self._selection = selection if source.diverted else replace(selection, anywhere=True)
+        self._room = inf if limit is None else limit
+        self._park = park
+        self._key_of = key_of
+        self._given_up: set[Hashable] = set()
+        self._lock = threading.Lock()
+        self._changed = threading.Event()
+        self._parking = 0
+        source.select(self._selection if park is None else replace(self._selection, below=None))
+
+    def take(self, most: int, timeout_s: float) -> Sequence[Taken]:
+        """Return up to so many that are meant."""
+        room = min(most, self._room)
+        if room <= 0:
+            self._changed.clear()
+            self._clock.wait(self._changed, timeout_s)
+            return ()
+        picked = []
+        for taken in self._source.take(int(room), timeout_s):
+            was = self._picked(taken)
+            if was is not None:
+                picked.append(Taken(was, taken))
+        return picked
+
+    def _picked(self, taken: Taken) -> Envelope | None:
+        """Return the message as it was; None where it is not to go back."""
+        envelope, selection = taken.envelope, self._selection
+        if selection.means(envelope):
+            return self._meant(taken)
+        if selection.wants(envelope) and not selection.is_lost(envelope):
+            self._set_apart(taken)
+            return None
+        if selection.wants(envelope):
+            self.tally.unknown += 1
+        else:
+            self.tally.skipped += 1
+        self._source.leave(taken)
+        return None
+
+    def _meant(self, taken: Taken) -> Envelope | None:
+        """Return the message as it was; None where one before it of its key was given up."""
+        was = taken.envelope.restored()
+        if self._given_up and self._key_of(was) in self._given_up:
+            self._note_failed("one before it with the same key failed", taken.envelope)
+            self._source.give_up(taken)
+            return None
+        self._hand_out(taken, 1)
+        return was
+
+    def _hand_out(self, taken: Taken, messages: int) -> None:
+        with self._lock:
+            self._room -= messages
+            self.tally.found[_rule(taken.envelope), _destination(taken.envelope)] += messages
+
+    # --- set aside too often --------------------------------------------------------------------
+
+    def _set_apart(self, taken: Taken) -> None:
+        """Park a message, or leave it."""
+        envelope = taken.envelope
+        why = f"set aside {envelope.attempt} times"
+        if self._park is None:
+            self.tally.kept += 1
+            self.tally.name(why, envelope)
+            self._source.leave(taken)
+            return
+        with self._lock:
+            self._parking += 1
+
+        def ended(error: Exception | None) -> None:
+            if error is None:
+                self._source.forget(taken)
+            else:
+                self._source.give_up(taken)
+            with self._lock:
+                self.tally.parked += error is None
+                self.tally.failed += error is not None
+                self.tally.name(why if error is None else f"cannot be parked: {error}", envelope)
+                self._parking -= 1
+            self._changed.set()
+
+        self._park(envelope, ended)
+
+    @property
+    def parking(self) -> int:
+        """How many are on their way to the parking destination."""
+        return self._parking
+
+    def settle(self) -> None:
+        """Return when none is any more."""
+        while self._parking:
+            self._changed.clear()
+            if self._parking:
+                self._clock.wait(self._changed, 0.1)
+
+    # --- what becomes of those that were taken --------------------------------------------------
+
+    def note_failed(self, taken: Taken, error: Exception) -> None:
+        """Note that one cannot be sent; what comes later of its key is given up, too."""
+        key = self._key_of(taken.envelope)
+        if key is not None:
+            self._given_up.add(key)
+        inner = self._own(taken)
+        self._hand_out(inner, -1)
+        self._note_failed(f"{type(error).__name__}: {error}", inner.envelope)
+
+    def _note_failed(self, why: str, envelope: Envelope) -> None:
+        with self._lock:
+            self.tally.failed += 1
+            self.tally.name(why, envelope)
+
+    def forget(self, taken: Taken) -> None:
+        """Note that it is back."""
+        self._source.forget(self._own(taken))
+        self._changed.set()
+
+    def failed(self, taken: Taken) -> None:
+        """Let it come again."""
+        inner = self._own(taken)
+        self._hand_out(inner, -1)
+        self._source.failed(inner)
+        self._changed.set()
+
+    def give_up(self, taken: Taken) -> None:
+        """Let it stay."""
+        self._source.give_up(self._own(taken))
+
+    def left(self) -> int | None:
+        """Return how many may still be taken at the most."""
+        left = self._source.left()
+        if self._room == inf:
+            return left
+        return int(self._room) if left is None else min(left, int(self._room))
+
+    def close(self) -> None:
+        """Close what it picks from."""
+        self._source.close()
+
+    @staticmethod
+    def _own(taken: Taken) -> Taken:
+        assert isinstance(taken.position, Taken)
+        return taken.position
+
+
+def without_broker(envelope: Envelope) -> Envelope:
+    """Return a message as it goes back: which broker it was going to has been its last news."""
+    if envelope.broker is None:
+        return envelope
+    return replace(envelope, marks=tuple(pair for pair in envelope.marks if pair[0] != BROKER))
+
+
+def _rule(envelope: Envelope) -> str:
+    return dict(envelope.marks).get(RULE, "")
+
+
+def _destination(envelope: Envelope) -> str:
+    return dict(envelope.marks).get(DESTINATION, envelope.destination)

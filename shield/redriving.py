@@ -1,0 +1,361 @@
+"""`shield.redrive(...)`: brings back what was set aside in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from shield.clock import Clock
+from shield.credentials import with_credentials
+from shield.errors import Reject, SettingsError
+from shield.homeward import Fixed, Homeward
+from shield.ledger import End
+from shield.picking import Left, Park, Picked, Tally, parking
+from shield.places import place_of
+from shield.redrive import WINDOW, Redriver, key_on_any
+from shield.selection import Selection
+from shield.shield import Shield, shield_of
+from shield.transport import Source, Taken, Transport
+from shield.units import Rate
+from shield.url import URL, is_url, masked
+from shield.where import where as predicate_of
+
+ORIGINAL = "original"
+TRIES = 5
+TRY_FOR_S = 15.0
+"""How often, and how long, one message is tried at the least before it is given up in a run."""
+MOST_IN_VAIN = 20
+"""How many may be given up while nothing else gets through; then the run ends."""
+NOTHING_FOR_S = 15.0
+"""How long a source that cannot count its messages gives none before that counts as its end."""
+CLOSE_WITHIN_S = 30.0
+
+
+@dataclass(frozen=True)
+class Redriven:
+    """What a redrive did; what is not back is still where it was.
+
+    `messages` counts, by rule and original destination, what went back or, in a dry run, would
+    go. `sent` includes what was sent twice because its first answer was lost. `listed` names the
+    first thousand of those that failed, were parked or were kept.
+    """
+
+    sent: int = 0
+    failed: int = 0
+    parked: int = 0
+    kept: int = 0
+    skipped: int = 0
+    unknown: int = 0
+    dry_run: bool = False
+    interrupted: bool = False
+    error: str | None = None
+    """Why it ended early, where the target took nothing any more."""
+    seconds: float = 0.0
+    messages: dict[tuple[str, str], int] = field(default_factory=dict)
+    listed: tuple[Left, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was meant went back: none failed, was parked or says not where to."""
+        return not (self.failed or self.parked or self.kept or self.unknown or self.error)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it ready for JSON."""
+        messages = [
+            {"rule": rule, "destination": destination, "messages": number}
+            for (rule, destination), number in sorted(self.messages.items())
+        ]
+        return {**asdict(self), "complete": self.complete, "messages": messages}
+
+
+@dataclass(slots=True)
+class Failures:
+    """Those of one message in this run."""
+
+    since_s: float
+    sent_before: int
+    """How many others were back when it failed for the first time."""
+    tries: int = 0
+
+
+def redrive(
+    source: str,
+    *,
+    to: str = ORIGINAL,
+    rate: str | None = None,
+    where: str | None = None,
+    limit: int | None = None,
+    dry_run: bool = False,
+    follow: bool = False,
+    park: str | None = None,
+    max_attempts: int | None = None,
+    shield: Shield | str | Path | Mapping[str, Any] | None = None,
+) -> Redriven:
+    """Bring messages back from where they were set aside, through the rules, to where they belong.
+
+    Returns when all that were meant are back, or were tried. Each is sent once the rules admit
+    it, behind all that producers send meanwhile, and is forgotten at its source only when the
+    broker has confirmed it: whatever ends this, the next call goes on, and a message that
+    arrives twice has the same `shield-message-id` (`shield.Deduplicator`).
+
+    Args:
+        source: a URL (`kafka://host:port/topic`, `amqp://host/vhost/queue`, `file:///path`, a
+            third party's), the path of a spool or file, or the name of a rule whose chain has one.
+        to: `original`, for where each was going; the URL of a broker that stands in for that; or
+            of one topic, exchange or file.
+        rate: at the most, as `200/s`; the rules' quotas hold besides.
+        where: which messages, as `rule==orders && header tenant!=acme`; the others stay.
+        limit: how many at the most.
+        dry_run: count what would go back, and leave everything as it is.
+        follow: go on waiting for more, until stopped.
+        park: where messages go that have been set aside `max_attempts` times: a URL, or a
+            destination on the broker they were going to. Without it, and without the settings'
+            `redrive_park`, these stay where they are.
+        max_attempts: the settings' `redrive_attempts` if not given.
+        shield: whose rules apply: a `Shield`, a file, settings, or the shared one.
+
+    Raises:
+        SettingsError: an argument that cannot be used; it says which, and what is allowed.
+        ShieldError: the source cannot be read, or the target not be reached.
+    """
+    redriving = Redriving(
+        source,
+        to=to,
+        rate=rate,
+        where=where,
+        limit=limit,
+        follow=follow,
+        park=park,
+        max_attempts=max_attempts,
+        shield=shield_of(shield),
+    )
+    return redriving.survey() if dry_run else redriving.run()
+
+
+class Redriving:
+    """One redrive: made, then run or surveyed, once, on one thread; looked at from others."""
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        shield: Shield,
+        to: str = ORIGINAL,
+        rate: str | None = None,
+        where: str | None = None,
+        limit: int | None = None,
+        follow: bool = False,
+        park: str | None = None,
+        max_attempts: int | None = None,
+    ) -> None:
+        self._shield = shield
+        self._clock: Clock = shield.clock
+        self._follow = follow
+        self.url = place_of(source, shield)
+        most = shield.settings.redrive_attempts if max_attempts is None else max_attempts
+        self._per_second = _per_second(rate)
+        if where is not None:
+            predicate_of(where)  # refuses one that is wrong, before anything is opened
+        for name, number in (("limit", limit), ("max_attempts", max_attempts)):
+            if number is not None and number < 1:
+                raise SettingsError(f"{name}: found {number}; allowed is 1 or more")
+        self._transports: list[Transport] = []
+        self._inner: Source | None = None
+        self._failures: dict[object, Failures] = {}
+        self._in_vain = 0
+        self._error: str | None = None
+        self._interrupted = False
+        self._sent_before = 0
+        try:
+            self._target = self._target_of(to)
+            park = park or shield.settings.redrive_park
+            self._source = Picked(
+                self._open_source(),
+                self._clock,
+                selection=Selection(where, most, anywhere=not self._target.roams),
+                limit=limit,
+                park=None if park is None else self._park_of(park),
+                key_of=key_on_any,
+            )
+        except BaseException:
+            self._close()
+            raise
+        self._redriver = Redriver(
+            self._source,
+            self._target,
+            shield.admit,
+            failed_as=End.OVERFLOWED,
+            window=WINDOW,
+            rate=self._per_second,
+            gives_up=self._gives_up,
+            clock=self._clock,
+        )
+        self._begun_s = self._last_s = self._clock.now()
+
+    # --- from any thread ------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Take no more; it returns when what is under way is answered."""
+        self._interrupted = True
+        self._redriver.stop()
+
+    @property
+    def tally(self) -> Tally:
+        """What became of what was read so far."""
+        return self._source.tally
+
+    @property
+    def sent(self) -> int:
+        """How many are back so far."""
+        return self._redriver.progress.sent
+
+    @property
+    def last_error(self) -> Exception | None:
+        """What the last send failed with, that failed."""
+        return self._redriver.progress.last_error
+
+    @property
+    def unanswered(self) -> int:
+        """How many are on their way."""
+        return self._redriver.unanswered + self._source.parking
+
+    def left(self) -> int | None:
+        """Return how many may still be taken; None where that cannot be told."""
+        return self._source.left()
+
+    # --- running --------------------------------------------------------------------------------
+
+    def run(self) -> Redriven:
+        """Bring back what is meant, until there is no more, or it is stopped."""
+        self._begun_s = self._last_s = self._clock.now()
+        try:
+            self._redriver.run(ended=self._ended)
+            self._source.settle()
+        finally:
+            self._close()
+        return self._result()
+
+    def survey(self) -> Redriven:
+        """Read what is there and count it; nothing is sent, and nothing forgotten."""
+        self._begun_s = self._last_s = self._clock.now()
+        try:
+            while not (self._interrupted or self._at_end()):
+                if self._source.take(WINDOW, 0.2):
+                    self._last_s = self._clock.now()
+        finally:
+            self._close()
+        return replace(self._result(), dry_run=True)
+
+    def _ended(self) -> bool:
+        return not self._follow and not self._source.parking and self._at_end()
+
+    def _at_end(self) -> bool:
+        """Tell whether the source has given all it had."""
+        left = self._source.left()
+        if left is not None:
+            return left == 0
+        sent, now = self._redriver.progress.sent, self._clock.now()
+        if sent != self._sent_before:
+            self._sent_before, self._last_s = sent, now
+        return now - self._last_s >= NOTHING_FOR_S
+
+    def _gives_up(self, taken: Taken, error: Exception) -> bool:
+        """Count a message's failures; one that fails again and again is left."""
+        key = taken.envelope.id or taken.position
+        sent, now = self._redriver.progress.sent, self._clock.now()
+        failures = self._failures.setdefault(key, Failures(now, sent))
+        failures.tries += 1
+        enough = failures.tries >= TRIES and now - failures.since_s >= TRY_FOR_S
+        if not enough and not isinstance(error, Reject):
+            return False
+        del self._failures[key]
+        self._source.note_failed(taken, error)
+        self._in_vain = self._in_vain + 1 if sent == failures.sent_before else 0
+        if self._in_vain >= MOST_IN_VAIN:
+            self._error = f"nothing is taken any more: {type(error).__name__}: {error}"
+            self._redriver.stop()
+        return True
+
+    def _result(self) -> Redriven:
+        tally = self._source.tally
+        return Redriven(
+            sent=self._redriver.progress.sent,
+            failed=tally.failed,
+            parked=tally.parked,
+            kept=tally.kept,
+            skipped=tally.skipped,
+            unknown=tally.unknown,
+            interrupted=self._interrupted,
+            error=self._error,
+            seconds=self._clock.now() - self._begun_s,
+            messages={key: number for key, number in tally.found.items() if number},
+            listed=tuple(tally.listed),
+        )
+
+    # --- what it reads and writes ---------------------------------------------------------------
+
+    def _open_source(self) -> Source:
+        with _named("source", str(self.url)):
+            self._inner = self._shield.registry.transport(self.url.scheme).source(self.url)
+        return self._inner
+
+    def _target_of(self, to: str) -> Transport:
+        if to.lower() == ORIGINAL:
+            target: Transport = Homeward(self._to, self._home)
+        elif is_url(to):
+            with _named("to", to):
+                target = Fixed(self._to(URL.parse(to)))
+        else:
+            raise SettingsError(f"to: found {to!r}; allowed is {ORIGINAL!r}, or a URL")
+        self._transports.append(target)
+        return target
+
+    def _park_of(self, park: str) -> Park:
+        with _named("park", park):
+            if not is_url(park):
+                if not self._target.roams:
+                    raise ValueError("all goes to one place; allowed is a URL")
+                return parking(self._target, park)
+            transport = self._to(URL.parse(park))
+            if transport.roams:
+                raise ValueError("it names no topic, queue or exchange")
+        self._transports.append(transport)
+        return parking(transport, None)
+
+    def _to(self, url: URL) -> Transport:
+        url = with_credentials(url, self._shield.settings.credentials)
+        return self._shield.registry.transport(url.scheme).to(url)
+
+    def _home(self) -> URL:
+        return self._shield.registry.transport(self.url.scheme).home(self.url)
+
+    def _close(self) -> None:
+        """Close the source last: what is confirmed while the others close is forgotten there."""
+        while self._transports:
+            self._transports.pop().close(CLOSE_WITHIN_S)
+        if self._inner is not None:
+            self._inner.close()
+
+
+@contextmanager
+def _named(argument: str, found: str) -> Iterator[None]:
+    """Say which argument is wrong."""
+    try:
+        yield
+    except SettingsError:
+        raise
+    except ValueError as error:
+        raise SettingsError(f"{argument}: found {masked(found)!r}; {error}") from None
+
+
+def _per_second(rate: str | None) -> float | None:
+    if rate is None:
+        return None
+    with _named("rate", rate):
+        parsed = Rate.parse(rate)
+        if parsed.in_bytes:
+            raise ValueError('a redrive counts messages; allowed is a rate as "200/s"')
+    return parsed.per_second
