@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from shield.cli import config, demo, plugins, setup
+from shield.cli import config, demo, plugins, redrive, setup
 from shield.cli.group import ShieldGroup
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("demo")(demo.demo)
 app.add_typer(config.cli, name="config")
 app.command("setup")(setup.setup)
 app.command("plugins")(plugins.plugins)
+app.command("redrive")(redrive.redrive)
 
 
 def _print_version(wanted: bool) -> None:

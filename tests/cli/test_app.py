@@ -65,6 +65,7 @@ def test_what_is_not_understood_ends_with_status_2(run, arguments):
         (("config", "show"), "SHIELD_MODE=shadow shield config show"),
         (("config", "schema"), "config schema > shield.schema.json"),
         (("plugins",), "disable = ["),
+        (("redrive",), "shield redrive kafka://localhost:9092/orders.overflow --rate 200/s"),
     ],
 )
 def test_help_teaches_with_an_example(run, arguments, example):

@@ -1,0 +1,122 @@
+"""`shield redrive`: bring messages back from where they were set aside."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from shield.cli.printing import Json
+from shield.cli.redrive_view import View, view_for
+from shield.redriving import ORIGINAL, Redriven, Redriving
+from shield.shield import Shield
+
+TICK_S = 0.2
+
+
+def redrive(
+    ctx: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FROM",
+            help="A URL as kafka://host:port/topic, amqp://host/vhost/queue or file:///path; the "
+            "path of a spool or file; or a rule.",
+            show_default=False,
+        ),
+    ],
+    to: Annotated[
+        str, typer.Option(metavar="ORIGINAL|URL", help="Where to: a broker, or one place on it.")
+    ] = ORIGINAL,
+    rate: Annotated[
+        str | None, typer.Option(metavar="RATE", help="At the most, as 200/s; besides the rules.")
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXPRESSION",
+            help="Which messages, as 'rule==orders && producer!=audit'; the others stay.",
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="How many at the most.")] = None,
+    park: Annotated[
+        str | None,
+        typer.Option(metavar="DEST", help="Where to with what was set aside too often."),
+    ] = None,
+    max_attempts: Annotated[int | None, typer.Option(min=1, help="How often is too often.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count what would go back; leave all as it is.")
+    ] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with what comes later, until Ctrl-C.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring messages back from where they were set aside, through the rules, to where they belong.
+
+    A message leaves its place only when the broker has confirmed it where it belongs: Ctrl-C, or
+    anything worse, loses nothing, and the next run goes on. Ends with 1 if some did not go back.
+
+    Look first:  shield redrive kafka://localhost:9092/orders.overflow --dry-run
+
+    Then:  shield redrive kafka://localhost:9092/orders.overflow --rate 200/s
+    """
+    redriving = Redriving(
+        source,
+        shield=Shield.load(ctx.obj),
+        to=to,
+        rate=rate,
+        where=where,
+        limit=limit,
+        follow=follow,
+        park=park,
+        max_attempts=max_attempts,
+    )
+    run = redriving.survey if dry_run else redriving.run
+    result = _watched(redriving, run, view_for(as_json=as_json, url=str(redriving.url)))
+    raise typer.Exit(0 if result.complete else 1)
+
+
+def _watched(redriving: Redriving, run: Callable[[], Redriven], view: View) -> Redriven:
+    """Run it on a thread of its own, and show how it gets on from this one."""
+    outcome: Future[Redriven] = Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(run())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=work, name="shield-redrive", daemon=True)
+    with _interrupt_stops(redriving, view):
+        thread.start()
+        try:
+            while thread.is_alive():
+                view.show(redriving)
+                thread.join(TICK_S)
+        finally:
+            view.end()
+    result = outcome.result()
+    view.close(result)
+    return result
+
+
+@contextmanager
+def _interrupt_stops(redriving: Redriving, view: View) -> Iterator[None]:
+    """Let Ctrl-C stop it once all that is sent is answered; pressed again it ends at once."""
+
+    def stop(_signal: int, _frame: object) -> None:
+        redriving.stop()
+        view.stopping(redriving.unanswered)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

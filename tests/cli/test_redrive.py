@@ -1,0 +1,155 @@
+"""`shield redrive`: what it prints, and its exit status."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections import defaultdict
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from shield import registry
+from tests.memory import Broker, Memory, diverted
+
+OVERFLOW = "memory://b/overflow"
+
+
+@pytest.fixture(autouse=True)
+def brokers(monkeypatch):
+    """Fresh ones, and the plugin that brings them, as installed."""
+    fresh = defaultdict(Broker)
+    monkeypatch.setattr(Memory, "brokers", fresh)
+    point = metadata.EntryPoint("memory", "tests.memory:PLUGIN", "shield")
+    points = (*registry._entry_points(), point)
+    monkeypatch.setattr(registry, "_entry_points", lambda: points)
+    return fresh
+
+
+def fill(brokers, *envelopes):
+    brokers["b"].places["overflow"] += envelopes
+
+
+def test_it_says_what_came_back(run, brokers):
+    """And ends with 0."""
+    fill(brokers, diverted(0), diverted(1, rule="other"))
+    result = run("redrive", OVERFLOW)
+    assert result.exit_code == 0
+    assert "2 back in" in result.stdout
+    assert "orders  orders.created         1" in result.stdout
+    assert len(brokers["b"].places["orders.created"]) == 2
+
+
+def test_json_is_one_document(run, brokers):
+    """With counts by rule and destination, and what did not go back by its id."""
+    fill(brokers, diverted(0), diverted(1, attempt=7))
+    result = run("redrive", OVERFLOW, "--json")
+    assert result.exit_code == 1
+    done = json.loads(result.stdout)
+    assert (done["source"], done["sent"], done["kept"]) == (OVERFLOW, 1, 1)
+    assert done["messages"] == [{"rule": "orders", "destination": "orders.created", "messages": 1}]
+    assert done["listed"] == [
+        {
+            "why": "set aside 7 times",
+            "id": "id-1",
+            "rule": "orders",
+            "destination": "orders.created",
+            "producer": "checkout",
+            "attempt": 7,
+        }
+    ]
+
+
+def test_every_option_is_passed_on(run, brokers):
+    """Where, limit, rate, to, park and how often."""
+    fill(brokers, diverted(0, rule="other"), diverted(1, attempt=2), diverted(2), diverted(3))
+    options = "--where rule==orders --limit 1 --rate 50/s --to memory://c --park parked"
+    result = run("redrive", OVERFLOW, *options.split(), "--max-attempts", "2")
+    assert result.exit_code == 1
+    assert "1 back, 1 parked, 1 not meant" in result.stdout
+    assert [e.body for e in brokers["c"].places["orders.created"]] == [b"2"]
+    assert [e.body for e in brokers["c"].places["parked"]] == [b"1"]
+    assert [e.body for e in brokers["b"].places["overflow"]] == [b"0", b"3"]
+
+
+def test_a_dry_run_says_what_would_go(run, brokers):
+    """And moves nothing."""
+    fill(brokers, diverted(0))
+    result = run("redrive", OVERFLOW, "--dry-run")
+    assert result.exit_code == 0
+    assert "1 would go back" in result.stdout
+    assert len(brokers["b"].places["overflow"]) == 1
+
+
+def test_a_rule_names_its_overflow_destination(run, write, brokers):
+    """Where that is a URL, `shield redrive RULE` will do."""
+    write(
+        '[[rules]]\nname = "orders"\nmatch = "orders.*"\nquota = "9/s"\n'
+        'over_limit = "overflow memory://b/overflow"'
+    )
+    fill(brokers, diverted(0))
+    assert run("redrive", "orders").exit_code == 0
+    result = run("redrive", "audit")
+    assert result.exit_code == 2
+    assert "found 'audit'" in result.stderr
+    assert result.stderr.rstrip().endswith("or a rule (orders)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("memory://b/none",), "memory://b/none: there is no such place"),
+        (("nothing://b/x",), "source: found 'nothing://b/x'; unknown scheme 'nothing'"),
+        ((OVERFLOW, "--where", "rule=x"), "where: found '=x' at character 5; allowed is FIELD"),
+        ((OVERFLOW, "--rate", "1"), "rate: found '1'; a rate needs a unit"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_status_2(run, brokers, arguments, line):
+    """Nothing is sent."""
+    fill(brokers, diverted(0))
+    result = run("redrive", *arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(line)
+    assert result.stderr.count("\n") == 1
+    assert len(brokers["b"].places["overflow"]) == 1
+
+
+SCRIPT = """
+import sys
+from importlib import metadata
+from shield import registry
+from shield.cli import main
+from tests.memory import Memory, PLUGIN, diverted
+
+point = metadata.EntryPoint("memory", "tests.memory:PLUGIN", "shield")
+points = (*registry._entry_points(), point)
+registry._entry_points = lambda: points
+Memory.brokers["b"].places["overflow"] += [diverted(n) for n in range(1000)]
+main()
+"""
+
+
+def test_ctrl_c_ends_it_in_order():
+    """It says how many are back and that the next run goes on; nothing failed, so it ends with 0.
+
+    Without a terminal it prints a line a second.
+    """
+    command = ["redrive", OVERFLOW, "--rate", "100/s"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(SCRIPT), *command],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert process.stdout is not None
+    assert "back" in process.stdout.readline()
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "interrupted, the next run goes on" in out
