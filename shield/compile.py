@@ -54,8 +54,10 @@ def _rule(
         producers=table.producers,
         direction=table.direction,
         shadow=_mode(table, settings) == "shadow",
+        redrive=table.redrive,
         resolve=registry.resolver,
         transport=transports.to,
+        source=transports.source,
     )
 
 
@@ -76,4 +78,10 @@ def _fill(rule: Rule, table: RuleSettings, registry: Registry, where: str) -> li
         except ValueError as error:
             found = masked(repr(link.text))
             problems.append(f"{where}.over_limit[{number}]: found {found}; {error}")
+    if rule.redrive is not None and not any(a.overrides("way_back") for a in rule.chain):
+        able = sorted(n for n, kind in registry.actions.items() if kind.overrides("way_back"))
+        problems.append(
+            f"{where}.redrive: found {rule.redrive!r}, and nothing in over_limit sends messages "
+            f"where they could come back from; allowed with {' or '.join(able)} in it"
+        )
     return problems

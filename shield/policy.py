@@ -45,6 +45,8 @@ class Policy(ABC):
 
     patient: ClassVar[bool] = False
     """Whether `settle` may come a little after the answer, with a later `now`; that is cheaper."""
+    pressure: ClassVar[bool] = True
+    """Whether its refusals tell of load: while they come, nothing is redriven by itself."""
     bounds: ClassVar[bool] = False
     """Whether it bounds what may be unanswered at once, instead of a client's own bound."""
     listens: ClassVar[bool] = False

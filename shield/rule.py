@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from shield.action import Action
     from shield.policy import KeyOf, Policy
-    from shield.transport import Transport
+    from shield.transport import Source, Transport
     from shield.url import URL
 
 
@@ -22,6 +22,11 @@ def glob_matches(glob: str, text: str) -> bool:
 def resolve_nothing(per: str) -> KeyOf:
     """Refuse every `per`: the rule was made without a registry."""
     raise ValueError(f"per: nothing resolves {per!r}")
+
+
+def read_nothing(url: URL) -> Source:
+    """Refuse every URL: the rule was made without a registry."""
+    raise ValueError(f"nothing reads from {url}")
 
 
 def carry_nothing(url: URL) -> Transport:
@@ -39,10 +44,16 @@ class Rule:
     producers: str = "*"
     direction: str = "publish"
     shadow: bool = False
+    redrive: str | None = None
+    """`auto` where what overflowed comes back by itself."""
+    refused_s: float = float("-inf")
+    """When it last refused a message that was not set aside already, because of load."""
     resolve: Callable[[str], KeyOf] = resolve_nothing
     """Finds how `per = "..."` tells messages apart; for policies that have such a setting."""
     transport: Callable[[URL], Transport] = carry_nothing
     """Finds what sends to a URL; for actions that have such a destination."""
+    source: Callable[[URL], Source] = read_nothing
+    """Finds what reads back what was sent to a URL."""
     policies: list[Policy] = field(default_factory=list)
     chain: list[Action] = field(default_factory=list)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shield.action import Action
+from shield.auto import AutoRedrive
 from shield.clock import Clock, SystemClock
 from shield.compile import compile_rules
 from shield.errors import Reject
@@ -84,6 +85,8 @@ class Shield:
 
     def _start_empty(self) -> None:
         self._lock = threading.Lock()
+        self._auto: AutoRedrive | None = None
+        """Made for the first client, where a rule says `redrive = "auto"`."""
         self._flows: dict[tuple[str, str], Flow] = {}
         self._books = Books()
         self.lines = Lines(self._hooks.failed)
@@ -153,6 +156,8 @@ class Shield:
         if isinstance(verdict, OverLimit):
             key = verdict.rule.name, verdict.policy, verdict.reason
             flow.account.over_limit[key] += 1
+            if verdict.refusal.policy.pressure and not message.aside:
+                verdict.rule.refused_s = now
         return verdict
 
     def _judge_in_turn(self, flow: Flow, message: Message, now: float, number: float) -> Verdict:
@@ -472,21 +477,32 @@ class Shield:
         """Let actions know of a new client, through which what they have kept may go out."""
         for action in self._actions("opened"):
             action.opened(client, self)
+        if any(rule.redrive == "auto" for rule in self.rules):
+            with self._lock:
+                self._auto = self._auto or AutoRedrive(self)
+            self._auto.opened(client)
 
     def flush(self, client: Transport, timeout_s: float | None) -> None:
         """Return when no action keeps a message of that client in memory, or the time is over."""
-        self._within("flush", client, timeout_s)
+        self._within([action.flush for action in self._actions("flush")], client, timeout_s)
 
     def closing(self, client: Transport, timeout_s: float | None) -> None:
-        """Let actions end what they keep of a client that is about to close."""
-        self._within("closing", client, timeout_s)
+        """Bring nothing more back, and let actions end what they keep of a client that closes."""
+        ends = [action.closing for action in self._actions("closing")]
+        if self._auto is not None:
+            ends.insert(0, self._auto.closing)
+        self._within(ends, client, timeout_s)
 
-    def _within(self, method: str, client: Transport, timeout_s: float | None) -> None:
-        """Call all actions one after another, within one limit of time."""
+    def _within(
+        self,
+        calls: Iterable[Callable[[Transport, float | None], None]],
+        client: Transport,
+        timeout_s: float | None,
+    ) -> None:
+        """Call all, one after another, within one limit of time."""
         deadline = None if timeout_s is None else self._now() + timeout_s
-        for action in self._actions(method):
-            left_s = None if deadline is None else max(0.0, deadline - self._now())
-            getattr(action, method)(client, left_s)
+        for call in calls:
+            call(client, None if deadline is None else max(0.0, deadline - self._now()))
 
     def _actions(self, method: str) -> list[Action]:
         """Return the actions of all chains that do something of their own there."""
@@ -616,6 +632,8 @@ class Shield:
             (p for rule in self.rules for p in rule.policies), old, strict=True
         ):
             policy.inherit(before)
+        if self._auto is not None:
+            self._auto.leave_to_the_parent()
         self._start_empty()
 
 

@@ -198,3 +198,30 @@ def test_a_process_ends_without_a_word():
         """)
         == ""
     )
+
+
+def test_what_overflowed_comes_back_on_a_thread_of_the_childs_own():
+    """The parent's thread, and what it reads through, stay with the parent."""
+    out = run("""
+        import logging
+        from shield.testing import FakeClient
+
+        logging.disable()  # the fake client's overflow destination cannot be read back
+        rule = {"match": "*", "quota": "1/h", "over_limit": "overflow x", "redrive": "auto"}
+        one = Shield({"rules": [rule]})
+
+        def threads():
+            return [thread.name for thread in threading.enumerate()].count("shield-redrive")
+
+        def work():
+            before = threads()
+            client = FakeClient(one)
+            during = threads()
+            client.close(None)
+            return before, during
+
+        client = FakeClient(one)
+        print(*in_child(work), threads())
+        client.close(None)
+    """)
+    assert out == "0 1 1"

@@ -40,7 +40,8 @@ def user_folder(tmp_path, monkeypatch, bootstrap) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SHIELD_CONFIG", raising=False)
     monkeypatch.setattr(shield.shield, "_default", None)
-    monkeypatch.setitem(kafka.KafkaProducer.DEFAULT_CONFIG, "api_version", API_VERSION)
+    for client in (kafka.KafkaProducer, kafka.KafkaConsumer):
+        monkeypatch.setitem(client.DEFAULT_CONFIG, "api_version", API_VERSION)
     return tmp_path
 
 

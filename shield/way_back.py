@@ -1,0 +1,289 @@
+"""The way back from one overflow destination, taken while the rules refuse nothing."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from shield.backoff import Backoff
+from shield.envelope import Envelope
+from shield.errors import ShieldError
+from shield.ledger import End
+from shield.picking import Park, Picked, parking, without_broker
+from shield.redrive import Redriver, key_on_any
+from shield.selection import Selection
+from shield.transport import Done, Source, Transport
+from shield.url import URL, is_url
+from shield.verdict import Outcome
+
+if TYPE_CHECKING:
+    from shield.rule import Rule
+    from shield.shield import Shield
+
+log = logging.getLogger("shield")
+
+QUIET_S = 5.0
+LONGEST_QUIET_S = 60.0
+"""How long the rules must have refused nothing before it begins: twice as long after each time
+that it was cut short, up to a minute."""
+STEADY_S = 30.0
+"""How long it must go without a refusal to begin after the shortest quiet again."""
+SLOWEST = 20.0
+FASTEST = 50_000.0
+FASTER = 1.5
+"""Messages a second it begins with and grows to, and by how much each second. A refusal halves it,
+so that its own load does not bring the pressure back that it waited to be gone."""
+WINDOW = 200
+TURN_S = 0.5
+"""How long one turn takes at the most, where other ways back wait for theirs."""
+LOG_EVERY_S = 60.0
+
+
+class Pressure:
+    """Whether rules refuse, with hysteresis: quick to say so, slow to say that it is over."""
+
+    def __init__(self, rules: list[Rule]) -> None:
+        self.rules = rules
+        self.quiet_s = QUIET_S
+        self._since_s = float("-inf")
+        """When the present quiet was first relied on."""
+
+    def is_quiet(self, now: float) -> bool:
+        """Tell whether they have refused nothing for long enough."""
+        return all(now - rule.refused_s >= self.quiet_s for rule in self.rules)
+
+    def begin(self, now: float) -> None:
+        """Rely on the quiet from now on."""
+        self._since_s = now
+
+    @property
+    def is_back(self) -> bool:
+        """Whether a rule has refused since."""
+        return any(rule.refused_s >= self._since_s for rule in self.rules)
+
+    def end(self, now: float) -> None:
+        """Ask for a longer quiet next time, or for the shortest after a steady run."""
+        steady = now - self._since_s >= STEADY_S
+        self.quiet_s = QUIET_S if steady else min(LONGEST_QUIET_S, self.quiet_s * 2)
+
+
+class Pace:
+    """Messages a second: from slow to fast while nothing is refused, half of it after that."""
+
+    def __init__(self) -> None:
+        self._start = SLOWEST
+        self._begun_s = 0.0
+
+    def begin(self, now: float) -> None:
+        """Start to grow."""
+        self._begun_s = now
+
+    def at(self, now: float) -> float:
+        """Return how fast it may go by now."""
+        grown: float = self._start * FASTER ** min(60.0, now - self._begun_s)
+        return min(FASTEST, grown)
+
+    def halve(self, now: float) -> None:
+        """Begin the next time with half of what it was."""
+        self._start = max(SLOWEST, self.at(now) / 2)
+
+
+class Clients(Transport):
+    """The clients whose messages come back; each goes to one of the broker it was going to."""
+
+    scheme = "clients"
+    roams = True
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._clients: list[Transport] = []
+
+    def add(self, client: Transport) -> None:
+        """Take one more."""
+        with self._lock:
+            self._clients.append(client)
+
+    def remove(self, client: Transport) -> None:
+        """Take one away."""
+        with self._lock:
+            self._clients = [other for other in self._clients if other is not client]
+
+    @property
+    def first(self) -> Transport | None:
+        """One that can send; those whose clients are gone are forgotten."""
+        with self._lock:
+            self._clients = [client for client in self._clients if client.is_open]
+            return self._clients[0] if self._clients else None
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Which brokers they send to."""
+        with self._lock:
+            return tuple(sorted({client.origin for client in self._clients}))
+
+    def _for(self, broker: str | None) -> Transport | None:
+        with self._lock:
+            for client in self._clients:
+                if broker in (None, client.origin):
+                    return client
+        return None
+
+    def send(self, envelope: Envelope, done: Done) -> None:
+        """Send through the first client of its broker."""
+        client = self._for(envelope.broker)
+        if client is None:
+            done(ShieldError("its client is gone"))
+        else:
+            client.send(without_broker(envelope), done)
+
+    def outcome_of(self, error: Exception) -> Outcome:
+        """Ask a client."""
+        client = self._for(None)
+        return Outcome.FAILED if client is None else client.outcome_of(error)
+
+    def close(self, timeout_s: float) -> None:
+        """Do nothing: they are their users'."""
+
+
+class WayBack:
+    """One overflow destination: opened when its rules are quiet, closed when they refuse again.
+
+    Used by one thread, but for `add`, `remove` and `end_soon`.
+    """
+
+    def __init__(
+        self,
+        shield: Shield,
+        rule: Rule,
+        source: Callable[[Transport], Source],
+    ) -> None:
+        self.clients = Clients()
+        self.pressure = Pressure([rule])
+        self.ended = threading.Event()
+        self._shield = shield
+        self._clock = shield.clock
+        self._open_source = source
+        self._park = self._parking(rule, shield.settings.redrive_park)
+        self._pace = Pace()
+        self._source: Picked | None = None
+        self._redriver: Redriver | None = None
+        self._backoff = Backoff(1.0, 60.0)
+        self._retry_s = float("-inf")
+        self._logged_s = float("-inf")
+        self._turn_ends_s = float("inf")
+        self._origins: tuple[str, ...] = ()
+        self._ending = False
+
+    def _parking(self, rule: Rule, park: str | None) -> Park | None:
+        if park is None:
+            return None
+        if is_url(park):
+            return parking(rule.transport(URL.parse(park)), None)
+        return parking(self.clients, park)
+
+    # --- from any thread ------------------------------------------------------------------------
+
+    def end_soon(self) -> None:
+        """Have its thread end it."""
+        self._ending = True
+        redriver = self._redriver
+        if redriver is not None:
+            redriver.wake()
+
+    @property
+    def ending(self) -> bool:
+        """Whether it is to end: it was told so, or its last client is gone."""
+        return self._ending or self.clients.first is None
+
+    # --- its thread -----------------------------------------------------------------------------
+
+    def turn(self, *, alone: bool) -> bool:
+        """Bring some back where the rules are quiet; False where there was nothing to be done."""
+        now = self._clock.now()
+        if self._redriver is None:
+            return self.pressure.is_quiet(now) and now >= self._retry_s and self._begin(now)
+        if self.pressure.is_back:
+            self._pause(now)
+            return False
+        if self._origins != self.clients.origins:
+            self.close()  # and begin anew, with what the new client can send
+            return True
+        if self._redriver.pause_s > 0:
+            return False
+        self._turn_ends_s = float("inf") if alone else now + TURN_S
+        self._redriver.set_rate(self._pace.at(now))
+        try:
+            return self._redriver.step() or not self._redriver.idle
+        except Exception as error:
+            self._failed(now, error)
+            return False
+
+    def _begin(self, now: float) -> bool:
+        client = self.clients.first
+        if client is None:
+            return False
+        try:
+            source = self._open_source(client)
+        except Exception as error:
+            self._failed(now, error)
+            return False
+        self._backoff.reset()
+        self._origins = self.clients.origins
+        self._source = Picked(
+            source,
+            self._clock,
+            selection=self._selection(),
+            park=self._park,
+        )
+        self._redriver = Redriver(
+            self._source,
+            self.clients,
+            self._shield.admit,
+            failed_as=End.OVERFLOWED,
+            window=WINDOW,
+            key_of=key_on_any,
+            yields=self._yields,
+            clock=self._clock,
+        )
+        self._pace.begin(now)
+        self.pressure.begin(now)
+        return True
+
+    def _selection(self) -> Selection:
+        """Return what is meant: messages of the clients' brokers, not set aside too often."""
+        own = " || ".join(f"broker == '{broker}'" for broker in ("", *self._origins))
+        return Selection(own, self._shield.settings.redrive_attempts)
+
+    def _yields(self) -> bool:
+        over = self._clock.now() >= self._turn_ends_s
+        return over or self._ending or self.pressure.is_back
+
+    def _pause(self, now: float) -> None:
+        self._pace.halve(now)
+        self.pressure.end(now)
+        self.close()
+
+    def _failed(self, now: float, error: Exception) -> None:
+        """Try again later; say so once a minute."""
+        if now - self._logged_s >= LOG_EVERY_S:
+            self._logged_s = now
+            rules = ", ".join(rule.name for rule in self.pressure.rules)
+            log.warning("rule %s: what overflowed cannot be brought back now: %s", rules, error)
+        self._retry_s = now + self._backoff.next_s()
+        self.close()
+
+    def close(self) -> None:
+        """Wait for the answers to what is sent, and let go of the source."""
+        redriver, source = self._redriver, self._source
+        self._redriver = self._source = None
+        if redriver is None or source is None:
+            return
+        redriver.stop()
+        redriver.settle()
+        source.settle()
+        try:
+            source.close()
+        except Exception as error:
+            log.warning("an overflow destination cannot be let go of: %s", error)
