@@ -1,0 +1,403 @@
+"""Redrive on real brokers: all of it comes back, whatever interrupts it."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+
+import shield
+from integration.brokers import create_topic
+from integration.queues import Queues
+from integration.reading import count, read
+from integration.redriving import AN_HOUR_AGO_MS, command, fill_queue, fill_topic, refusal, run
+from integration.test_transports import amqp_url
+from shield_kafka import KafkaProducer
+
+KILLS = 50 if os.environ.get("SHIELD_SOAK") else 10
+
+
+@pytest.fixture
+def topics(kafka):
+    """A fresh overflow topic, and a fresh original."""
+    return create_topic(kafka.address), create_topic(kafka.address)
+
+
+@pytest.fixture
+def queues(rabbitmq):
+    with Queues(rabbitmq.address) as queues:
+        yield queues
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Messages are given up after two tries, and a quiet is believed after one second."""
+    monkeypatch.setattr("shield.redriving.TRIES", 2)
+    monkeypatch.setattr("shield.redriving.TRY_FOR_S", 1.0)
+    monkeypatch.setattr("shield.way_back.QUIET_S", 1.0)
+
+
+def in_order(records):
+    """Whether within each key no number is behind a higher one, but for whole repetitions."""
+    last = defaultdict(lambda: -1)
+    for record in records:
+        number = int(record.value)
+        if number < last[record.key]:
+            return False
+        last[record.key] = number
+    return True
+
+
+def ids_of(records):
+    return [dict(record.headers)["shield-message-id"].decode() for record in records]
+
+
+# --- Kafka --------------------------------------------------------------------------------------
+
+
+def test_a_topic_comes_back_as_it_was(kafka, topics):
+    """Key, headers and timestamp, in the order of each key; a second run finds nothing."""
+    overflow, original = topics
+    fill_topic(kafka.address, overflow, original, range(500))
+    source = f"kafka://{kafka.address}/{overflow}"
+    done = run(source)
+    assert (done["sent"], done["complete"]) == (500, True)
+    assert done["messages"] == [{"rule": "orders", "destination": original, "messages": 500}]
+    records = read(kafka.address, original)
+    assert sorted(int(record.value) for record in records) == list(range(500))
+    assert in_order(records)
+    first = next(record for record in records if record.value == b"7")
+    assert (first.key, first.timestamp) == (b"7", AN_HOUR_AGO_MS + 7)
+    assert dict(first.headers) == {
+        "own": b"header",
+        "shield-message-id": b"id-7",
+        "shield-attempt": b"1",
+    }
+    assert run(source)["sent"] == 0
+    assert count(kafka.address, original) == 500
+
+
+def test_a_part_of_a_topic_comes_back_and_later_the_rest(kafka, topics):
+    """Each message once, although Kafka forgets only from the beginning on."""
+    overflow, original = topics
+    fill = partial(fill_topic, kafka.address, overflow, original)
+    fill(range(100), rule="a")
+    fill(range(100, 200), rule="b")
+    fill(range(200, 300), rule="a", attempt=9)
+    source = f"kafka://{kafka.address}/{overflow}"
+    assert run(source, "--dry-run", status=1)["kept"] == 100
+    first = run(source, "--where", "rule==b")
+    assert (first["sent"], first["skipped"]) == (100, 200)
+    assert run(source, "--where", "rule==b")["sent"] == 0
+    second = run(source, status=1)
+    assert (second["sent"], second["kept"]) == (100, 100)
+    assert run(source, "--max-attempts", "20")["sent"] == 100
+    assert run(source, "--max-attempts", "20")["sent"] == 0
+    assert sorted(int(r.value) for r in read(kafka.address, original)) == list(range(300))
+
+
+def test_what_was_set_aside_too_often_is_parked(kafka, topics):
+    """In a topic of the same cluster, with all its headers; it comes back from there."""
+    overflow, original = topics
+    parked = create_topic(kafka.address)
+    fill_topic(kafka.address, overflow, original, range(5), attempt=5)
+    fill_topic(kafka.address, overflow, original, range(5, 8))
+    source = f"kafka://{kafka.address}/{overflow}"
+    done = run(source, "--park", parked, status=1)
+    assert (done["sent"], done["parked"]) == (3, 5)
+    assert sorted(left["id"] for left in done["listed"]) == [f"id-{n}" for n in range(5)]
+    assert run(source, "--park", parked)["sent"] == 0
+    assert count(kafka.address, parked) == 5
+    again = run(f"kafka://{kafka.address}/{parked}", "--max-attempts", "6")
+    assert again["sent"] == 5
+    assert count(kafka.address, original) == 8
+
+
+def killed_after(seconds: float, *arguments: str) -> None:
+    """Run a redrive and end it with SIGKILL so many seconds after it has begun to send."""
+    process = subprocess.Popen(
+        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if not line.startswith("0 back"):
+            break
+    time.sleep(seconds)
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_killed_at_random_moments_it_loses_nothing(kafka):
+    """The next run goes on; what arrives twice has the same id, and every id all of its number."""
+    each = 2000
+    places = [
+        (create_topic(kafka.address, 2), create_topic(kafka.address, 2)) for _ in range(KILLS)
+    ]
+
+    def one(places: tuple[str, str]) -> None:
+        overflow, original = places
+        fill_topic(kafka.address, overflow, original, range(each))
+        source = f"kafka://{kafka.address}/{overflow}"
+        killed_after(random.uniform(0.0, 0.8), source, "--rate", "4000/s")
+        assert run(source)["complete"]
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(one, places))
+    duplicates = []
+    for overflow, original in places:
+        records = read(kafka.address, original)
+        assert {int(record.value) for record in records} == set(range(each)), overflow
+        assert set(zip((r.value for r in records), ids_of(records), strict=True)) == {
+            (b"%d" % n, f"id-{n}") for n in range(each)
+        }
+        known = shield.Deduplicator()
+        fresh = [record for record in records if not known.seen(record)]
+        assert len(fresh) == each
+        duplicates.append(len(records) - each)
+    print(f"duplicates in {KILLS} kills: {sorted(duplicates)}")
+
+
+def test_ctrl_c_loses_nothing_and_repeats_nothing(kafka, topics):
+    """It waits for the answers, commits them and says so."""
+    overflow, original = topics
+    fill_topic(kafka.address, overflow, original, range(2000))
+    source = f"kafka://{kafka.address}/{overflow}"
+    process = subprocess.Popen(
+        command(source, "--rate", "1000/s"), stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    while process.stdout.readline().startswith("0 back"):
+        pass
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, out
+    assert "interrupted, the next run goes on" in out
+    before = count(kafka.address, original)
+    assert 0 < before < 2000
+    assert run(source)["sent"] == 2000 - before
+    assert sorted(int(r.value) for r in read(kafka.address, original)) == list(range(2000))
+
+
+# --- another broker -----------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(180)
+def test_a_broker_that_was_down_gets_all_of_it_back(kafka, private_kafka, topics):
+    """Producers overflow to another cluster; when theirs returns, each message goes back to it."""
+    other, _ = topics
+    own = private_kafka()
+    orders = create_topic(own.address, 2)
+    rule = {
+        "name": "orders",
+        "match": orders,
+        "in_flight": {"messages": 20},
+        "over_limit": [f"overflow kafka://{kafka.address}/{other}", "raise"],
+    }
+    producer = KafkaProducer(bootstrap_servers=own.address, shield={"rules": [rule]})
+    producer.send(orders, b"-1", key=b"first").get(10)
+    own.kill()
+    futures = [producer.send(orders, b"%d" % n, key=b"%d" % (n % 10)) for n in range(300)]
+    overflowed = [future for future in futures if shield.fate(future) == "overflowed"]
+    assert [future.get(30).offset for future in overflowed] == [-1] * len(overflowed)
+    assert len(overflowed) >= 280, Counter(map(shield.fate, futures))
+    own.restart()
+    producer.flush(60)
+    done = run(f"kafka://{kafka.address}/{other}")
+    assert (done["sent"], done["complete"]) == (len(overflowed), True)
+    records = read(own.address, orders)
+    assert sorted(int(record.value) for record in records) == list(range(-1, 300))
+    assert in_order(records)
+    assert producer.shield.ledger().balanced
+    producer.close()
+
+
+# --- RabbitMQ -----------------------------------------------------------------------------------
+
+
+def test_a_queue_comes_back_to_its_exchange(queues, rabbitmq):
+    """And is empty afterwards."""
+    exchange = queues.exchange()
+    original, overflow = queues.queue(exchange, "created"), queues.queue()
+    fill_queue(queues.channel, overflow, f"{exchange}/created", "created", range(300))
+    done = run(amqp_url(rabbitmq.address, overflow))
+    assert (done["sent"], done["complete"]) == (300, True)
+    stored = queues.take(original)
+    assert [message.body for message in stored] == [b"%d" % n for n in range(300)]
+    assert stored[0].properties.headers == {
+        "own": "header",
+        "shield-message-id": "id-0",
+        "shield-attempt": "1",
+    }
+    assert queues.depth(overflow) == 0
+
+
+def test_what_is_not_meant_stays_in_its_queue(queues, rabbitmq):
+    """Also where it is more than the broker hands out at once, and at the head of the queue."""
+    exchange = queues.exchange()
+    original, overflow = queues.queue(exchange, "created"), queues.queue()
+    where = f"{exchange}/created", "created"
+    fill_queue(queues.channel, overflow, *where, range(5000), rule="audit")
+    fill_queue(queues.channel, overflow, *where, range(5000, 5100))
+    fill_queue(queues.channel, overflow, *where, range(5100, 5110), rule="audit")
+    done = run(amqp_url(rabbitmq.address, overflow), "--where", "rule==orders")
+    assert (done["sent"], done["complete"]) == (100, True)
+    assert queues.depth(original) == 100
+    bodies = [int(body) for body in queues.bodies(overflow)]
+    assert bodies == [*range(5000), *range(5100, 5110)]
+
+
+def test_a_queue_whose_redrive_is_killed_loses_nothing(queues, rabbitmq):
+    """The broker hands out again what was not acked."""
+    exchange = queues.exchange()
+    original, overflow = queues.queue(exchange, "created"), queues.queue()
+    fill_queue(queues.channel, overflow, f"{exchange}/created", "created", range(3000))
+    source = amqp_url(rabbitmq.address, overflow)
+    killed_after(0.3, source, "--rate", "2000/s")
+    assert run(source)["complete"]
+    assert {int(body) for body in queues.bodies(original)} == set(range(3000))
+    assert queues.depth(overflow) == 0
+
+
+def test_a_message_no_queue_takes_is_given_up_and_stays(queues, rabbitmq, impatient):
+    """The others go back, and the end says which did not, and why."""
+    exchange = queues.exchange()
+    original, overflow = queues.queue(exchange, "created"), queues.queue()
+    fill_queue(queues.channel, overflow, f"{exchange}/lost", "lost", [0])
+    fill_queue(queues.channel, overflow, f"{exchange}/created", "created", range(1, 20))
+    done = shield.redrive(amqp_url(rabbitmq.address, overflow), shield={})
+    assert (done.sent, done.failed) == (19, 1)
+    assert done.listed[0].id == "id-0"
+    assert "ReturnedError" in done.listed[0].why
+    assert queues.depth(original) == 19
+    assert queues.bodies(overflow) == [b"0"]
+
+
+# --- a file -------------------------------------------------------------------------------------
+
+
+def test_a_file_comes_back(kafka, topic, tmp_path):
+    """What a producer overflowed to a file goes to the cluster that its headers name."""
+    rule = {
+        "name": "orders",
+        "match": topic,
+        "quota": {"rate": "1/h", "burst": 10},
+        "over_limit": f"overflow file://{tmp_path}/orders",
+    }
+    producer = KafkaProducer(bootstrap_servers=kafka.address, shield={"rules": [rule]})
+    futures = [producer.send(topic, b"%d" % n, key=b"k") for n in range(100)]
+    for future in futures:
+        future.get(10)
+    producer.close()
+    assert count(kafka.address, topic) == 10
+    assert run(str(tmp_path / "orders"), "--limit", "40")["sent"] == 40
+    assert run(f"file://{tmp_path}/orders")["sent"] == 50
+    records = read(kafka.address, topic)
+    assert [int(record.value) for record in records] == list(range(100))
+
+
+def test_a_spool_comes_back(kafka, topic, tmp_path):
+    """What a process that is gone has left on its disk, to the cluster it was meant for."""
+    rule = {
+        "name": "orders",
+        "match": topic,
+        "quota": {"rate": "1/h", "burst": 10},
+        "over_limit": "spool 10MiB",
+    }
+    settings = {"shield": {"spool_dir": str(tmp_path)}, "rules": [rule]}
+    producer = KafkaProducer(bootstrap_servers=kafka.address, shield=settings)
+    futures = [producer.send(topic, b"%d" % n, key=b"k") for n in range(100)]
+    for future in futures:
+        future.get(10)
+    producer.close()
+    (spool,) = tmp_path.glob("*.spool")
+    assert count(kafka.address, topic) == 10
+    assert run(str(spool), "--limit", "40")["sent"] == 40
+    assert run(f"spool://{spool}", "--where", f"destination=={topic}")["sent"] == 50
+    records = read(kafka.address, topic)
+    assert [int(record.value) for record in records] == list(range(100))
+    assert {len(dict(record.headers)) for record in records[10:]} == {2}
+
+
+# --- by itself ----------------------------------------------------------------------------------
+
+
+def test_what_overflowed_comes_back_by_itself(kafka, topics, impatient):
+    """When the peak is over, through the producer that sent it."""
+    overflow, original = topics
+    rule = {
+        "name": "orders",
+        "match": original,
+        "quota": {"rate": "200/s", "burst": 50},
+        "over_limit": [f"overflow {overflow}", "raise"],
+        "redrive": "auto",
+    }
+    producer = KafkaProducer(bootstrap_servers=kafka.address, shield={"rules": [rule]})
+    for number in range(300):
+        producer.send(original, b"%d" % number, key=b"%d" % (number % 10))
+    producer.flush()
+    diverted = producer.shield.ledger().overflowed
+    assert diverted >= 150
+    deadline = time.monotonic() + 60
+    while producer.shield.ledger().delivered < 300 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    ledger = producer.shield.ledger()
+    producer.close()
+    assert (ledger.delivered, ledger.overflowed) == (300, diverted)
+    assert ledger.balanced
+    assert sorted(int(r.value) for r in read(kafka.address, original)) == list(range(300))
+
+
+def test_a_queue_comes_back_by_itself(rabbitmq, queues, impatient):
+    """On RabbitMQ: an overflow queue, named by way of the default exchange."""
+    from shield_rabbitmq import Publisher
+
+    exchange = queues.exchange()
+    original, overflow = queues.queue(exchange, "created"), queues.queue()
+    rule = {
+        "name": "orders",
+        "match": f"{exchange}/*",
+        "quota": {"rate": "1000/s", "burst": 50},
+        "over_limit": [f"overflow /{overflow}", "raise"],
+        "redrive": "auto",
+    }
+    with Publisher(rabbitmq.address, shield={"rules": [rule]}) as publisher:
+        futures = [publisher.publish(exchange, "created", b"%d" % n) for n in range(200)]
+        for future in futures:
+            future.result(10)
+        deadline = time.monotonic() + 60
+        while queues.depth(original) < 200 and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert sorted(int(body) for body in queues.bodies(original)) == list(range(200))
+    assert queues.depth(overflow) == 0
+
+
+# --- what cannot be done ------------------------------------------------------------------------
+
+
+def test_what_is_not_there_is_one_line(kafka, rabbitmq):
+    """A topic, a queue, a broker, a target."""
+    assert "topic nowhere is not there" in refusal(f"kafka://{kafka.address}/nowhere")
+    assert "no queue 'nowhere'" in refusal(amqp_url(rabbitmq.address, "nowhere"))
+    assert "cannot read from kafka://127.0.0.1:1" in refusal("kafka://127.0.0.1:1/orders")
+    assert "cannot read from amqp://127.0.0.1:1" in refusal("amqp://127.0.0.1:1//orders")
+
+
+def test_a_target_that_is_down_is_told_at_the_end(kafka, topics, impatient):
+    """Nothing is lost."""
+    overflow, original = topics
+    fill_topic(kafka.address, overflow, original, range(50))
+    source = f"kafka://{kafka.address}/{overflow}"
+    done = shield.redrive(source, to="kafka://127.0.0.1:1", shield={})
+    assert (done.sent, done.complete) == (0, False)
+    assert "cannot connect to kafka://127.0.0.1:1" in done.listed[0].why
+    assert run(source)["sent"] == 50
