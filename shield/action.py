@@ -37,6 +37,13 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Retry:
+    """Ask again `times` times at the most, each after a pause, as the retry budget allows."""
+
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
 class Divert:
     """Send the message to `destination` instead; `done` is called once when that send has ended.
 
@@ -62,7 +69,7 @@ class Keep:
     keeper: Callable[[Kept], None]
 
 
-Step = Drop | Raise | Wait | Divert | Keep
+Step = Drop | Raise | Wait | Retry | Divert | Keep
 
 
 class Action(ABC):
@@ -90,6 +97,8 @@ class Action(ABC):
     """Whether it never declines, so that nothing may follow it."""
     sets_aside: ClassVar[bool] = False
     """Whether its messages may come back later: it keeps them, or sends them elsewhere."""
+    returns: ClassVar[bool] = True
+    """Whether what it sets aside comes back by itself; else with `redrive = "auto"` alone."""
 
     def __init__(self, settings: Any, rule: Rule, name: str) -> None:
         self.settings = settings

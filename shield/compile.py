@@ -76,4 +76,9 @@ def _fill(rule: Rule, table: RuleSettings, registry: Registry, where: str) -> li
         except ValueError as error:
             found = masked(repr(link.text))
             problems.append(f"{where}.over_limit[{number}]: found {found}; {error}")
+    for policy in rule.policies:
+        try:
+            policy.validate()
+        except ValueError as error:
+            problems.append(f"{where}.{policy.name}: {error}")
     return problems

@@ -8,6 +8,7 @@ from shield.headers import identity
 from shield.ledger import End
 
 if TYPE_CHECKING:
+    from shield.action import Action
     from shield.envelope import Envelope
     from shield.sync import Outlet
     from shield.transport import Transport
@@ -20,12 +21,24 @@ class Kept:
     None of them raises; what goes wrong is the future's error.
     """
 
-    __slots__ = ("_outlet", "_position", "over")
+    __slots__ = ("_outlet", "_position", "number", "over")
 
     def __init__(self, over: OverLimit, outlet: Outlet[Any], position: int) -> None:
         self.over = over
+        self.number: float = 0
+        """Its place among all who wait, for a keeper that gives it one."""
         self._outlet = outlet
         self._position = position
+
+    @property
+    def action(self) -> Action:
+        """The action that keeps it."""
+        return self.over.chain[self._position]
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether this thread may be blocked: not where its client's answers come in."""
+        return self._outlet.may_wait()
 
     @property
     def client(self) -> Transport:

@@ -65,6 +65,9 @@ class Policy(ABC):
         anew when it comes back.
         """
 
+    def validate(self) -> None:  # noqa: B027 - optional
+        """Raise ValueError where the settings are impossible in this rule, whose chain is known."""
+
     @abstractmethod
     def check(self, message: Message, now: float) -> Refusal | None:
         """Return None to admit, or `self.refuse(...)`. Must change nothing."""

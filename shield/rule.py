@@ -39,6 +39,8 @@ class Rule:
     producers: str = "*"
     direction: str = "publish"
     shadow: bool = False
+    redrive: str | None = None
+    """`auto` where what overflowed comes back by itself."""
     resolve: Callable[[str], KeyOf] = resolve_nothing
     """Finds how `per = "..."` tells messages apart; for policies that have such a setting."""
     transport: Callable[[URL], Transport] = carry_nothing

@@ -155,7 +155,6 @@ class FakeOutlet:
                 permit.settle(_outcome_of(error))
                 self._future.set_exception(error)
 
-        self.pending("sent")
         hold_back(permit, self.may_wait)
         try:
             self._client.begin(self._record, answered)
@@ -212,7 +211,7 @@ class FakeOutlet:
 
     def fail(self, error: Exception) -> None:
         """Fail the future."""
-        self.pending("raised").set_exception(error)
+        self._future.set_exception(error)
 
     def follow(self, result: Future[FakeRecord | None]) -> None:
         """Do nothing: there is one future throughout."""
