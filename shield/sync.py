@@ -20,6 +20,8 @@ from shield.verdict import OverLimit, Permit
 Result_co = TypeVar("Result_co", covariant=True)
 Result = TypeVar("Result")
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.05, 5.0
+ROUNDING_S = 1e-4
+"""Slept beyond `retry_after`, so that no try is lost to the rounding of floats."""
 
 
 class Outlet(Protocol[Result]):
@@ -293,7 +295,7 @@ def retry(over: OverLimit, times: int) -> Permit | None:
     backoff = Backoff(RETRY_FIRST_S, RETRY_LONGEST_S)
     never = threading.Event()
     for _ in range(times):
-        pause_s = max(backoff.next_s(), over.retry_after_s or 0.0)
+        pause_s = max(backoff.next_s(), (over.retry_after_s or 0.0) + ROUNDING_S)
         if pause_s == float("inf") or not shield.retries.left(clock.now()):
             return None
         clock.wait(never, pause_s)
