@@ -612,3 +612,48 @@ def test_what_could_not_be_set_aside_is_not_aside():
     client.publish("orders", b"1")
     assert action_saw == [False]
     assert client.shield.rules[0].policies[0].aside == 0
+
+
+class Slow(Policy):
+    """Admits one a second, and wants each held back for as long as its header says."""
+
+    def delay_s(self, message, now):
+        return float(message.header("delay") or 0.0)
+
+    def check(self, message, now):
+        return None
+
+
+def test_a_message_that_is_held_back_holds_up_no_other_queue(by_hand):
+    """What a policy wants delayed is sent when that is over; meanwhile others go."""
+    rule = {"match": "*", "quota": ONE_A_SECOND, "slow": {}, "over_limit": "buffer"}
+    one = FakeClient(shield_with(rule, plugins=[Kinds({"slow": Slow})]), "p")
+    other = FakeClient(one.shield, "q")
+    publish(one, b"1")
+    publish(other, b"1")
+    publish(one, b"2", headers={"delay": "5"})
+    publish(one, b"3")
+    publish(other, b"2", b"3")
+    for _ in range(3):
+        drain(one, 1.0)
+    assert sent(one) == [b"1"]
+    assert sent(other) == [b"1", b"2", b"3"]
+    assert shield.fate(one.publish("orders", b"4")) == "buffered"
+    drain(one, 3.1)
+    assert sent(one) == [b"1", b"2", b"3"]
+    assert one.shield.clock.waits == 0
+
+
+def test_what_is_held_back_when_its_client_closes_is_sent(by_hand):
+    """It is admitted; only those behind it go on."""
+    rule = {"match": "*", "quota": ONE_A_SECOND, "slow": {}, "over_limit": ["buffer", "drop"]}
+    client = FakeClient(shield_with(rule, plugins=[Kinds({"slow": Slow})]))
+    publish(client, b"1")
+    publish(client, b"2", headers={"delay": "50"})
+    (behind,) = publish(client, b"3")
+    drain(client, 1.0)
+    client.shield.closing(client.transport, 0.0)
+    assert shield.fate(behind) == "dropped"
+    drain(client)
+    assert sent(client) == [b"1", b"2"]
+    assert not client.shield.lines

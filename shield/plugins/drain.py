@@ -46,14 +46,17 @@ class Queue:
     whose numbers are higher, stay behind, and others' queues have their turn in between.
     """
 
-    __slots__ = ("due", "kept", "key", "ready", "sending", "waiter")
+    __slots__ = ("due", "end", "kept", "key", "ready", "sending", "waiter")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
         self.kept: deque[Kept] = deque()
         self.waiter: Waiter | None = None
-        self.sending = False
-        """Whether its waiter stands for a message that is on its way to the client."""
+        self.sending: Kept | None = None
+        """A message that has left it and for which its waiter still stands: until the client has
+        it, nobody overtakes."""
+        self.end: Callable[[], None] | None = None
+        """What ends that one, where a policy wants it held back until it is due."""
         self.due = -inf
         """When its first may be admitted; `inf` where somebody will wake it."""
         self.ready = False
@@ -158,7 +161,10 @@ class Drain:
         self._await(client, inf if timeout_s is None else timeout_s, until=inf)
 
     def close(self, client: Transport, timeout_s: float | None) -> None:
-        """Send what is admitted in most of the time; let the rest go on in its chain."""
+        """Send what is admitted in most of the time; let the rest go on in its chain.
+
+        What is admitted and held back is sent when the others go on.
+        """
         limit_s = CLOSE_WITHIN_S if timeout_s is None else timeout_s
         deadline = self._clock.now() + limit_s
         send_until = deadline - limit_s * (1 - SEND_SHARE)
@@ -208,8 +214,11 @@ class Drain:
             for queue in list(held.queues):
                 taken += queue.kept
                 queue.kept.clear()
-                if not queue.sending:
+                if queue.sending is None:
                     self._remove(queue, client, held.last.over.shield)
+                else:
+                    queue.due = -inf
+                    self._wake(queue)
             for kept in taken:
                 self._unbind(kept)
         return sorted(taken, key=lambda kept: kept.number)
@@ -290,38 +299,41 @@ class Drain:
     def _advance(self, queue: Queue) -> None:
         """Send from the front of a queue until one is refused, or others should have their turn."""
         for _ in range(BATCH):
-            first = self._first(queue)
-            if first is None:
-                return
-            kept, end = first
+            with self._lock:
+                queue.ready = False
+                if queue.sending is None:
+                    self._take_first(queue)
+                kept, end = queue.sending, queue.end
+                if kept is None or end is None or self._clock.now() < queue.due:
+                    return
+                queue.end = None
             end()
             self._moved_on(queue, kept)
             self._left(kept)
         self._wake(queue)
 
-    def _first(self, queue: Queue) -> tuple[Kept, Callable[[], None]] | None:
-        """Take out the first message with what is to be done with it; None where it has to wait."""
-        with self._lock:
-            queue.ready = False
-            if not queue.kept or queue.waiter is None:
-                return None
-            kept = queue.kept[0]
-            answer = kept.over.shield.ask_and_stay(queue.waiter)
-            end: Callable[[], None]
-            if isinstance(answer, Permit):
-                end = partial(kept.send, answer)
-            elif kept.over.retry_after_s == inf:
-                end = kept.go_on  # it will never be admitted
-            else:
-                self._rest(queue, answer, self._held[kept.client])
-                return None
-            queue.kept.popleft()
-            queue.sending = True
-            self._unbind(kept)
-            return kept, end
+    def _take_first(self, queue: Queue) -> None:
+        """Take the first message out, with what is to be done with it, unless it has to wait."""
+        if not queue.kept or queue.waiter is None:
+            return
+        kept = queue.kept[0]
+        answer = kept.over.shield.ask_and_stay(queue.waiter)
+        if isinstance(answer, Permit):
+            queue.end = partial(kept.send, answer)
+            hold_s, answer.hold_s = answer.delay_s, 0.0  # waited for here, where it stops nobody
+        elif kept.over.retry_after_s == inf:
+            queue.end, hold_s = kept.go_on, 0.0  # it will never be admitted
+        else:
+            self._rest(queue, answer, self._held[kept.client])
+            return
+        queue.sending = queue.kept.popleft()
+        self._unbind(kept)
+        queue.due = -inf
+        if hold_s > 0.0:
+            self._rest(queue, hold_s, self._held[kept.client])
 
     def _rest(self, queue: Queue, seconds: float, held: Held) -> None:
-        """Set the alarm at which a queue asks again; `inf` for none, it will be woken."""
+        """Set the alarm at which a queue is looked at; `inf` for none, it will be woken."""
         queue.due = self._clock.now() + seconds
         if queue.due < inf:
             if len(self._due) > 2 * len(self._queues) + BATCH:
@@ -334,7 +346,7 @@ class Drain:
         """Let the queue's waiter stand for the next message, or leave."""
         shield = sent.over.shield
         with self._lock:
-            queue.sending = False
+            queue.sending = None
             waiter = queue.waiter
             assert waiter is not None
             if not queue.kept:
