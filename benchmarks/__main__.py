@@ -16,7 +16,15 @@ from benchmarks.measure import Effort, Report, Result
 from integration.brokers import BrokerError
 
 ALL = "all"
-NAMES = ("decide", "kafka_producer", "kafka_memory", "rabbitmq_publish", "rabbitmq_memory", "spool")
+NAMES = (
+    "decide",
+    "kafka_producer",
+    "kafka_memory",
+    "rabbitmq_publish",
+    "rabbitmq_memory",
+    "buffer",
+    "spool",
+)
 Name = StrEnum("Name", [(name, name) for name in (*NAMES, ALL)])  # type: ignore[misc]
 
 HELP = """\
@@ -33,6 +41,7 @@ benchmark could not be run, or a message was not accounted for.
   kafka_memory    memory while the broker is frozen; a Kafka of its own, 2-3 minutes
   rabbitmq_publish  messages against pika's own ways and aio-pika's; a real RabbitMQ, 2-3 minutes
   rabbitmq_memory   memory during a memory alarm; a RabbitMQ of its own, 2-3 minutes
+  buffer            1,000,000 messages in a buffer: memory and drain; a real Kafka, 5 minutes
   spool             onto the disk, and out of it into a real Kafka; 3-4 minutes
   all             all of them
 

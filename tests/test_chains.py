@@ -25,6 +25,7 @@ LINKS = (
     "wait 300ms",
     "wait 20s",
     "retry 2",
+    "buffer",
     "buffer 3",
     {"buffer": {"bytes": 40}},
     "overflow elsewhere",
@@ -60,7 +61,7 @@ def chains() -> st.SearchStrategy[list[object]]:
         ends = [n for n, link in enumerate(links) if link in ("drop", "raise")]
         return links[: ends[0] + 1] if ends else links
 
-    return st.lists(st.sampled_from(LINKS), max_size=5).map(cut)
+    return st.lists(st.sampled_from(LINKS), min_size=1, max_size=5).map(cut)
 
 
 def kinds() -> Kinds:
@@ -82,7 +83,7 @@ class Chains(RuleBasedStateMachine):
     def begin(self, first, second, order, seed):
         random.seed(seed)  # what backoff draws
         ordered = {"order": "key"} if order and _may_be_ordered(first) else {}
-        quota = {"rate": "2/s", "burst": 2, "per": "producer"}
+        quota = {"rate": "1/s", "burst": 1, "per": "producer"}
         rules = [
             {"name": "one", "match": "*", "except": "later", "quota": quota} | ordered,
             {"name": "two", "match": "*s", "in_flight": {"messages": 4, "bytes": 60}},
@@ -101,8 +102,13 @@ class Chains(RuleBasedStateMachine):
         destination=st.sampled_from(DESTINATIONS),
         size=st.integers(0, 30),
         key=st.sampled_from([None, b"a", b"b"]),
+        times=st.integers(1, 8),
     )
-    def publish(self, which, destination, size, key):
+    def publish(self, which, destination, size, key, times):
+        for _ in range(times):
+            self.publish_one(which, destination, size, key)
+
+    def publish_one(self, which, destination, size, key):
         self.numbers += 1
         try:
             future = self.clients[which].publish(destination, b"x" * size, key)
@@ -237,4 +243,4 @@ def _may_be_ordered(chain) -> bool:
 
 
 TestChains = Chains.TestCase
-TestChains.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+TestChains.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)

@@ -185,6 +185,7 @@ class FakeOutlet:
             self._client.begin(record, answered)
         except ConnectionError:
             step.done()
+            self.pending("sent")
             return None
         return self._future
 
