@@ -36,11 +36,6 @@ class Kept:
         return self.over.chain[self._position]
 
     @property
-    def may_wait(self) -> bool:
-        """Whether this thread may be blocked: not where its client's answers come in."""
-        return self._outlet.may_wait()
-
-    @property
     def client(self) -> Transport:
         """Which client it came from."""
         return self._outlet.client

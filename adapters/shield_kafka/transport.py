@@ -45,6 +45,11 @@ class ProducerTransport(Transport):
         future.add_callback(lambda _metadata: done(None))
         future.add_errback(done)
 
+    def may_wait(self) -> bool:
+        """Anywhere but on the producer's I/O thread."""
+        producer = self._producer()
+        return producer is None or producer._may_wait()
+
     def outcome_of(self, error: Exception) -> Outcome:
         """Tell overload from all other errors, as for the producer's own sends."""
         return outcome_of(error)

@@ -24,7 +24,7 @@ class BufferSettings(StrictModel):
     limit: str | int | None = None
     """What may stand behind the name: `buffer 10000` messages, or `buffer 64MiB`."""
     messages: int = Field(default=100_000, ge=1)
-    """How many messages; beyond, the action declines. Each takes about 1 KiB beside its payload."""
+    """How many messages; beyond, the action declines. Each takes 1 to 3 kB beside its payload."""
     bytes: ByteSize = Field(default=64 * 1024**2, ge=1)
     """How many bytes of bodies and keys."""
 

@@ -183,7 +183,7 @@ class Drain:
     def _await(self, client: Transport, timeout_s: float, until: float) -> None:
         with self._lock:
             held = self._held.get(client)
-            if held is None or timeout_s <= 0 or not self._may_wait(held):
+            if held is None or timeout_s <= 0 or not self._may_wait(client):
                 return
             mark = Mark(held.last.over.shield.draw(), held.messages, until)
             held.marks.append(mark)
@@ -195,8 +195,8 @@ class Drain:
         with self._lock:
             held.marks.remove(mark)
 
-    def _may_wait(self, held: Held) -> bool:
-        return threading.current_thread() is not self._thread and held.last.may_wait
+    def _may_wait(self, client: Transport) -> bool:
+        return threading.current_thread() is not self._thread and client.may_wait()
 
     def _give_up(self, held: Held) -> None:
         """Let those go who wait for what cannot be in time."""

@@ -251,6 +251,10 @@ class FakeTransport(Transport):
         except ConnectionError as error:
             done(error)
 
+    def may_wait(self) -> bool:
+        """Anywhere but where sends are answered."""
+        return self._client.may_wait()
+
     def close(self, timeout_s: float) -> None:
         """Do nothing: the client is the test's."""
 
