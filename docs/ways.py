@@ -38,7 +38,7 @@ def picture() -> str:
     height = TOP + ROW * len(WAYS) + 56
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 {height}" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 980 {height}" '
             'font-family="system-ui, sans-serif" font-size="15">',
             '<rect width="100%" height="100%" fill="#ffffff"/>',
             *_heading(),
