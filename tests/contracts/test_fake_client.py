@@ -8,7 +8,7 @@ import itertools
 import pytest
 
 from shield.testing import FakeClient
-from tests.contracts.adapter import Adapter, AdapterContract
+from tests.contracts.adapter import Adapter, FutureContract
 
 NOWHERE = "nowhere"
 
@@ -48,7 +48,7 @@ class FakeAdapter(Adapter):
         return NOWHERE
 
 
-class TestFakeClient(AdapterContract):
+class TestFakeClient(FutureContract):
     @pytest.fixture
     def adapter(self):
         return FakeAdapter()
