@@ -126,7 +126,11 @@ class Action(ABC):
         """Return when nothing of that client is kept in memory any more, or the time is over."""
 
     def closing(self, client: Transport, timeout_s: float | None) -> None:  # noqa: B027 - optional
-        """Let go of a client that is about to close: send, keep or hand on what is left of it."""
+        """Let go of a client that is about to close: send, keep or hand on what is left of it.
+
+        Messages of that client may still come, where a send fails as it closes and the chain goes
+        on: what would have to wait for the client lets them go on at once.
+        """
 
     @classmethod
     def overrides(cls, method: str) -> bool:

@@ -61,9 +61,9 @@ class RetryBudget:
         return len(granted) + 1 <= SHARE * sent
 
     def _recent_sends(self, now: float) -> int:
-        total, samples = self._sends(), self._samples
+        samples = self._samples
         if not samples or now - samples[-1][0] >= SAMPLE_EVERY_S:
-            samples.append((now, total))
+            samples.append((now, self._sends()))
         while samples[0][0] < now - WINDOW_S:
             samples.popleft()
-        return total - samples[0][1]
+        return samples[-1][1] - samples[0][1]

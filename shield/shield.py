@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -726,14 +727,15 @@ def _retry_budget(clock: Clock) -> RetryBudget:
     """Return the budget of all Shields with this clock."""
     budget = _retry_budgets.get(clock)
     if budget is None:
-        budget = _retry_budgets.setdefault(clock, RetryBudget(_offered))
+        budget = RetryBudget(partial(_offered, weakref.ref(clock)))
+        budget = _retry_budgets.setdefault(clock, budget)
     return budget
 
 
-def _offered() -> int:
-    """Return how many messages this process has offered; read without locks, maybe a little old."""
-    accounts = [*_retired, *(a for shield in list(_shields) for a in shield._books)]
-    return sum(account.offered for account in accounts)
+def _offered(clock: weakref.ref[Clock]) -> int:
+    """Return how many messages Shields with this clock have offered; read without their locks."""
+    shields = [shield for shield in list(_shields) if shield.clock is clock()]
+    return sum(account.offered for shield in shields for account in shield._books)
 
 
 def default() -> Shield:

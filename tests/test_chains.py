@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import shield
-from shield import Action, End, Outcome, OverLimitError
+from shield import Action, End, Envelope, Outcome, OverLimitError
 from shield.action import Keep
 from shield.kept import Kept
 from shield.plugins.drain import Drain, drain_of
@@ -44,11 +44,19 @@ class SetBy(Action):
     def __init__(self, settings, rule, name):
         super().__init__(settings, rule, name)
         self.shelf: list[Kept] = []
+        self.closed: list[object] = []
 
     def step(self, over):
-        return Keep("spooled", self.shelf.append) if len(self.shelf) < self.room else None
+        return Keep("spooled", self.keep) if len(self.shelf) < self.room else None
+
+    def keep(self, kept):
+        if kept.client in self.closed:
+            kept.go_on()
+        else:
+            self.shelf.append(kept)
 
     def closing(self, client, timeout_s):
+        self.closed.append(client)
         for kept in [kept for kept in self.shelf if kept.client is client]:
             self.shelf.remove(kept)
             kept.go_on()
@@ -77,7 +85,7 @@ class Chains(RuleBasedStateMachine):
         self.patch.setattr(Drain, "_start", lambda self: None)
         self.futures: list = []
         self.raised = self.not_begun = self.numbers = 0
-        self.stored: list[tuple[object, object]] = []
+        self.stored: list[Envelope] = []
 
     @initialize(first=chains(), second=chains(), order=st.booleans(), seed=st.integers(0, 99))
     def begin(self, first, second, order, seed):
@@ -160,7 +168,7 @@ class Chains(RuleBasedStateMachine):
         elif do == "go_on":
             kept.go_on()
         else:
-            self.stored.append((kept.envelope(), kept.client))
+            self.stored.append(kept.envelope())
             kept.stored()
 
     def shelves(self) -> list[SetBy]:
@@ -170,12 +178,12 @@ class Chains(RuleBasedStateMachine):
     def a_stored_message_comes_back(self):
         if not self.stored:
             return
-        envelope, client = self.stored.pop(0)
+        envelope = self.stored.pop(0)
         message = envelope.message()
         message.aside = True
         verdict = self.shield.readmit(message, End.SPOOLED)
         if not isinstance(verdict, shield.Permit):
-            self.stored.append((envelope, client))
+            self.stored.append(envelope)
             return
 
         def done(error):
@@ -183,9 +191,10 @@ class Chains(RuleBasedStateMachine):
                 verdict.delivered()
             else:
                 self.shield.settle(verdict, Outcome.OVERLOADED, End.SPOOLED)
-                self.stored.append((envelope, client))
+                self.stored.append(envelope)
 
-        client.send(envelope, done)
+        (client,) = (client for client in self.clients if client.producer == envelope.producer)
+        client.transport.send(envelope, done)
 
     @invariant()
     def the_ledger_balances(self):
