@@ -62,7 +62,11 @@ class Kept:
             self._outlet.succeed()
 
     def go_on(self, cause: Exception | None = None) -> None:
-        """Let the chain go on behind the action that kept it; what ends it ends the future."""
-        from shield.sync import resume
+        """Let the chain go on behind the action that kept it; what ends it ends the future.
 
-        resume(self.over, self._outlet, self._position + 1, cause)
+        Nobody waits in it: who calls this is not the message's caller.
+        """
+        from shield.sync import answering, resume
+
+        with answering():
+            resume(self.over, self._outlet, self._position + 1, cause)

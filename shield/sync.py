@@ -81,7 +81,10 @@ class Outlet(Protocol[Result]):
         ...
 
     def follow(self, result: Result) -> None:
-        """Complete the pending result as this one ends; its fate stays."""
+        """Complete the pending result as this one ends.
+
+        Its fate, too, is that one's, but what was `buffered` stays so.
+        """
         ...
 
 

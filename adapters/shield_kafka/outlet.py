@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kafka.producer.future import RecordMetadata
 from kafka.structs import TopicPartition
 
-from shield import End, Envelope, OverLimit, Permit, Transport
+from shield import End, Envelope, OverLimit, Permit, Transport, fate
 from shield.action import Divert
 from shield.envelope import split_headers
 from shield.headers import diverted
@@ -117,6 +117,8 @@ class KafkaOutlet:
         if result is self._future:
             return
         assert self._result is not None
+        if self._result.fate != "buffered":
+            self._result.fate = fate(result)
         result.add_callback(self._complete)
         result.add_errback(self._result.failure)
 

@@ -41,6 +41,8 @@ class RabbitOutlet:
 
     def send(self, permit: Permit) -> Confirm:
         """Send where it was going."""
+        if self._future.shield_fate != "buffered":
+            self.pending("sent")
         return self._publisher._send(permit, self._parcel, self._future)
 
     def drop(self, over: OverLimit) -> Confirm:

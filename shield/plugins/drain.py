@@ -18,6 +18,7 @@ from shield import Action, Permit, Shield, Transport
 from shield.clock import Clock
 from shield.kept import Kept
 from shield.lines import Waiter
+from shield.sync import answering, may_block
 
 BATCH = 100
 """How many messages of one queue are sent before the others have their turn."""
@@ -196,7 +197,8 @@ class Drain:
             held.marks.remove(mark)
 
     def _may_wait(self, client: Transport) -> bool:
-        return threading.current_thread() is not self._thread and client.may_wait()
+        me = threading.current_thread()
+        return me is not self._thread and may_block() and client.may_wait()
 
     def _give_up(self, held: Held) -> None:
         """Let those go who wait for what cannot be in time."""
@@ -307,7 +309,8 @@ class Drain:
                 if kept is None or end is None or self._clock.now() < queue.due:
                     return
                 queue.end = None
-            end()
+            with answering():  # a future's callback that publishes must not keep this thread
+                end()
             self._moved_on(queue, kept)
             self._left(kept)
         self._wake(queue)

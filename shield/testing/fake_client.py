@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from shield.action import Divert
 from shield.envelope import Envelope, split_headers
+from shield.fate import fate
 from shield.headers import diverted
 from shield.message import Message
 from shield.shield import Shield
@@ -155,6 +156,8 @@ class FakeOutlet:
                 permit.settle(_outcome_of(error))
                 self._future.set_exception(error)
 
+        if fate(self._future) != "buffered":
+            self.pending("sent")
         hold_back(permit, self.may_wait)
         try:
             self._client.begin(self._record, answered)
@@ -185,7 +188,6 @@ class FakeOutlet:
             self._client.begin(record, answered)
         except ConnectionError:
             step.done()
-            self.pending("sent")
             return None
         return self._future
 
