@@ -29,6 +29,7 @@ WAYS = (
     Way("wait 200ms", "the caller stands in line", "at its destination", GREEN),
     Way("retry 3", "the caller pauses and asks again", "at its destination", GREEN),
     Way("buffer", "in memory, behind those before it", "at its destination", GREEN),
+    Way("spool 2GiB", "on disk, in order for each key", "at its destination", GREEN),
     Way("overflow D", "sent to D, and confirmed", "at D, until it is redriven", BLUE),
 )
 

@@ -73,12 +73,14 @@ def test_at_three_times_the_quota_all_arrive_in_order_on_kafka(kafka, new_topic)
 
 
 @pytest.mark.parametrize("per", ["producer", "key"])
-def test_within_each_key_the_sequence_never_goes_backwards(kafka, new_topic, per):
+@pytest.mark.parametrize("keeper", ["buffer", "spool 64MiB"])
+def test_within_each_key_the_sequence_never_goes_backwards(kafka, new_topic, tmp_path, keeper, per):
     """Eight keys from four threads, far over the quota, some waiting first: read from the topic."""
     topic, each = new_topic(4), 100
     quota = {"rate": "300/s" if per == "producer" else "40/s", "burst": 20, "per": per}
-    rule = {"match": topic, "quota": quota, "order": "key", "over_limit": ["wait 2ms", "buffer"]}
-    producer = KafkaProducer(bootstrap_servers=kafka.address, shield={"rules": [rule]})
+    rule = {"match": topic, "quota": quota, "order": "key", "over_limit": ["wait 2ms", keeper]}
+    settings = {"shield": {"spool_dir": str(tmp_path)}, "rules": [rule]}
+    producer = KafkaProducer(bootstrap_servers=kafka.address, shield=settings)
     producer.partitions_for(topic)
 
     def send(thread: int) -> None:
@@ -91,8 +93,11 @@ def test_within_each_key_the_sequence_never_goes_backwards(kafka, new_topic, per
         thread.start()
     for thread in threads:
         thread.join()
-    assert producer.shield.ledger().buffered > 100
-    producer.close(timeout=60)
+    assert producer.shield.ledger().buffered + producer.shield.ledger().spooled > 100
+    deadline = time.monotonic() + 60
+    while producer.shield.ledger().delivered < 8 * each and time.monotonic() < deadline:
+        time.sleep(0.05)
+    producer.close(timeout=10)
     sequences: defaultdict[bytes, list[int]] = defaultdict(list)
     for record in sorted(read(kafka.address, topic), key=lambda r: (r.partition, r.offset)):
         sequences[record.key].append(int(record.value))
