@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import kafka
@@ -18,7 +19,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 
 import shield
 from integration.brokers import Broker, create_topic
-from integration.reading import count
+from integration.reading import count, read
 from shield_kafka import KafkaProducer
 
 IN_FLIGHT = {"messages": 2000, "bytes": "4MiB"}
@@ -312,3 +313,39 @@ def test_a_fork_leaves_the_parents_books_alone_and_the_child_starts_fresh(own_ka
         env=os.environ,
     )
     assert count(own_kafka.address, topics[0]) == 30
+
+
+def test_buffered_messages_outlive_a_broker_that_is_killed(own_kafka, topics):
+    """SIGKILL while hundreds are kept: after the restart all arrive, each key in order."""
+    own, topic = own_kafka, topics[0]
+    bound = {"match": topic, "in_flight": {"messages": 20}, "order": "key", "over_limit": "buffer"}
+    producer = KafkaProducer(bootstrap_servers=own.address, shield={"rules": [bound]})
+    producer.send(topic, b"0", b"k").get(10)
+    own.kill()
+    futures = [producer.send(topic, b"%d" % number, b"k") for number in range(1, 501)]
+    assert producer.shield.ledger().buffered == 480
+    own.restart()
+    producer.flush(60)
+    assert all(future.get(0).offset >= 0 for future in futures)
+    assert [int(record.value) for record in read(own.address, topic)] == list(range(501))
+    ledger = producer.shield.ledger()
+    assert (ledger.offered, ledger.delivered, ledger.balanced) == (501, 501, True)
+    own.pause()
+    try:
+        futures = [producer.send(topic, b"later", b"k") for _ in range(100)]
+        frozen = producer.shield.ledger()
+        assert (frozen.in_flight, frozen.buffered) == (20, 80)
+        began = time.monotonic()
+        with suppress(KafkaError):  # as the bare client's, which cannot flush
+            producer.close(timeout=1)
+        assert time.monotonic() - began < 4
+        with pytest.raises(shield.OverLimitError):
+            futures[-1].get(0)
+        fates = [shield.fate(future) for future in futures]
+        assert fates == ["sent"] * 20 + ["raised"] * 80
+        assert producer.shield.ledger().raised == 80
+        assert producer.shield.ledger().balanced
+    finally:
+        own.resume()
+        producer.close(timeout=30)
+    assert producer.shield.ledger().in_flight == 0

@@ -228,6 +228,13 @@ class TestSelectChannel(AdapterContract):
         assert shield.fate(one.publish(destination, b"2")) == "dropped"
         assert clock.waits == 0
 
+    def test_retry_asks_again_until_it_is_admitted(self, use, destination):
+        """Nor for a retry: it declines at once."""
+        one = use(rule(destination, "retry 2", "drop"), clock=ManualClock())
+        one.publish_now(destination, b"1")
+        assert shield.fate(one.publish(destination, b"2")) == "dropped"
+        assert one.shield.clock.waits == 0
+
     def test_a_wait_for_room_ends_with_an_answer(self, use, destination):
         """Nor for room: the chain goes on at once."""
         bound = {"match": destination, "in_flight": {"messages": 1}, "over_limit": ["wait 1h"]}
@@ -474,6 +481,23 @@ def test_what_is_buffered_comes_back_through_the_relay(connect, queues):
         (b"1", 1),
         (b"2", 1),
     ]
+
+
+def test_a_closing_connection_leaves_its_buffered_messages_time(rabbitmq, queues):
+    """The relay sends them in order after the user's connection has gone; the rest goes on."""
+    queue = queues.queue()
+    quota = {"rate": "20/s", "burst": 1}
+    rule = {"match": "*", "quota": quota, "over_limit": ["buffer", "drop"]}
+    own = Shield({"rules": [rule]})
+    connection = BlockingConnection(pika.URLParameters(rabbitmq.address), shield=own)
+    channel = connection.channel()
+    for number in range(8):
+        channel.basic_publish("", queue, b"%d" % number)
+    assert shield.fate(channel) == "buffered"
+    assert own.ledger().buffered >= 6
+    connection.close()
+    eventually(lambda: counts(own) == {"offered": 8, "delivered": 8})
+    assert queues.bodies(queue) == [b"%d" % number for number in range(8)]
 
 
 def test_what_is_spooled_returns_once_it_is_durable(connect, queues):

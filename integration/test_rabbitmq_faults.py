@@ -352,3 +352,28 @@ def test_a_wrong_url_is_refused_at_once(url):
     with pytest.raises(shield.SettingsError, match=r"url: found .*allowed is"):
         Publisher(url, shield={})
     assert not threads()
+
+
+def test_buffered_messages_outlive_a_rabbitmq_that_is_killed(own_rabbitmq, route):
+    """SIGKILL while hundreds are kept: those arrive after the restart, in order."""
+    own, exchange, queue = own_rabbitmq, route.exchange, route.queue
+    own.save_declared()
+    bound = {"match": "*", "in_flight": {"messages": 20}, "over_limit": "buffer"}
+    publisher = Publisher(own.address, shield={"rules": [bound]})
+    publisher.publish(exchange, "key", b"0", PERSISTENT).result(10)
+    own.kill()
+    futures = [
+        publisher.publish(exchange, "key", b"%d" % number, PERSISTENT) for number in range(1, 501)
+    ]
+    own.restart()
+    publisher.flush(60)
+    unknown = [n for n, future in enumerate(futures, 1) if future.exception(0) is not None]
+    assert len(unknown) <= 20  # on the wire when it was killed
+    with Queues(own.address) as queues:
+        arrived = [int(body) for body in queues.bodies(queue)]
+    assert arrived == sorted(set(arrived))
+    assert set(range(501)) - set(unknown) <= set(arrived)
+    ledger = publisher.shield.ledger()
+    assert (ledger.offered, ledger.failed) == (501, len(unknown))
+    assert ledger.delivered == 501 - len(unknown)
+    publisher.close()

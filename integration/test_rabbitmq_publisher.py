@@ -32,7 +32,7 @@ from shield_rabbitmq import (
     ReturnedError,
     publisher,
 )
-from tests.contracts.adapter import Adapter, AdapterContract
+from tests.contracts.adapter import Adapter, FutureContract
 
 PERSISTENT = BasicProperties(delivery_mode=2)
 ONE = {"rate": "1/h", "burst": 1}
@@ -117,7 +117,7 @@ class PublisherAdapter(Adapter):
         self._queues.close()
 
 
-class TestPublisher(AdapterContract):
+class TestPublisher(FutureContract):
     @pytest.fixture
     def adapter(self, rabbitmq):
         adapter = PublisherAdapter(rabbitmq.address)

@@ -38,6 +38,13 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Retry:
+    """Ask again `times` times at the most, each after a pause, as the retry budget allows."""
+
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
 class Divert:
     """Send the message to `destination` instead; `done` is called once when that send has ended.
 
@@ -63,7 +70,7 @@ class Keep:
     keeper: Callable[[Kept], None]
 
 
-Step = Drop | Raise | Wait | Divert | Keep
+Step = Drop | Raise | Wait | Retry | Divert | Keep
 
 
 class Action(ABC):
@@ -91,6 +98,8 @@ class Action(ABC):
     """Whether it never declines, so that nothing may follow it."""
     sets_aside: ClassVar[bool] = False
     """Whether its messages may come back later: it keeps them, or sends them elsewhere."""
+    returns: ClassVar[bool] = True
+    """Whether what it sets aside comes back by itself; else with `redrive = "auto"` alone."""
 
     def __init__(self, settings: Any, rule: Rule, name: str) -> None:
         self.settings = settings
@@ -135,7 +144,11 @@ class Action(ABC):
         """Return when nothing of that client is kept in memory any more, or the time is over."""
 
     def closing(self, client: Transport, timeout_s: float | None) -> None:  # noqa: B027 - optional
-        """Let go of a client that is about to close: send, keep or hand on what is left of it."""
+        """Let go of a client that is about to close: send, keep or hand on what is left of it.
+
+        Messages of that client may still come, where a send fails as it closes and the chain goes
+        on: what would have to wait for the client lets them go on at once.
+        """
 
     @classmethod
     def overrides(cls, method: str) -> bool:

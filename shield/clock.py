@@ -27,3 +27,7 @@ class SystemClock:
     def wait(self, event: threading.Event, timeout_s: float) -> bool:
         """Block until `event` is set or `timeout_s` is over."""
         return event.wait(min(timeout_s, threading.TIMEOUT_MAX))
+
+
+SYSTEM_CLOCK = SystemClock()
+"""The one that all Shields of a program share, but for tests."""

@@ -84,4 +84,9 @@ def _fill(rule: Rule, table: RuleSettings, registry: Registry, where: str) -> li
             f"{where}.redrive: found {rule.redrive!r}, and nothing in over_limit sends messages "
             f"where they could come back from; allowed with {' or '.join(able)} in it"
         )
+    for policy in rule.policies:
+        try:
+            policy.validate()
+        except ValueError as error:
+            problems.append(f"{where}.{policy.name}: {error}")
     return problems

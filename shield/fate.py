@@ -10,6 +10,7 @@ def fate(future: object) -> str:
     """Return `sent`, `dropped`, `buffered`, `spooled` or `overflowed`, for every client's future.
 
     It says which way the message went, not whether it has arrived: the future itself tells that.
+    So a message that was buffered, and is sent meanwhile, is still `buffered`.
     A future that fails with `OverLimitError`, because a chain went on behind a failed overflow and
     ran out, says `raised`.
     Adapters register their clients' classes here.

@@ -30,6 +30,7 @@ class Flow:
         "delays",
         "holders",
         "last",
+        "lined",
         "offers",
         "patient",
         "policies",
@@ -57,6 +58,10 @@ class Flow:
         )
         self.holders = tuple(p for p in self.policies if p.overrides("hold"))
         """Those that want to know which messages are set aside."""
+        self.lined = tuple(
+            p for p in self.policies if p.overrides("line") and p not in self.holders
+        )
+        """Those in which messages may compete for different things."""
         self.patient = not shield.watched and all(
             p.patient for p in self.policies if p.overrides("settle")
         )

@@ -8,6 +8,7 @@ from shield.headers import identity
 from shield.ledger import End
 
 if TYPE_CHECKING:
+    from shield.action import Action
     from shield.envelope import Envelope
     from shield.sync import Outlet
     from shield.transport import Transport
@@ -20,12 +21,19 @@ class Kept:
     None of them raises; what goes wrong is the future's error.
     """
 
-    __slots__ = ("_outlet", "_position", "over")
+    __slots__ = ("_outlet", "_position", "number", "over")
 
     def __init__(self, over: OverLimit, outlet: Outlet[Any], position: int) -> None:
         self.over = over
+        self.number: float = 0
+        """Its place among all who wait, for a keeper that gives it one."""
         self._outlet = outlet
         self._position = position
+
+    @property
+    def action(self) -> Action:
+        """The action that keeps it."""
+        return self.over.chain[self._position]
 
     @property
     def client(self) -> Transport:
@@ -54,7 +62,11 @@ class Kept:
             self._outlet.succeed()
 
     def go_on(self, cause: Exception | None = None) -> None:
-        """Let the chain go on behind the action that kept it; what ends it ends the future."""
-        from shield.sync import resume
+        """Let the chain go on behind the action that kept it; what ends it ends the future.
 
-        resume(self.over, self._outlet, self._position + 1, cause)
+        Nobody waits in it: who calls this is not the message's caller.
+        """
+        from shield.sync import answering, resume
+
+        with answering():
+            resume(self.over, self._outlet, self._position + 1, cause)

@@ -91,7 +91,7 @@ class Ledger:
 
 
 class Books:
-    """All accounts of one Shield. Not locked: the Shield's lock covers every call."""
+    """All accounts of one Shield. Not locked: the Shield's lock covers every call but iteration."""
 
     def __init__(self) -> None:
         self._accounts: dict[tuple[tuple[str, ...], str], Account] = {}
@@ -110,7 +110,7 @@ class Books:
         return account
 
     def __iter__(self) -> Iterator[Account]:
-        return iter(self._accounts.values())
+        return iter(self._accounts.copy().values())
 
 
 def ledger_of(accounts: Iterable[Account]) -> Ledger:

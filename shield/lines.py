@@ -26,13 +26,17 @@ BEHIND = float("inf")
 class Waiter:
     """One message in line. `wake` is called, from any thread, when it should ask again."""
 
-    __slots__ = ("line", "number", "over", "wake")
+    __slots__ = ("line", "messages", "number", "over", "size", "wake")
 
     def __init__(self, over: OverLimit, number: float, wake: Callable[[], None]) -> None:
         self.over = over
         self.number = number
         self.wake = wake
         self.line: Line | None = None
+        self.messages = 1
+        """How many stand here: more than one where a whole queue has sent its first."""
+        self.size = over.message.size
+        """Their bytes."""
 
     def __lt__(self, other: Waiter) -> bool:
         return self.number < other.number
@@ -59,11 +63,11 @@ class Lines(dict[Line, list[Waiter]]):
         self, policy: Policy, message: Message, number: float, own: Refusal | None
     ) -> Refusal | None:
         """Return the policy's own refusal, put off by, or due to, those with lower numbers."""
-        line = self.get(self._line(policy, message), ())
-        sizes = [waiter.over.message.size for waiter in line if waiter.number < number]
-        if not sizes:
+        line = self.get(self.of(policy, message), ())
+        ahead = [waiter for waiter in line if waiter.number < number]
+        if not ahead:
             return own
-        ahead_s = policy.wait_s(len(sizes), sum(sizes))
+        ahead_s = policy.wait_s(sum(w.messages for w in ahead), sum(w.size for w in ahead))
         if own is None:
             return policy.refuse("others wait", ahead_s)
         if own.retry_after_s is None or ahead_s is None:
@@ -72,7 +76,7 @@ class Lines(dict[Line, list[Waiter]]):
 
     def stand(self, waiter: Waiter, policy: Policy) -> Iterable[Waiter]:
         """Put the waiter into its place in that policy's line; return whom its move lets ask."""
-        line = self._line(policy, waiter.over.message)
+        line = self.of(policy, waiter.over.message)
         if waiter.line == line:
             return ()
         freed = self.leave(waiter)
@@ -80,7 +84,8 @@ class Lines(dict[Line, list[Waiter]]):
         waiter.line = line
         return freed
 
-    def _line(self, policy: Policy, message: Message) -> Line:
+    def of(self, policy: Policy, message: Message) -> Line:
+        """Return the line of that policy in which a message would stand."""
         try:
             line = policy, policy.line(message)
             hash(line)

@@ -45,7 +45,7 @@ class Policy(ABC):
 
     patient: ClassVar[bool] = False
     """Whether `settle` may come a little after the answer, with a later `now`; that is cheaper."""
-    pressure: ClassVar[bool] = True
+    tells_of_load: ClassVar[bool] = True
     """Whether its refusals tell of load: while they come, nothing is redriven by itself."""
     bounds: ClassVar[bool] = False
     """Whether it bounds what may be unanswered at once, instead of a client's own bound."""
@@ -66,6 +66,9 @@ class Policy(ABC):
         For policies that must know of what is refused as well. What was set aside is not offered
         anew when it comes back.
         """
+
+    def validate(self) -> None:  # noqa: B027 - optional
+        """Raise ValueError where the settings are impossible in this rule, whose chain is known."""
 
     @abstractmethod
     def check(self, message: Message, now: float) -> Refusal | None:

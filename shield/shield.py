@@ -7,14 +7,15 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from shield.action import Action
 from shield.auto import AutoRedrive
-from shield.clock import Clock, SystemClock
+from shield.clock import SYSTEM_CLOCK, Clock
 from shield.compile import compile_rules
 from shield.errors import Reject
 from shield.events import Kind
@@ -25,6 +26,7 @@ from shield.lines import BEHIND, LAST, Lines, Waiter
 from shield.message import Message
 from shield.policy import Policy
 from shield.readiness import Measure, highest, rules_named, until_below, wait_until_below
+from shield.retry_budget import RetryBudget
 from shield.rule import Rule
 from shield.settings import ShieldSettings, load_settings, read_settings
 from shield.transport import Transport
@@ -42,7 +44,8 @@ class Shield:
         settings: what a `shield.toml` holds, as a dict: `{"shield": {...}, "rules": [...]}`;
             environment variables stand in for what it leaves out. Or settings already read.
         plugins: plugin objects or modules to register beside those that entry points name.
-        clock: tells the time; tests pass a `shield.testing.ManualClock`.
+        clock: tells the time; tests pass a `shield.testing.ManualClock`. Shields of one clock, as
+            all of a program are, share one retry budget.
 
     After `os.fork` the child has fresh locks, an empty ledger and nothing in flight: what was
     under way belongs to the parent, which settles it. Quota levels are carried over as they
@@ -59,7 +62,7 @@ class Shield:
         plugins: Iterable[object] = (),
         clock: Clock | None = None,
     ) -> None:
-        self.clock = clock or SystemClock()
+        self.clock = clock or SYSTEM_CLOCK
         self._now = self.clock.now
         if not isinstance(settings, ShieldSettings):
             settings = read_settings(settings or {}, plugins)
@@ -89,6 +92,8 @@ class Shield:
         """Made for the first client, where a rule says `redrive = "auto"`."""
         self._flows: dict[tuple[str, str], Flow] = {}
         self._books = Books()
+        self.retries = _retry_budget(self.clock)
+        """How many messages may be retried now, in all Shields together."""
         self.lines = Lines(self._hooks.failed)
         self.answers: deque[Permit] = deque()
         """Permits that clients have answered as delivered, not yet picked up."""
@@ -156,7 +161,7 @@ class Shield:
         if isinstance(verdict, OverLimit):
             key = verdict.rule.name, verdict.policy, verdict.reason
             flow.account.over_limit[key] += 1
-            if verdict.refusal.policy.pressure and not message.aside:
+            if verdict.refusal.policy.tells_of_load and not message.aside:
                 verdict.rule.refused_s = now
         return verdict
 
@@ -348,20 +353,29 @@ class Shield:
 
     # --- set aside ----------------------------------------------------------------------------
 
-    def hold(self, over: OverLimit) -> None:
-        """Tell policies that a message is being set aside; comes before it is, and only once."""
+    def hold(self, over: OverLimit) -> bool:
+        """Tell policies that a message is being set aside, before it is; False where it was."""
         message = over.message
         if message.aside:
-            return
+            return False
         message.aside = True
         if not over.flow.holders:
-            return
+            return True
         with self._lock:
             for policy in over.flow.holders:
                 try:
                     policy.hold(message)
                 except Exception as error:
                     self._hooks.failed(policy, error)
+        return True
+
+    def unhold(self, over: OverLimit) -> None:
+        """Tell policies that a message is not set aside after all: that could not begin."""
+        with self._lock:
+            self._let_go(over.flow, over.message, End.FAILED)
+            woken = self.lines.first_released() if over.flow.holders else []
+        for waiter in woken:
+            waiter.wake()
 
     def _let_go(self, flow: Flow, message: Message, end: End) -> None:
         """Tell policies that a message is aside no more; where it has only moved, it still is."""
@@ -437,27 +451,57 @@ class Shield:
 
         `inf` means: when woken. A waiter that has its permit is out of the line.
         """
+        answer = self.ask_and_stay(waiter, now)
+        if isinstance(answer, Permit):
+            self.leave(waiter)
+        return answer
+
+    def ask_and_stay(self, waiter: Waiter, now: float | None = None) -> Permit | float:
+        """Do the same, but who has its permit stays in line until it leaves, or moves on.
+
+        So nobody overtakes a message on its way from here to its client.
+        """
         over = waiter.over
         with self._lock:
-            self._pick_up_answers()
-            verdict = self._judge_in_turn(
-                over.flow, over.message, self._now() if now is None else now, waiter.number
-            )
+            verdict = self._judge_again(over, waiter.number, now)
             if isinstance(verdict, Permit):
-                over.open = False
-                if over.kept_as is not None:
-                    _move(over.flow.account, over.kept_as, "in_flight")
-                woken = self.lines.leave(waiter)
+                woken: Iterable[Waiter] = ()
                 answer: Permit | float = verdict
             else:
-                over.refusal = verdict.refusal
                 woken = self.lines.stand(waiter, verdict.refusal.policy)
                 answer = self._next_try_s(waiter, verdict.refusal)
         for other in woken:
             other.wake()
+        self._report_admitted(over, answer)
+        return answer
+
+    def ask_once(self, over: OverLimit) -> Permit | None:
+        """Return a Permit if the policies admit a message that stands in no line, else None.
+
+        It comes behind all who stand in one.
+        """
+        with self._lock:
+            verdict = self._judge_again(over, BEHIND)
+        answer = verdict if isinstance(verdict, Permit) else None
+        self._report_admitted(over, answer)
+        return answer
+
+    def _judge_again(self, over: OverLimit, number: float, now: float | None = None) -> Verdict:
+        """Decide once more; where it is admitted, it is kept nowhere any more."""
+        self._pick_up_answers()
+        now = self._now() if now is None else now
+        verdict = self._judge_in_turn(over.flow, over.message, now, number)
+        if isinstance(verdict, Permit):
+            over.open = False
+            if over.kept_as is not None:
+                _move(over.flow.account, over.kept_as, "in_flight")
+        else:
+            over.refusal = verdict.refusal
+        return verdict
+
+    def _report_admitted(self, over: OverLimit, answer: object) -> None:
         if self._hooks.observers and isinstance(answer, Permit):
             self._hooks.report(Kind.WAITED, over.message, over)
-        return answer
 
     def _next_try_s(self, waiter: Waiter, refusal: Refusal) -> float:
         if refusal.retry_after_s is None or not self.lines.is_first(waiter):
@@ -465,11 +509,43 @@ class Shield:
         return refusal.retry_after_s
 
     def leave(self, waiter: Waiter) -> None:
-        """Take a waiter that gives up out of its line."""
+        """Take a waiter out of its line."""
         with self._lock:
             woken = self.lines.leave(waiter)
         for other in woken:
             other.wake()
+
+    # A queue of messages that compete for the same has one waiter, which stands for its first.
+
+    def draw(self) -> int:
+        """Return the number of a message that joins a queue: its place among all who wait."""
+        with self._lock:
+            return self.lines.draw()
+
+    def move_on(self, waiter: Waiter, over: OverLimit, number: float) -> None:
+        """Let a queue's waiter stand for the next of its messages, in the line where it stands."""
+        with self._lock:
+            policy = over.refusal.policy if waiter.line is None else waiter.line[0]
+            woken = self.lines.leave(waiter)
+            waiter.over, waiter.number = over, number
+            self.lines.stand(waiter, policy)
+        for other in woken:
+            other.wake()
+
+    def competes_for(self, over: OverLimit) -> Hashable:
+        """Return what a message waits for: those that agree in it can wait one behind another."""
+        return self._lines_of(over.flow.lined, over.message)
+
+    def bond(self, over: OverLimit) -> Hashable:
+        """Return what binds a message to others, which it must not overtake; None for nothing."""
+        if not over.flow.holders:
+            return None
+        lines = self._lines_of(over.flow.holders, over.message)
+        return lines if any(line is not None for line in lines) else None
+
+    def _lines_of(self, policies: Iterable[Policy], message: Message) -> tuple[Hashable, ...]:
+        with self._lock:
+            return tuple(self.lines.of(policy, message)[1] for policy in policies)
 
     # --- clients ------------------------------------------------------------------------------
 
@@ -662,6 +738,22 @@ _shields: weakref.WeakSet[Shield] = weakref.WeakSet()
 _retired: list[Account] = []
 _default: Shield | None = None
 _default_lock = threading.Lock()
+_retry_budgets: weakref.WeakKeyDictionary[Clock, RetryBudget] = weakref.WeakKeyDictionary()
+
+
+def _retry_budget(clock: Clock) -> RetryBudget:
+    """Return the budget of all Shields with this clock."""
+    budget = _retry_budgets.get(clock)
+    if budget is None:
+        budget = RetryBudget(partial(_offered, weakref.ref(clock)))
+        budget = _retry_budgets.setdefault(clock, budget)
+    return budget
+
+
+def _offered(clock: weakref.ref[Clock]) -> int:
+    """Return how many messages Shields with this clock have offered; read without their locks."""
+    shields = [shield for shield in list(_shields) if shield.clock is clock()]
+    return sum(account.offered for shield in shields for account in shield._books)
 
 
 def default() -> Shield:
@@ -707,20 +799,21 @@ def pressure(rule: str | None = None) -> float:
 
 def wait_ready(timeout_s: float | None = None, rule: str | None = None, below: float = 1.0) -> bool:
     """Block until the pressure of this process is below that; False where time was over first."""
-    return wait_until_below(lambda: pressure(rule), below, timeout_s, SystemClock())
+    return wait_until_below(lambda: pressure(rule), below, timeout_s, SYSTEM_CLOCK)
 
 
 async def ready(
     rule: str | None = None, timeout_s: float | None = None, below: float = 1.0
 ) -> bool:
     """Wait as `wait_ready`, without blocking the loop."""
-    return await until_below(lambda: pressure(rule), below, timeout_s, SystemClock())
+    return await until_below(lambda: pressure(rule), below, timeout_s, SYSTEM_CLOCK)
 
 
 def _after_fork_in_child() -> None:
     global _default_lock
     _default_lock = threading.Lock()
     _retired.clear()
+    _retry_budgets.clear()
     for shield in list(_shields):
         shield._after_fork()
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Protocol, TypeVar
 
-from shield.action import Action, Divert, Drop, Keep, Raise, Step, Wait
+from shield.action import Action, Divert, Drop, Keep, Raise, Retry, Step, Wait
+from shield.backoff import Backoff
 from shield.envelope import Envelope
 from shield.errors import DeliveryUnknownError
 from shield.headers import BROKER, diverted
@@ -18,6 +19,9 @@ from shield.verdict import OverLimit, Permit
 
 Result_co = TypeVar("Result_co", covariant=True)
 Result = TypeVar("Result")
+RETRY_FIRST_S, RETRY_LONGEST_S = 0.05, 5.0
+ROUNDING_S = 1e-4
+"""Slept beyond `retry_after`, so that no try is lost to the rounding of floats."""
 
 
 class Outlet(Protocol[Result]):
@@ -73,11 +77,14 @@ class Outlet(Protocol[Result]):
         ...
 
     def fail(self, error: Exception) -> None:
-        """Complete the pending result with an error; its fate is `raised`."""
+        """Complete the pending result with an error; its fate stays."""
         ...
 
     def follow(self, result: Result) -> None:
-        """Complete the pending result as this one ends; its fate, too, is that one's."""
+        """Complete the pending result as this one ends.
+
+        Its fate, too, is that one's, but what was `buffered` stays so.
+        """
         ...
 
 
@@ -90,17 +97,16 @@ def react(over: OverLimit, outlet: Outlet[Result], start: int = 0) -> Result:
     Raises:
         OverLimitError: the chain says so, or has run out.
     """
-    chain = over.rule.chain
     try:
-        for position in range(start, len(chain)):
-            step = _step(chain[position], over)
+        for position in range(start, len(over.chain)):
+            step = _step(over.chain[position], over)
             if isinstance(step, Drop):
                 over.end(End.DROPPED)
                 return outlet.drop(over)
             if isinstance(step, Raise):
                 break
-            if isinstance(step, Wait) and may_block() and outlet.may_wait():
-                permit = wait_in_line(over, step.limit_s)
+            if isinstance(step, Wait | Retry) and may_block() and outlet.may_wait():
+                permit = _wait(over, step)
                 if permit is not None:
                     return outlet.send(permit)
             if isinstance(step, Divert | Keep):
@@ -126,11 +132,16 @@ def _step(action: Action, over: OverLimit) -> Step | None:
 def resume(
     over: OverLimit, outlet: Outlet[Result], position: int, cause: Exception | None = None
 ) -> None:
-    """Run the rest of a chain for a message whose caller has its future: what ends it ends that."""
+    """Run the rest of a chain for a message whose caller has its future: what ends it ends that.
+
+    It is not set aside any more, until another action does so.
+    """
+    over.shield.unhold(over)
     try:
         result = react(over, outlet, position)
     except Exception as raised:
         raised.__cause__ = raised.__cause__ or cause
+        outlet.pending("raised")
         outlet.fail(raised)
     else:
         outlet.follow(result)
@@ -171,7 +182,16 @@ def _set_aside(
     over: OverLimit, outlet: Outlet[Result], step: Divert | Keep, position: int
 ) -> Result | None:
     """Keep it, or send it elsewhere; None where that cannot begin."""
-    over.shield.hold(over)
+    held = over.shield.hold(over)
+    result = _begin(over, outlet, step, position)
+    if result is None and held:
+        over.shield.unhold(over)
+    return result
+
+
+def _begin(
+    over: OverLimit, outlet: Outlet[Result], step: Divert | Keep, position: int
+) -> Result | None:
     if isinstance(step, Keep):
         return _keep(over, outlet, step, position)
     if step.transport is None:
@@ -266,6 +286,34 @@ def hold_back(permit: Permit, may_wait: Callable[[], bool]) -> None:
     except BaseException:
         permit.cancel()
         raise
+
+
+def _wait(over: OverLimit, step: Wait | Retry) -> Permit | None:
+    if isinstance(step, Wait):
+        return wait_in_line(over, step.limit_s)
+    return retry(over, step.times)
+
+
+def retry(over: OverLimit, times: int) -> Permit | None:
+    """Ask again after each of so many pauses; None where all are refused, or the budget is spent.
+
+    A pause is full-jitter exponential backoff, and never ends before the policy's own
+    `retry_after_s`. Who retries stands in no line: those who stand in one come first.
+    """
+    shield, clock = over.shield, over.shield.clock
+    backoff = Backoff(RETRY_FIRST_S, RETRY_LONGEST_S)
+    never = threading.Event()
+    for _ in range(times):
+        pause_s = max(backoff.next_s(), (over.retry_after_s or 0.0) + ROUNDING_S)
+        if pause_s == float("inf") or not shield.retries.left(clock.now()):
+            return None
+        clock.wait(never, pause_s)
+        if not shield.retries.spend(clock.now()):
+            return None
+        permit = shield.ask_once(over)
+        if permit is not None:
+            return permit
+    return None
 
 
 def wait_in_line(over: OverLimit, limit_s: float) -> Permit | None:

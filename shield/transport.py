@@ -106,6 +106,10 @@ class Transport(ABC):
         not raise, and must not block for more than a moment.
         """
 
+    def may_wait(self) -> bool:
+        """Tell whether this thread may be blocked: not where the answers to its sends come in."""
+        return True
+
     def outcome_of(self, error: Exception) -> Outcome:
         """Return what a failed send teaches: OVERLOADED where load explains it, else FAILED."""
         return Outcome.OVERLOADED if isinstance(error, TimeoutError) else Outcome.FAILED

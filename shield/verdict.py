@@ -106,12 +106,14 @@ class Permit:
 class OverLimit:
     """The verdict on a message that a rule refused; open until its chain has come to an end."""
 
-    __slots__ = ("flow", "kept_as", "message", "open", "refusal")
+    __slots__ = ("chain", "flow", "kept_as", "message", "open", "refusal")
 
     def __init__(self, flow: Flow, message: Message, refusal: Refusal) -> None:
         self.flow = flow
         self.message = message
         self.refusal = refusal
+        self.chain = refusal.policy.rule.chain
+        """The actions of the rule that refused first; who refuses later changes nothing in it."""
         self.open = True
         self.kept_as: End | None = None
         """Where the ledger has it while it is set aside; None while it is in flight."""
@@ -123,7 +125,7 @@ class OverLimit:
 
     @property
     def rule(self) -> Rule:
-        """The rule that refused, whose chain acts."""
+        """The rule that refuses it now; the chain of the first that did is what acts."""
         return self.refusal.policy.rule
 
     @property

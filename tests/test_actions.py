@@ -27,6 +27,18 @@ class TestShortWait(ActionContract):
     link = {"wait": {"limit": "5ms"}}
 
 
+class TestRetry(ActionContract):
+    link = "retry 3"
+
+
+class TestBuffer(ActionContract):
+    link = "buffer"
+
+
+class TestSmallBuffer(ActionContract):
+    link = {"buffer": {"messages": 2, "bytes": "1KiB"}}
+
+
 class TestOverflow(ActionContract):
     link = "overflow elsewhere"
 

@@ -44,7 +44,7 @@ class Elsewhere(Action):
 class Grudge(Policy):
     """Refuses what its list names, and that is no load."""
 
-    pressure = False
+    tells_of_load = False
     refused: set[str] = set()
 
     def check(self, message, now):

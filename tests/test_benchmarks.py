@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from benchmarks import (
     blocked_publisher,
+    buffer,
+    buffered_sender,
     decide,
     kafka_producer,
     rabbitmq_memory,
@@ -135,6 +137,24 @@ def test_the_stalled_sender_tells_its_ledger(address, old_protocol, monkeypatch,
     assert frozen["frozen"]["offered"] == after["offered"] == 60
     assert after["in_flight"] == 0
     assert after["balanced"]
+
+
+def test_the_buffered_sender_tells_what_it_kept_and_how_fast_it_drained(
+    address, old_protocol, monkeypatch, capsys
+):
+    """The process of `buffer`: all is kept, and arrives. Its memory means nothing in here."""
+    monkeypatch.setattr(buffered_sender, "WARM_UP", 10)
+    buffered_sender.main(address, "buffered", 3000, 100)
+    told = json.loads(capsys.readouterr().out)
+    assert min(told["bare_per_s"], told["fill_per_s"], told["drain_per_s"]) > 0
+    buffer.prove(told, 3000, 3000)
+
+
+def test_a_buffered_message_that_did_not_arrive_fails_the_benchmark():
+    """A wrong count is no result."""
+    told = {"kept": 5, "delivered": 5, "balanced": True}
+    with pytest.raises(AssertionError, match="4 arrived"):
+        buffer.prove(told, 5, 4)
 
 
 def test_the_watch_sees_memory_grow():

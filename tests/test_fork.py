@@ -225,3 +225,28 @@ def test_what_overflowed_comes_back_on_a_thread_of_the_childs_own():
         client.close(None)
     """)
     assert out == "0 1 1"
+
+
+def test_a_childs_buffer_is_empty_and_its_own():
+    """What the parent keeps, the parent sends; the child's messages are drained in the child."""
+    out = run("""
+        from shield.testing import FakeClient
+        rule = {"match": "*", "quota": {"rate": "20/s", "burst": 1}, "over_limit": "buffer"}
+        one = Shield({"rules": [rule]})
+        client = FakeClient(one)
+        kept = [client.publish("orders", b"parent") for _ in range(20)]
+        def work():
+            before = one.ledger().buffered
+            mine = FakeClient(one, "child")
+            mine.publish("orders", b"child")
+            future = mine.publish("orders", b"child")
+            while not mine.unanswered[1:]:
+                pass
+            mine.ack()
+            return [before, future.result(0).body.decode(), one.ledger().delivered]
+        print(in_child(work))
+        one.flush(client.transport, 10)
+        client.ack()
+        print(sum(future.done() for future in kept), one.ledger().delivered)
+    """)
+    assert out.splitlines() == ["[0, 'child', 2]", "20 20"]

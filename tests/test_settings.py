@@ -14,11 +14,12 @@ from shield.settings import load_settings
 RATE = 'allowed is a number above 0 with its unit, as "500/s", "90/m", "5MiB/s" (/s /m /h /d)'
 SIZE = 'allowed is a whole number of bytes or a text as "64MiB" (B KiB MiB GiB TiB KB MB GB)'
 TIME = 'allowed is a time above 0 with its unit, as "200ms", "1.5s", "2m" (ms s m h d)'
-ACTIONS = "allowed: drop, overflow, raise, spool, wait"
+ACTIONS = "allowed: buffer, drop, overflow, raise, retry, spool, wait"
 TOP = "credentials, mode, on_plugin_error, plugins, producer, redrive_attempts, redrive_park, rules"
 IN_RULE = (
     "adaptive, backlog, blocked, confirm_latency, confirm_window, direction, except, in_flight, "
-    "match, mode, nacks, name, over_limit, producers, queue, quota, redrive, returns, shed, throttle"
+    "match, mode, nacks, name, order, over_limit, producers, queue, quota, redrive, returns, "
+    "shed, throttle"
 )
 RULE = '[[rules]]\nmatch = "orders"\n'
 

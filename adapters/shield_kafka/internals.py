@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
+from kafka.future import Future
 from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
 from kafka.structs import TopicPartition
 
@@ -24,13 +25,49 @@ class FatedResult(FutureProduceResult):  # type: ignore[misc] # kafka-python is 
 
     A `FutureRecordMetadata` has no room for a mark and wakes `get()` only through its
     `FutureProduceResult` (`_produce_future`), so the mark is there.
+
+    The client's own has an event from the start, which is shared by a batch. Here each message has
+    one of these, maybe a million in a buffer, and so its event is made when somebody waits: 1.1 kB
+    less for each.
     """
 
-    __slots__ = ("fate",)
+    __slots__ = ("_event", "fate")
 
     def __init__(self, place: TopicPartition, fate: str) -> None:
-        super().__init__(place)
+        Future.__init__(self)
+        self.topic_partition = place  # type: ignore[misc] # the base class, untyped, has its slot
+        self._event: threading.Event | None = None
         self.fate = fate
+
+    def success(self, value: Any) -> FatedResult:
+        """Complete it, tell those who asked for that, then let those go on who wait."""
+        Future.success(self, value)
+        self._release()
+        return self
+
+    def failure(self, error: Any) -> FatedResult:
+        """Do the same with an error."""
+        Future.failure(self, error)
+        self._release()
+        return self
+
+    def _release(self) -> None:
+        with self._lock:
+            event, self._event = self._event, _RELEASED
+        if event is not None:
+            event.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until it is complete, or the time (seconds) is over; tell which."""
+        with self._lock:
+            if self._event is None:
+                self._event = threading.Event()
+            event = self._event
+        return event.wait(timeout)
+
+
+_RELEASED = threading.Event()
+_RELEASED.set()
 
 
 def future_for(result: FatedResult, timestamp_ms: int | None, sizes: tuple[int, int, int]) -> Any:

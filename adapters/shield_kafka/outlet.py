@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kafka.producer.future import RecordMetadata
 from kafka.structs import TopicPartition
 
-from shield import End, Envelope, OverLimit, Permit, fate
+from shield import End, Envelope, OverLimit, Permit, Transport, fate
 from shield.action import Divert
 from shield.envelope import split_headers
 from shield.headers import diverted
@@ -24,12 +24,18 @@ if TYPE_CHECKING:
 class KafkaOutlet:
     """Carries out the steps of a chain for one record. Its result is the client's own future."""
 
+    __slots__ = ("_future", "_producer", "_record", "_result")
+
     def __init__(self, producer: KafkaProducer, record: Record) -> None:
         self._producer = producer
         self._record = record
         self._result: internals.FatedResult | None = None
         self._future: Any = None
-        self.client = producer._transport
+
+    @property
+    def client(self) -> Transport:
+        """The producer, as what is kept goes back through it."""
+        return self._producer._transport
 
     def send(self, permit: Permit) -> Any:
         """Send to the topic it was meant for."""
@@ -104,7 +110,6 @@ class KafkaOutlet:
     def fail(self, error: Exception) -> None:
         """Complete it with an error."""
         assert self._result is not None
-        self._result.fate = "raised"
         self._result.failure(error)
 
     def follow(self, result: Any) -> None:
@@ -112,7 +117,8 @@ class KafkaOutlet:
         if result is self._future:
             return
         assert self._result is not None
-        self._result.fate = fate(result)
+        if self._result.fate != "buffered":
+            self._result.fate = fate(result)
         result.add_callback(self._complete)
         result.add_errback(self._result.failure)
 

@@ -264,8 +264,11 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         """Close as the client does; a transaction left open counts as failed."""
         if not internals.was_made(self):
             return  # called by `__del__` after a bare `__new__` or refused settings
+        deadline = None if timeout is None else time.monotonic() + timeout
         if not self._closed:
             self.shield.closing(self._transport, timeout)
+        if timeout is not None and deadline is not None:
+            timeout = min(timeout, max(0.0, deadline - time.monotonic()))
         super().close(timeout=timeout, null_logger=null_logger)
         if self._signals.backlogs is not None:
             self._signals.backlogs.close()

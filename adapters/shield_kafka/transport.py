@@ -61,6 +61,11 @@ class ProducerTransport(Transport):
         producer = self._producer()
         return not (producer is None or producer._closed or producer._forked)
 
+    def may_wait(self) -> bool:
+        """Anywhere but on the producer's I/O thread."""
+        producer = self._producer()
+        return producer is None or producer._may_wait()
+
     def outcome_of(self, error: Exception) -> Outcome:
         """Tell overload from all other errors, as for the producer's own sends."""
         return outcome_of(error)

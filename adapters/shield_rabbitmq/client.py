@@ -179,6 +179,18 @@ class Publisher:
         """Whether nothing can be published any more: after `close`, or in a forked process."""
         return self._refuses is not None
 
+    def flush(self, timeout: float | None = None) -> None:
+        """Return when what is buffered is sent and all is confirmed or has failed.
+
+        At the latest after `timeout` seconds, None for as long as it takes; in a future's
+        callback, on the write thread, at once.
+        """
+        if self._refuses is not None:
+            return
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self.shield.flush(self._transport, timeout)
+        self._writer.flush(None if deadline is None else max(0.0, deadline - time.monotonic()))
+
     def close(self, timeout: float | None = 30.0) -> None:
         """Wait until all messages are confirmed, `timeout` seconds at the most; end the thread.
 

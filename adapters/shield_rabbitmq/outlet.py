@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pika import BasicProperties
 
-from shield import Envelope, OverLimit, Permit
+from shield import Envelope, OverLimit, Permit, Transport
 from shield.action import Divert
 from shield.headers import diverted
 from shield.sync import diverted_ended
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class RabbitOutlet:
     """Carries out the steps of a chain for one message. Its result is one future throughout."""
 
+    __slots__ = ("_future", "_parcel", "_properties", "_publisher")
+
     def __init__(
         self, publisher: Publisher, parcel: Parcel, properties: BasicProperties | None
     ) -> None:
@@ -31,11 +33,17 @@ class RabbitOutlet:
         self._parcel = parcel
         self._properties = _snapshot(properties)
         self._future = Confirm()
-        self.client = publisher._transport
+
+    @property
+    def client(self) -> Transport:
+        """The publisher, as what is kept goes back through it."""
+        return self._publisher._transport
 
     def send(self, permit: Permit) -> Confirm:
         """Send where it was going."""
-        return self._publisher._send(permit, self._parcel, self.pending("sent"))
+        if self._future.shield_fate != "buffered":
+            self.pending("sent")
+        return self._publisher._send(permit, self._parcel, self._future)
 
     def drop(self, over: OverLimit) -> Confirm:
         """Return a future that is done, with None."""
@@ -90,7 +98,7 @@ class RabbitOutlet:
 
     def fail(self, error: Exception) -> None:
         """Fail the future."""
-        self.pending("raised").set_exception(error)
+        self._future.set_exception(error)
 
     def follow(self, result: Confirm) -> None:
         """Do nothing: there is one future throughout."""

@@ -63,6 +63,11 @@ class PublisherTransport(Transport):
         publisher = self._publisher()
         return publisher is not None and publisher._refuses is None
 
+    def may_wait(self) -> bool:
+        """Anywhere but on the write thread."""
+        publisher = self._publisher()
+        return publisher is None or publisher._may_wait()
+
     def outcome_of(self, error: Exception) -> Outcome:
         """Tell overload from all other errors, as for the publisher's own messages."""
         return Outcome.OVERLOADED if overloaded(error) else Outcome.FAILED

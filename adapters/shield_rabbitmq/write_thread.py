@@ -80,6 +80,8 @@ class WriteThread:
         self._thread: threading.Thread | None = None
         self._awake = False
         self._closing = self._ended = False
+        self._flushes: list[threading.Event] = []
+        """Whoever waits until all is confirmed."""
         self._down_since: float | None = None
         self._exchanges = Exchanges(self._exchange_answered)
 
@@ -129,7 +131,21 @@ class WriteThread:
         """Let the thread end by itself once all is confirmed: nobody will bring any more."""
         self._closing = True
         if self._thread is not None:
-            self._loop.add_callback_threadsafe(self._end_if_drained)
+            self._loop.add_callback_threadsafe(self._note_drained)
+
+    def flush(self, timeout: float | None) -> None:
+        """Return when all there is has been confirmed or has failed, or the time is over.
+
+        On the write thread, at once.
+        """
+        if self._thread is None or self._ended or self.is_current:
+            return
+        done = threading.Event()
+        self._flushes.append(done)
+        self._loop.add_callback_threadsafe(self._note_drained)
+        if not self._ended:  # else nobody is there to tell us
+            done.wait(timeout)
+        self._flushes.remove(done)
 
     def close(self, timeout: float | None) -> None:
         """Write and confirm what there is, for so long; then fail the rest and end the thread."""
@@ -142,7 +158,7 @@ class WriteThread:
             if thread is not None and thread is not threading.current_thread():
                 thread.join(END_WITHIN_S)  # it has ended, or is about to
             return
-        self._loop.add_callback_threadsafe(self._end_if_drained)
+        self._loop.add_callback_threadsafe(self._note_drained)
         if thread is threading.current_thread():
             return
         thread.join(timeout)
@@ -180,6 +196,8 @@ class WriteThread:
             self._ended = True
             self._fail(self._emptied_window(), _unknown(error))
             self._fail(self._unsent(), _closed)
+            for done in list(self._flushes):
+                done.set()
             self._loop.close()
             _running.discard(self)
 
@@ -258,7 +276,7 @@ class WriteThread:
                 self._left(sending)
             self._fail(parked, lambda _sending: error)
         self._drain()
-        self._end_if_drained()
+        self._note_drained()
 
     # --- what the broker says -----------------------------------------------------------------
 
@@ -274,8 +292,8 @@ class WriteThread:
             sending.finish(sending.returned if acked else NackedError(sending.parcel.destination))
         if self._awake and len(self._window) <= self._low:
             self._drain()  # with an empty queue as well: it goes to sleep there
-        if self._closing:
-            self._end_if_drained()
+        if self._closing or self._flushes:
+            self._note_drained()
 
     def _feed(self, answered: list[Sending], acked: bool) -> None:
         """Note what the broker has answered, and how long that took."""
@@ -327,7 +345,7 @@ class WriteThread:
         """Write what waits."""
         self._down_since = None
         self._drain()
-        self._end_if_drained()
+        self._note_drained()
 
     def link_refused(self, error: Exception, hopeless: bool) -> None:
         """Fail what waits, where trying again is in vain or has taken too long."""
@@ -342,7 +360,7 @@ class WriteThread:
             reason = f"cannot connect to RabbitMQ at {where}: {error!r}"
             self._awake = False
             self._fail(self._unsent(), lambda _sending: CannotConnectError(reason))
-            self._end_if_drained()
+            self._note_drained()
 
     def link_lost(self, error: Exception) -> None:
         """Report what was written and not confirmed as unknown, or send it again."""
@@ -399,8 +417,13 @@ class WriteThread:
 
     # --- the end ------------------------------------------------------------------------------
 
-    def _end_if_drained(self) -> None:
-        if self._closing and not (self._queue or self._parked or len(self._window)):
+    def _note_drained(self) -> None:
+        """Tell those who wait for it that nothing is unanswered, and end where that was wanted."""
+        if self._queue or self._parked or len(self._window):
+            return
+        for done in list(self._flushes):
+            done.set()
+        if self._closing:
             self._link.close()
 
     def _abandon(self) -> None:

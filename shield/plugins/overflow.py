@@ -55,6 +55,7 @@ class Overflow(Action):
     Settings = OverflowSettings
     argument = "destination"
     sets_aside = True
+    returns = False
 
     def __init__(self, settings: OverflowSettings, rule: Rule, name: str) -> None:
         super().__init__(settings, rule, name)

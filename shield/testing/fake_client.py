@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from shield.action import Divert
 from shield.envelope import Envelope, split_headers
+from shield.fate import fate
 from shield.headers import diverted
 from shield.message import Message
 from shield.shield import Shield
@@ -155,7 +156,8 @@ class FakeOutlet:
                 permit.settle(_outcome_of(error))
                 self._future.set_exception(error)
 
-        self.pending("sent")
+        if fate(self._future) != "buffered":
+            self.pending("sent")
         hold_back(permit, self.may_wait)
         try:
             self._client.begin(self._record, answered)
@@ -212,7 +214,7 @@ class FakeOutlet:
 
     def fail(self, error: Exception) -> None:
         """Fail the future."""
-        self.pending("raised").set_exception(error)
+        self._future.set_exception(error)
 
     def follow(self, result: Future[FakeRecord | None]) -> None:
         """Do nothing: there is one future throughout."""
@@ -250,6 +252,10 @@ class FakeTransport(Transport):
             self._client.begin(FakeRecord(envelope.destination, body, envelope.key, headers), done)
         except ConnectionError as error:
             done(error)
+
+    def may_wait(self) -> bool:
+        """Anywhere but where sends are answered."""
+        return self._client.may_wait()
 
     def close(self, timeout_s: float) -> None:
         """Do nothing: the client is the test's."""

@@ -347,6 +347,27 @@ class AdapterContract:
             one.publish_now(destination, b"2")
         assert counts(one.shield) == {"offered": 2, "delivered": 1, "raised": 1}
 
+    def test_retry_asks_again_until_it_is_admitted(self, use, destination):
+        """The caller is kept until the quota says so; then the message is sent."""
+        clock = ManualClock()
+        one = use(rule(destination, "retry 2", "drop"), clock=clock)
+        one.publish_now(destination, b"1")
+        before = clock.now()
+        future = one.publish(destination, b"2")
+        one.result(future)
+        assert clock.now() - before == pytest.approx(3600)
+        assert shield.fate(future) == "sent"
+        assert one.bodies(destination) == [b"1", b"2"]
+        assert counts(one.shield) == {"offered": 2, "delivered": 2}
+
+    def test_a_full_buffer_hands_on(self, use, destination):
+        """The chain goes on as if there were none."""
+        one = use(rule(destination, "buffer 1", "drop"), clock=HeldClock())
+        one.publish_now(destination, b"1")
+        fates = [shield.fate(one.publish(destination, b"x")) for _ in range(3)]
+        assert fates == ["buffered", "dropped", "dropped"]
+        assert counts(one.shield)["buffered"] == 1
+
     def test_the_chain_is_run_in_its_order(self, use, destination, adapter):
         """The first action that does not decline acts, and none behind it."""
         elsewhere = adapter.destination()
@@ -464,9 +485,42 @@ class AdapterContract:
         assert len(one.bodies(elsewhere)) == 250
 
 
+class FutureContract(AdapterContract):
+    """More cases, for clients whose publish returns a future that can be pending."""
+
+    def test_buffer_sends_it_when_it_is_admitted(self, use, destination):
+        """Futures are pending and end with the real send's result; the order is kept."""
+        one = use(quick(destination, "buffer"), clock=None)
+        first = one.publish_now(destination, b"0")
+        futures = [one.publish(destination, b"%d" % number) for number in range(1, 9)]
+        assert [shield.fate(future) for future in futures[1:]] == 7 * ["buffered"]
+        assert counts(one.shield)["buffered"] >= 6
+        results = [one.result(future) for future in futures]
+        assert type(results[-1]) is type(first)
+        assert one.bodies(destination) == [b"%d" % number for number in range(9)]
+        assert shield.fate(futures[-1]) == "buffered"
+        assert counts(one.shield) == {"offered": 9, "delivered": 9}
+
+    def test_what_is_buffered_when_its_publisher_closes_goes_on(self, use, destination):
+        """What cannot be sent in time is not lost: the next action has it, its future ends."""
+        one = use(rule(destination, "buffer", "drop"), clock=HeldClock())
+        one.publish_now(destination, b"1")
+        futures = [one.publish(destination, b"2") for _ in range(3)]
+        one.close()
+        assert [shield.fate(future) for future in futures] == ["dropped"] * 3
+        for future in futures:
+            one.result(future)
+        assert counts(one.shield) == {"offered": 4, "delivered": 1, "dropped": 3}
+
+
 def rule(match: str, *chain: str, name: str = "") -> dict[str, Any]:
     """One rule that admits one message an hour and sends the others down the chain."""
     return {"name": name, "match": match, "quota": ONE_AN_HOUR, "over_limit": list(chain)}
+
+
+def quick(match: str, *chain: str) -> dict[str, Any]:
+    """One rule that admits twenty messages a second, one at a time."""
+    return {"match": match, "quota": {"rate": "20/s", "burst": 1}, "over_limit": list(chain)}
 
 
 def counts(chosen: Shield) -> dict[str, object]:

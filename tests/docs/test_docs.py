@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 
 import shield.shield
 from docs.generate import PAGE, page
+from docs.ways import PICTURE, WAYS, picture
 from shield.cli import app
+from shield.registry import Registry
 from shield.settings import load_settings
 from shield.testing import TransportContract
 from shield_kafka.embedded import API_VERSION, EmbeddedKafka
@@ -112,3 +114,12 @@ def test_links_of_the_readme_lead_somewhere():
 def blocks(path: Path, language: str) -> list[str]:
     parser = CodeBlockParser(language=language, evaluator=lambda example: None)
     return [example.parsed for example in Sybil([parser]).parse(path).examples()]
+
+
+def test_the_picture_of_the_ways_is_what_its_script_draws():
+    """`python docs/ways.py` has been run, and no action is left out of picture and page."""
+    assert PICTURE.read_text() == picture()
+    actions = set(Registry().actions)
+    assert {way.action.split()[0] for way in WAYS} == actions
+    page = (ROOT / "docs" / "over_limit.md").read_text()
+    assert set(re.findall(r"^\| `([a-z]+)", page, re.MULTILINE)) == actions

@@ -13,7 +13,7 @@ from kafka.partitioner import Partitioner
 import shield_kafka
 from shield import Shield
 from shield_kafka.embedded import API_VERSION
-from tests.contracts.adapter import Adapter, AdapterContract, Arrived
+from tests.contracts.adapter import Adapter, Arrived, FutureContract
 
 _names = itertools.count()
 
@@ -77,7 +77,7 @@ class KafkaAdapter(Adapter):
         return "not*a*legal*name"
 
 
-class TestKafkaProducer(AdapterContract):
+class TestKafkaProducer(FutureContract):
     @pytest.fixture
     def adapter(self, bootstrap, read) -> Adapter:
         return KafkaAdapter(bootstrap, read)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import kafka
@@ -126,3 +127,41 @@ def test_a_batch_knows_when_it_was_made_and_drained():
     source = inspect.getsource(ProducerBatch.__init__)
     assert "self.created = " in source
     assert "self.drained = None" in source
+
+
+def test_a_future_of_ours_wakes_who_waits_and_keeps_no_event_for_others():
+    """A million that nobody waits for take a kilobyte less each; `get` works as the client's."""
+    futures = []
+    for complete in ("success", "failure"):
+        result = internals.FatedResult(TopicPartition("t", 0), "buffered")
+        future = internals.future_for(result, 1000, (1, 2, -1))
+        assert result._event is None
+        assert not result.wait(0.01)
+        with ThreadPoolExecutor(2) as pool:
+            waiting = [pool.submit(future.get, 10) for _ in range(2)]
+            value = (5, 1000, None) if complete == "success" else KafkaTimeoutError("late")
+            getattr(result, complete)(value)
+            futures += waiting
+        assert result.wait(0)
+    assert [future.result().offset for future in futures[:2]] == [5, 5]
+    assert all(isinstance(future.exception(), KafkaTimeoutError) for future in futures[2:])
+
+
+def test_who_waits_for_a_future_of_ours_goes_on_when_its_callbacks_have_run():
+    """As with the client's: what a callback did is there after `get`."""
+    result = internals.FatedResult(TopicPartition("t", 0), "buffered")
+    future = internals.future_for(result, 1000, (1, 2, -1))
+    seen = []
+    result.add_callback(lambda _: seen.append(result.wait(0.01)))
+    result.success((5, 1000, None))
+    assert future.get(0).offset == 5
+    assert seen == [False]
+
+
+def test_the_result_that_we_complete_is_made_as_the_clients():
+    """Ours leaves its event out and is otherwise what the client's own is."""
+    own = FutureProduceResult(TopicPartition("t", 0))
+    assert FutureProduceResult.__slots__ == ("topic_partition", "_latch")
+    assert parameters(own.wait) == ["timeout"]
+    assert parameters(own.success) == ["value"]
+    assert parameters(own.failure) == ["error"]

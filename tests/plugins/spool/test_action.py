@@ -39,7 +39,11 @@ class TestSpoolByTheSystem(Fresh):
 
 
 def threads():
-    return [t for t in threading.enumerate() if t.name.startswith("shield-spool") and t.is_alive()]
+    """Return the spool's threads that have not ended, a moment after they were told to."""
+    ours = [thread for thread in threading.enumerate() if thread.name.startswith("shield-spool")]
+    for thread in ours:
+        thread.join(1.0)
+    return [thread for thread in ours if thread.is_alive()]
 
 
 def test_a_message_is_accepted_once_it_is_on_disk(spooling):
