@@ -86,7 +86,8 @@ class FakeClient:
     @property
     def unanswered(self) -> list[FakeRecord]:
         """The sends that have no answer, oldest first."""
-        return [record for record, _ in self._unanswered]
+        now = list(self._unanswered)  # other threads may send and answer
+        return [record for record, _ in now]
 
     def ack(self, sends: int | None = None) -> None:
         """Answer the oldest sends, or all there are now: stored."""
