@@ -38,12 +38,19 @@ class TestSpoolByTheSystem(Fresh):
     link = {"spool": {"size": "16MiB", "durability": "os", "max_attempts": 3}}
 
 
+@pytest.fixture
 def threads():
-    """Return the spool's threads that have not ended, a moment after they were told to."""
-    ours = [thread for thread in threading.enumerate() if thread.name.startswith("shield-spool")]
-    for thread in ours:
-        thread.join(1.0)
-    return [thread for thread in ours if thread.is_alive()]
+    """Return a look at the spool's threads of this test that do not end within a second."""
+    before = set(threading.enumerate())
+
+    def look():
+        ours = [t for t in threading.enumerate() if t.name.startswith("shield-spool")]
+        ours = [thread for thread in ours if thread not in before]
+        for thread in ours:
+            thread.join(1.0)
+        return [thread for thread in ours if thread.is_alive()]
+
+    return look
 
 
 def test_a_message_is_accepted_once_it_is_on_disk(spooling):
@@ -82,7 +89,7 @@ def test_what_is_left_goes_out_by_the_next_process(spooling):
     assert arrived(spooling.client(WIDE), 0) == []
 
 
-def test_a_closed_client_sends_nothing_more(spooling):
+def test_a_closed_client_sends_nothing_more(spooling, threads):
     """What is left stays, all threads end, and another process can have the file."""
     client = spooling.client({"in_flight": {"messages": 1}})
     client.publish("orders", b"unanswered")
@@ -93,7 +100,7 @@ def test_a_closed_client_sends_nothing_more(spooling):
     assert arrived(spooling.client(WIDE), 2) == [b"1", b"2"]
 
 
-def test_one_writer_and_one_drain_serve_all_clients_of_a_broker(spooling):
+def test_one_writer_and_one_drain_serve_all_clients_of_a_broker(spooling, threads):
     """No thread for each producer; what the first one's leave goes through the second."""
     client = spooling.client({"quota": {"rate": "50/s", "burst": 1}})
     other = FakeClient(client.shield)
