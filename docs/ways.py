@@ -24,14 +24,16 @@ class Way:
 
 
 WAYS = (
-    Way("drop", "its future is done at once", "gone, and counted", RED),
-    Way("raise", "OverLimitError", "with its caller", RED),
     Way("wait 200ms", "the caller stands in line", "at its destination", GREEN),
     Way("retry 3", "the caller pauses and asks again", "at its destination", GREEN),
     Way("buffer", "in memory, behind those before it", "at its destination", GREEN),
     Way("spool 2GiB", "on disk, in order for each key", "at its destination", GREEN),
     Way("overflow D", "sent to D, and confirmed", "at D, until it is redriven", BLUE),
+    Way("drop", "or: its future is done at once", "gone, and counted", RED),
+    Way("raise", "or: OverLimitError", "with its caller", RED),
 )
+FINAL = {"drop", "raise"}
+"""These never hand on: a chain ends with one of them, or as if with `raise`."""
 
 
 def picture() -> str:
@@ -58,15 +60,15 @@ def picture() -> str:
 
 def _heading() -> Iterator[str]:
     yield _text(LEFT, 34, "A message", "#1f2328", bold=True)
-    yield _text(LEFT + 86, 34, "- all policies admit it: sent at once.", GREEN)
+    yield _text(LEFT + 106, 34, "all policies admit it: it is sent at once.", GREEN)
     yield _text(
-        LEFT + 86, 56, "- one refuses: the chain of that policy's rule, first to last:", RED
+        LEFT + 106, 56, "one refuses: the chain of that policy's rule acts, first to last:", RED
     )
 
 
 def _row(number: int, way: Way) -> Iterator[str]:
     y = TOP + ROW * number
-    if number:
+    if number and WAYS[number - 1].action not in FINAL:
         yield _arrow(LEFT + 70, y - 10, LEFT + 70, y + 2, GREY)
     yield (
         f'<rect x="{LEFT}" y="{y + 2}" width="140" height="32" rx="6" fill="#f6f8fa" '
