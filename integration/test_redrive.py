@@ -357,6 +357,42 @@ def test_what_overflowed_comes_back_by_itself(kafka, topics, impatient):
     assert sorted(int(r.value) for r in read(kafka.address, original)) == list(range(300))
 
 
+def test_each_key_stays_in_order_while_messages_come_back(kafka, topics, impatient):
+    """Once a key has a message aside, later ones follow it until it is back; others pass."""
+    overflow, original = topics
+    rule = {
+        "name": "orders",
+        "match": original,
+        "order": "key",
+        "quota": {"rate": "200/s", "burst": 20},
+        "over_limit": [f"overflow {overflow}", "raise"],
+        "redrive": "auto",
+    }
+    producer = KafkaProducer(bootstrap_servers=kafka.address, shield={"rules": [rule]})
+    sent = 0
+    for _ in range(100):  # a peak of 100 at once, then 60 a second: below the quota
+        producer.send(original, b"%d" % sent, key=b"%d" % (sent % 10))
+        sent += 1
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        ledger = producer.shield.ledger()
+        if sent > 400 and ledger.delivered == sent:
+            break
+        producer.send(original, b"%d" % sent, key=b"%d" % (sent % 25))
+        sent += 1
+        time.sleep(1 / 60 if sent < 400 else 0.5)
+    producer.flush()
+    ledger = producer.shield.ledger()
+    producer.close()
+    assert ledger.balanced
+    assert ledger.overflowed >= 100
+    records = read(kafka.address, original)
+    assert sorted(int(record.value) for record in records) == list(range(ledger.delivered))
+    assert in_order(records)
+    passed = {record.key for record in records if int(record.value) >= 100}
+    assert len(passed) == 25
+
+
 def test_a_queue_comes_back_by_itself(rabbitmq, queues, impatient):
     """On RabbitMQ: an overflow queue, named by way of the default exchange."""
     from shield_rabbitmq import Publisher
