@@ -72,6 +72,7 @@ class Shield:
         self._hooks = Hooks(
             self.registry, self._now, fail_open=self.settings.on_plugin_error == "open"
         )
+        self._prepares, self._unlogged = self._hooks.prepare, self._hooks.unlogged
         self.watched = bool(self._hooks.observers or self._hooks.after)
         """Whether plugins want to hear of each message; then each is settled at once."""
         self._start_empty()
@@ -115,7 +116,7 @@ class Shield:
         Raises:
             Reject: a plugin's before-hook refused the message; it is counted as raised.
         """
-        if self._hooks.prepare:
+        if self._prepares:
             self._prepare(message)
         flow = self._flows.get((message.producer, message.destination)) or self._flow(message)
         if now is None:
@@ -135,7 +136,7 @@ class Shield:
             self._lock.release()
         if self.watched:
             self._report_verdict(verdict)
-        if self._hooks.unlogged:
+        if self._unlogged:
             self._hooks.log_failures()
         return verdict
 
