@@ -32,6 +32,7 @@ from benchmarks.measure import (
     result_of,
     versions_of,
 )
+from benchmarks.wide import wide_shield
 from integration.brokers import KAFKA, create_topic, shared
 from shield import Shield
 from shield_kafka import KafkaProducer
@@ -65,7 +66,7 @@ def run(effort: Effort) -> Report:
 def _compare(address: str, topic: str, size: int, effort: Effort, noise: Noise) -> list[Result]:
     messages = effort.of(40_000, 300)
     value = bytes(size)
-    shield = _wide_shield(topic)
+    shield = wide_shield(topic)
     ruleless = Shield({"shield": {"producer": "bench"}})
     cpu: dict[str, list[float]] = {BARE: [], SHIELDED: [], NO_RULE: []}
     with (
@@ -113,17 +114,6 @@ def _rate(producer: Any, topic: str, value: bytes, messages: int) -> float:
         send(topic, value)
     producer.flush(FLUSH_S)
     return messages / (time.perf_counter() - begun)
-
-
-def _wide_shield(topic: str) -> Shield:
-    rule = {
-        "name": "bench",
-        "match": topic,
-        "quota": {"rate": "1000000000/s"},
-        "in_flight": {"messages": 10_000_000, "bytes": "64GiB"},
-        "over_limit": ["raise"],
-    }
-    return Shield({"shield": {"producer": "bench"}, "rules": [rule]})
 
 
 def _prove_all_delivered(shield: Shield, messages: int) -> None:

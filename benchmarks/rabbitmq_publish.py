@@ -39,6 +39,7 @@ from benchmarks.measure import (
     result_of,
     versions_of,
 )
+from benchmarks.wide import wide_shield
 from integration.brokers import RABBITMQ, shared
 from integration.queues import Queues
 from shield import Shield
@@ -100,7 +101,7 @@ def _measure(
     url: str, queues: Queues, queue: str, effort: Effort, noise: Noise
 ) -> dict[str, list[float]]:
     many, few = effort.of(20_000, 400), effort.of(1_000, 50)
-    shield, of_channel = _wide_shield(queue), _wide_shield(queue)
+    shield, of_channel = wide_shield(queue), wide_shield(queue)
     parameters = pika.URLParameters(url)
     with (
         Publisher(url, shield=shield, window=WINDOW) as publisher,
@@ -259,14 +260,3 @@ class Pipeline:
             self._channel.connection.close()
         else:
             self._fill()
-
-
-def _wide_shield(queue: str) -> Shield:
-    rule = {
-        "name": "bench",
-        "match": queue,
-        "quota": {"rate": "1000000000/s"},
-        "in_flight": {"messages": 10_000_000, "bytes": "64GiB"},
-        "over_limit": ["raise"],
-    }
-    return Shield({"shield": {"producer": "bench"}, "rules": [rule]})

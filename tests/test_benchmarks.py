@@ -124,7 +124,7 @@ def test_the_spool_is_measured_both_ways(address, old_protocol):
 def test_a_message_that_is_not_accounted_for_fails_the_benchmark():
     """A wrong count is no result."""
     with pytest.raises(AssertionError, match="5 were sent"):
-        kafka_producer._prove_all_delivered(kafka_producer._wide_shield("bench"), 5)
+        kafka_producer._prove_all_delivered(kafka_producer.wide_shield("bench"), 5)
 
 
 def test_the_stalled_sender_tells_its_ledger(address, old_protocol, monkeypatch, capsys):
@@ -203,7 +203,7 @@ def test_an_alarm_that_lost_a_message_fails_the_benchmark(changed):
 def test_both_sides_of_rabbitmq_publish_must_account_for_every_message():
     """A wrong count is no result."""
     with pytest.raises(AssertionError, match="5 were published"):
-        rabbitmq_publish._prove_all_delivered(rabbitmq_publish._wide_shield("bench"), 5)
+        rabbitmq_publish._prove_all_delivered(rabbitmq_publish.wide_shield("bench"), 5)
 
 
 def _report(*results: Result) -> Report:
