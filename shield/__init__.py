@@ -15,6 +15,7 @@ from shield import action
 from shield.action import Action
 from shield.backlog import BacklogReader, Backlogs, Place, Watch
 from shield.deduplicator import Deduplicator
+from shield.delivery import Delivery
 from shield.envelope import Envelope
 from shield.errors import (
     DeliveryUnknownError,
@@ -45,6 +46,7 @@ __all__ = [
     "BacklogReader",
     "Backlogs",
     "Deduplicator",
+    "Delivery",
     "DeliveryUnknownError",
     "End",
     "Envelope",

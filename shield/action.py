@@ -32,7 +32,10 @@ class Raise:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Stand in line until the policies admit the message, `limit_s` seconds at the most."""
+    """Stand in line until the policies admit the message, `limit_s` seconds at the most.
+
+    A consumer leaves the message with its broker meanwhile, and what comes behind it as well.
+    """
 
     limit_s: float
 
@@ -96,6 +99,8 @@ class Action(ABC):
     """The field that the words after the action's name fill; None where it takes none."""
     final: ClassVar[bool] = False
     """Whether it never declines, so that nothing may follow it."""
+    directions: ClassVar[frozenset[str]] = frozenset({"publish", "consume"})
+    """In rules of which direction it has a meaning."""
     sets_aside: ClassVar[bool] = False
     """Whether its messages may come back later: it keeps them, or sends them elsewhere."""
     returns: ClassVar[bool] = True

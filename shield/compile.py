@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from shield.action import Action
 from shield.errors import SettingsError
+from shield.policy import Policy
 from shield.registry import Registry
 from shield.rule import Rule
 from shield.settings import Mode, RuleSettings, ShieldSettings
@@ -66,18 +70,27 @@ def _fill(rule: Rule, table: RuleSettings, registry: Registry, where: str) -> li
     problems = []
     for name, kind in registry.policies.items():
         for number, chosen in enumerate(getattr(table, name)):
+            if number == 0:
+                problems += _misdirected(name, registry.policies, rule, f"{where}.{name}")
             try:
                 rule.policies.append(kind(chosen, rule, name))
             except ValueError as error:
                 problems.append(f"{where}.{name}[{number}].{error}")
     for number, link in enumerate(table.over_limit):
+        at = f"{where}.over_limit[{number}]"
+        problems += _misdirected(link.name, registry.actions, rule, at)
         action = registry.actions[link.name](link.settings, rule, link.name)
         rule.chain.append(action)
         try:
             action.validate()
         except ValueError as error:
             found = masked(repr(link.text))
-            problems.append(f"{where}.over_limit[{number}]: found {found}; {error}")
+            problems.append(f"{at}: found {found}; {error}")
+    if rule.redrive is not None and rule.direction != "publish":
+        problems.append(
+            f"{where}.redrive: found {rule.redrive!r} with direction {rule.direction!r}; allowed "
+            "with direction 'publish': bring back with `shield redrive` what a consumer diverted"
+        )
     if rule.redrive is not None and not any(a.overrides("way_back") for a in rule.chain):
         able = sorted(n for n, kind in registry.actions.items() if kind.overrides("way_back"))
         problems.append(
@@ -90,3 +103,16 @@ def _fill(rule: Rule, table: RuleSettings, registry: Registry, where: str) -> li
         except ValueError as error:
             problems.append(f"{where}.{policy.name}: {error}")
     return problems
+
+
+def _misdirected(
+    name: str, kinds: Mapping[str, type[Policy] | type[Action]], rule: Rule, where: str
+) -> list[str]:
+    """Return what is wrong with a policy or action that has no meaning in the rule's direction."""
+    if rule.direction in kinds[name].directions:
+        return []
+    able = sorted(other for other, kind in kinds.items() if rule.direction in kind.directions)
+    return [
+        f"{where}: found {name!r} in a rule with direction {rule.direction!r}; allowed there is "
+        f"{', '.join(able)}"
+    ]

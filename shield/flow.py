@@ -34,6 +34,7 @@ class Flow:
         "offers",
         "patient",
         "policies",
+        "runs",
         "settles",
         "shield",
         "takes",
@@ -66,6 +67,8 @@ class Flow:
             p.patient for p in self.policies if p.overrides("settle")
         )
         """Whether an answer may be picked up a little later, by who next takes the lock."""
+        self.runs = all(p.runs for p in self.policies)
+        """Whether its policies can decide on a run of deliveries at once."""
         self.bounded = any(p.bounds and not p.rule.shadow for p in self.policies)
         """Whether a rule bounds what may be unanswered, so that a client needs no bound itself."""
 

@@ -16,6 +16,7 @@ from shield.verdict import Outcome, OverLimit
 log = logging.getLogger("shield")
 LOG_EVERY_S = 60.0
 LABELS = ("producer", "tenant", "priority", "deadline")
+DIRECTIONS = ("publish", "consume")
 
 
 class Hooks:
@@ -25,21 +26,28 @@ class Hooks:
         self.fail_open = fail_open
         self._now = now
         self.classifiers = registry.implementations("shield_classify")
-        self.before = registry.implementations("shield_before_publish")
-        self.after = registry.implementations("shield_after_publish")[::-1]
+        self._before = {way: registry.implementations(f"shield_before_{way}") for way in DIRECTIONS}
+        self._after = {
+            way: registry.implementations(f"shield_after_{way}")[::-1] for way in DIRECTIONS
+        }
+        self.listens = any(self._after.values())
+        """Whether an after-hook wants to hear how messages end."""
         self.observers = registry.implementations("shield_on_event")
-        self.prepare = bool(self.classifiers or self.before)
         self.errors: Counter[str] = Counter()
         self._logged: dict[str, float] = {}
         self._unreported: deque[Event] = deque(maxlen=100)
         self.unlogged: deque[tuple[str, int, Exception]] = deque(maxlen=100)
         """Failures to be logged by `log_failures`, by whoever has let go of the Shield's lock."""
 
-    def before_publish(self, message: Message) -> None:
+    def prepares(self, direction: str) -> bool:
+        """Tell whether plugins want to see messages of that direction before the verdict."""
+        return bool(self.classifiers or self._before[direction])
+
+    def before(self, message: Message) -> None:
         """Classify a message, then let before-hooks see it; `Reject` is theirs to raise."""
         for field, value in self._labels(message).items():
             setattr(message, field, value)
-        for hook in self.before:
+        for hook in self._before[message.direction]:
             try:
                 hook(message=message)
             except Reject:
@@ -72,9 +80,9 @@ class Hooks:
         if not self.fail_open:
             raise Reject(f"plugin {_name(hook)} failed: {error!r}") from error
 
-    def after_publish(self, message: Message, outcome: Outcome) -> None:
+    def after(self, message: Message, outcome: Outcome) -> None:
         """Tell after-hooks how an admitted message ended."""
-        for hook in self.after:
+        for hook in self._after[message.direction]:
             try:
                 hook(message=message, outcome=outcome)
             except Exception as error:
@@ -97,7 +105,8 @@ class Hooks:
 
     def rejected(self, message: Message, reject: Reject) -> None:
         """Tell observers of a message that was refused before any rule was asked."""
-        self._tell(Event(Kind.RAISED, message, reason=str(reject)))
+        kind = Kind.RAISED if message.direction == "publish" else Kind.DROPPED
+        self._tell(Event(kind, message, reason=str(reject)))
 
     def failed(self, who: object, error: Exception) -> None:
         """Count a plugin's error; keep it for the log, once a minute for each plugin, and `report`.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import typer
 
     from shield.action import Action
+    from shield.delivery import Delivery
     from shield.demo import Demo
     from shield.events import Event
     from shield.message import Message
@@ -104,6 +105,26 @@ def shield_after_publish(message: Message, outcome: Outcome) -> None:
     """Hear how an admitted message ended; called in reverse order, maybe on a client's I/O thread.
 
     latency.observe(clock() - started.pop(message))
+    """
+
+
+@hookspec
+def shield_before_consume(message: Delivery) -> None:
+    """Look at or label a delivery before it is decided on; raise `shield.Reject` to refuse it.
+
+    What is refused is counted as dropped: skipped on Kafka, rejected without requeue on RabbitMQ.
+
+    if message.header("schema") != "v2": raise Reject("unknown schema")
+    """
+
+
+@hookspec
+def shield_after_consume(message: Delivery, outcome: Outcome) -> None:
+    """Hear how a delivery that was handed over ended; called in reverse order.
+
+    `delivered` is acknowledged or committed, `failed` went back to its broker.
+
+    handled.labels(message.destination, outcome).inc()
     """
 
 

@@ -32,11 +32,12 @@ class Account:
     sums over accounts, so that a message covered by three rules costs no more than one.
     """
 
-    __slots__ = (*COUNTS, "drops", "over_limit", "producer", "rules")
+    __slots__ = (*COUNTS, "direction", "drops", "over_limit", "producer", "rules")
 
-    def __init__(self, rules: tuple[str, ...], producer: str) -> None:
+    def __init__(self, rules: tuple[str, ...], producer: str, direction: str = "publish") -> None:
         self.rules = rules
         self.producer = producer
+        self.direction = direction
         self.offered = self.in_flight = 0
         self.delivered = self.dropped = self.raised = self.failed = 0
         self.buffered = self.spooled = self.overflowed = 0
@@ -94,19 +95,19 @@ class Books:
     """All accounts of one Shield. Not locked: the Shield's lock covers every call but iteration."""
 
     def __init__(self) -> None:
-        self._accounts: dict[tuple[tuple[str, ...], str], Account] = {}
+        self._accounts: dict[tuple[tuple[str, ...], str, str], Account] = {}
         self._producers: set[str] = set()
 
-    def account(self, rules: tuple[str, ...], producer: str) -> Account:
+    def account(self, rules: tuple[str, ...], producer: str, direction: str = "publish") -> Account:
         """Return the account of these rules and producer; past 10,000 producers a shared one."""
         if producer not in self._producers:
             if len(self._producers) >= MAX_PRODUCERS:
                 producer = OTHER_PRODUCERS
             self._producers.add(producer)
-        key = (rules, producer)
+        key = (rules, producer, direction)
         account = self._accounts.get(key)
         if account is None:
-            account = self._accounts[key] = Account(rules, producer)
+            account = self._accounts[key] = Account(*key)
         return account
 
     def __iter__(self) -> Iterator[Account]:
@@ -141,7 +142,7 @@ def _sum(accounts: list[Account]) -> Ledger:
 
 def copy_of(account: Account) -> Account:
     """Return the account as it stands, free of its lock."""
-    copy = Account(account.rules, account.producer)
+    copy = Account(account.rules, account.producer, account.direction)
     for name in COUNTS:
         setattr(copy, name, getattr(account, name))
     copy.over_limit = account.over_limit.copy()

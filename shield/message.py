@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from shield.signals import Signals
@@ -12,7 +12,7 @@ Headers = Mapping[str, object] | Iterable[tuple[str, object]]
 
 
 class Message:
-    """What policies, hooks and actions see of a message. Never holds the payload.
+    """What policies, hooks and actions see of one publish. Never holds the payload.
 
     Args:
         destination: what rules match: the topic; `exchange/routing-key`; the queue's name alone
@@ -27,8 +27,12 @@ class Message:
     `priority`, `deadline` (monotonic seconds) and `tenant` are None until a classifier sets them.
     `aside` is whether it is, or was before it came back, set aside: buffered, spooled, overflowed.
     `draw` is a number from 0 to 1 for policies that decide by chance, so that asking again says
-    the same; the first of them draws it when the message is offered.
+    the same; the first of them draws it when the message is offered. `messages` is 1, but for a
+    run of deliveries (`shield.Delivery`), which are decided on together.
     """
+
+    direction: ClassVar[str] = "publish"
+    """Which rules apply to it."""
 
     __slots__ = (
         "aside",
@@ -37,6 +41,7 @@ class Message:
         "draw",
         "headers",
         "key",
+        "messages",
         "priority",
         "producer",
         "routing_key",
@@ -67,6 +72,7 @@ class Message:
         self.tenant: Hashable = None
         self.aside = False
         self.draw: float | None = None
+        self.messages = 1
 
     def header(self, name: str) -> str | None:
         """Return the last header of that name as text, or None where there is none."""

@@ -52,6 +52,10 @@ class Policy(ABC):
     listens: ClassVar[bool] = False
     """Whether a change of `message.signals` can end its refusal: who waits then asks again."""
 
+    directions: ClassVar[frozenset[str]] = frozenset({"publish", "consume"})
+    """In rules of which direction it has a meaning."""
+    runs: bool = False
+    """Whether it can decide on a run of deliveries at once, by its size and `messages`."""
     chooses: ClassVar[bool] = False
     """Whether it chooses who is refused, by what the others of its rule say is too much."""
 

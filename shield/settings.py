@@ -44,14 +44,18 @@ class RuleSettings(StrictModel):
     """Glob on destinations that the rule leaves out."""
     producers: str = Field(default="*", min_length=1)
     """Glob on the producer's name."""
-    direction: Literal["publish"] = "publish"
-    """Which way the messages go; `publish` is the only one so far."""
+    direction: Literal["publish", "consume"] = "publish"
+    """Which messages it is about: those that are sent, or those that are received."""
     mode: Mode | None = None
     """As the process's `mode`, for this rule alone."""
     redrive: Literal["auto"] | None = None
     """`auto` brings overflowed messages back once the rule has refused nothing for a while."""
     over_limit: list[ActionChoice] = []
-    """The chain of actions for a message over the limit; where it ends, the message is raised."""
+    """The chain of actions for a message over the limit.
+
+    Where it ends, the message is raised; one that is received stays with the broker, and is asked
+    about again.
+    """
 
 
 class PluginSettings(StrictModel):

@@ -17,6 +17,7 @@ from shield.action import Action
 from shield.auto import AutoRedrive
 from shield.clock import SYSTEM_CLOCK, Clock
 from shield.compile import compile_rules
+from shield.delivery import Delivery
 from shield.errors import Reject
 from shield.events import Kind
 from shield.flow import Flow
@@ -72,8 +73,8 @@ class Shield:
         self._hooks = Hooks(
             self.registry, self._now, fail_open=self.settings.on_plugin_error == "open"
         )
-        self._prepares, self._unlogged = self._hooks.prepare, self._hooks.unlogged
-        self.watched = bool(self._hooks.observers or self._hooks.after)
+        self._prepares, self._unlogged = self._hooks.prepares("publish"), self._hooks.unlogged
+        self.watched = bool(self._hooks.observers or self._hooks.listens)
         """Whether plugins want to hear of each message; then each is settled at once."""
         self._start_empty()
         _shields.add(self)
@@ -92,6 +93,8 @@ class Shield:
         self._auto: AutoRedrive | None = None
         """Made for the first client, where a rule says `redrive = "auto"`."""
         self._flows: dict[tuple[str, str], Flow] = {}
+        self._received: dict[tuple[str, str], Flow] = {}
+        """The same for deliveries, which other rules are about."""
         self._books = Books()
         self.retries = _retry_budget(self.clock)
         """How many messages may be retried now, in all Shields together."""
@@ -216,14 +219,88 @@ class Shield:
 
     def _flow(self, message: Message) -> Flow:
         """Compile what applies to messages of this producer to this destination, and keep it."""
-        covering = [r for r in self.rules if r.covers(message.destination, message.producer)]
+        destination, producer, direction = message.destination, message.producer, message.direction
+        covering = [r for r in self.rules if r.covers(destination, producer, direction)]
+        flows = self._flows if direction == "publish" else self._received
         with self._lock:
-            account = self._books.account(tuple(r.name for r in covering), message.producer)
+            rules = tuple(rule.name for rule in covering)
+            account = self._books.account(rules, producer, direction)
             flow = Flow(self, (p for rule in covering for p in rule.policies), account)
-            if len(self._flows) >= MAX_FLOWS:
-                self._flows.clear()
-            self._flows[message.producer, message.destination] = flow
+            if len(flows) >= MAX_FLOWS:
+                flows.clear()
+            flows[producer, destination] = flow
         return flow
+
+    # --- deliveries ---------------------------------------------------------------------------
+
+    def receive(self, delivery: Delivery, now: float | None = None) -> Verdict:
+        """Offer one delivery, as `admit` does a message, to the rules with `direction = "consume"`.
+
+        A Permit is to be settled when the delivery is acknowledged or committed (delivered), or
+        goes back to its broker (failed). What is to be done with an OverLimit, a
+        `shield.receiving.Held` says.
+
+        Raises:
+            Reject: a plugin's before-hook refused it; it is counted as dropped.
+        """
+        if self._hooks.prepares("consume"):
+            self._prepare(delivery)
+        flow = self._flow_in(delivery)
+        now = self._now() if now is None else now
+        with self._lock:
+            self._count_received(flow, delivery)
+            if flow.offers:
+                self._tell_offered(flow, delivery, now)
+            verdict = self._judge(flow, delivery, now)
+        if self.watched:
+            self._report_verdict(verdict)
+        if self._unlogged:
+            self._hooks.log_failures()
+        return verdict
+
+    def receive_run(self, run: Delivery, now: float | None = None) -> Permit | None:
+        """Offer deliveries together: they are admitted as one, or None and nothing has happened.
+
+        Then offer less of them. One alone, or those of which plugins and policies must see each
+        (`takes_runs`), are for `receive`.
+        """
+        flow = self._flow_in(run)
+        now = self._now() if now is None else now
+        with self._lock:
+            if self.lines or not flow.admits(run, now):
+                return None
+            self._count_received(flow, run)
+            return self._take(flow, run, now)
+
+    def takes_runs(self, delivery: Delivery) -> bool:
+        """Tell whether deliveries like this one can be decided on together."""
+        per_message = self.watched or self._hooks.prepares("consume")
+        return not per_message and self._flow_in(delivery).runs
+
+    def _flow_in(self, delivery: Delivery) -> Flow:
+        key = delivery.producer, delivery.destination
+        return self._received.get(key) or self._flow(delivery)
+
+    @staticmethod
+    def _count_received(flow: Flow, delivery: Delivery) -> None:
+        flow.account.offered += delivery.messages
+        flow.account.in_flight += delivery.messages
+        flow.last = delivery
+
+    def split(self, permit: Permit, messages: int, size: int) -> Permit:
+        """Return a permit of its own for the first of a run: they are acknowledged, others not.
+
+        Both together hold what the one held before.
+        """
+        run = permit.message
+        assert isinstance(run, Delivery)
+        part = Delivery(
+            run.destination, size, run.producer, written_s=run.written_s, messages=messages
+        )
+        with self._lock:
+            run.messages -= messages
+            run.size -= size
+        return Permit(permit.flow, part)
 
     # --- a message's end ----------------------------------------------------------------------
 
@@ -239,7 +316,7 @@ class Shield:
             if flow.settles:
                 self._settle_policies(flow, permit.message, outcome)
             if end is not None:
-                _count(flow.account, end)
+                _count(flow.account, end, permit.message.messages)
                 self._let_go(flow, permit.message, end)
             woken = self.lines.first_released()
         self._settled(permit, outcome, woken)
@@ -251,8 +328,8 @@ class Shield:
         """Tell all who want to hear of it, without the lock."""
         for waiter in woken:
             waiter.wake()
-        if self._hooks.after:
-            self._hooks.after_publish(permit.message, outcome)
+        if self._hooks.listens:
+            self._hooks.after(permit.message, outcome)
         if self._hooks.observers:
             self._hooks.report(Kind.SETTLED, permit.message, detail=str(outcome))
         if self._hooks.unlogged:
@@ -291,17 +368,17 @@ class Shield:
             if not permit.open:
                 continue
             permit.open = False
-            flow = permit.flow
+            flow, message = permit.flow, permit.message
             for settle in flow.settles:
                 try:
-                    settle(permit.message, DELIVERED, now)
+                    settle(message, DELIVERED, now)
                 except Exception as error:
                     self._hooks.failed(settle, error)
             account = flow.account
-            account.in_flight -= 1
-            account.delivered += 1
+            account.in_flight -= message.messages
+            account.delivered += message.messages
             if flow.holders:
-                self._let_go(flow, permit.message, End.DELIVERED)
+                self._let_go(flow, message, End.DELIVERED)
 
     def _settle_policies(self, flow: Flow, message: Message, outcome: Outcome) -> None:
         now = self._now()
@@ -323,7 +400,7 @@ class Shield:
                     policy.give_back(permit.message)
                 except Exception as error:
                     self._hooks.failed(policy, error)
-            _count(permit.flow.account, End.FAILED)
+            _count(permit.flow.account, End.FAILED, permit.message.messages)
             self._let_go(permit.flow, permit.message, End.FAILED)
             woken = self.lines.first()
         self._settled(permit, Outcome.FAILED, woken)
@@ -615,7 +692,7 @@ class Shield:
             self._pick_up_answers()
             if any(policy.rule in rules for policy, _ in self.lines):
                 return 1.0
-            return highest(rules, self._flows.values(), self._measure(self._now()))
+            return highest(rules, self._all_flows(), self._measure(self._now()))
 
     def status(self) -> dict[str, dict[str, dict[str, float | str | None]]]:
         """Return what each rule's policies show of their state, with their pressure.
@@ -633,10 +710,13 @@ class Shield:
         for policy in rule.policies:
             number = sum(name.partition("[")[0] == policy.name for name in shown)
             name = f"{policy.name}[{number}]" if number else policy.name
-            lasts = [f.last for f in self._flows.values() if f.last and policy in f.policies]
+            lasts = [f.last for f in self._all_flows() if f.last and policy in f.policies]
             pressure = max((measure(policy, last) for last in lasts), default=0.0)
             shown[name] = {"pressure": pressure, **policy.status(now)}
         return shown
+
+    def _all_flows(self) -> list[Flow]:
+        return [*self._flows.values(), *self._received.values()]
 
     def _measure(self, now: float) -> Measure:
         """Return how to ask a policy for its pressure; one that raises is isolated."""
@@ -684,12 +764,16 @@ class Shield:
 
     def _prepare(self, message: Message) -> None:
         try:
-            self._hooks.before_publish(message)
+            self._hooks.before(message)
         except Reject as reject:
             flow = self._flow(message)
             with self._lock:
                 flow.account.offered += 1
-                flow.account.raised += 1
+                if message.direction == "publish":
+                    flow.account.raised += 1
+                else:
+                    flow.account.dropped += 1
+                    flow.account.drops["", "before-hook", str(reject)] += 1
             if self._hooks.observers:
                 self._hooks.rejected(message, reject)
             self._hooks.log_failures()
@@ -754,7 +838,12 @@ def _retry_budget(clock: Clock) -> RetryBudget:
 def _offered(clock: weakref.ref[Clock]) -> int:
     """Return how many messages Shields with this clock have offered; read without their locks."""
     shields = [shield for shield in list(_shields) if shield.clock is clock()]
-    return sum(account.offered for shield in shields for account in shield._books)
+    return sum(
+        account.offered
+        for shield in shields
+        for account in shield._books
+        if account.direction == "publish"
+    )
 
 
 def default() -> Shield:

@@ -99,7 +99,7 @@ def react(over: OverLimit, outlet: Outlet[Result], start: int = 0) -> Result:
     """
     try:
         for position in range(start, len(over.chain)):
-            step = _step(over.chain[position], over)
+            step = step_of(over.chain[position], over)
             if isinstance(step, Drop):
                 over.end(End.DROPPED)
                 return outlet.drop(over)
@@ -120,7 +120,7 @@ def react(over: OverLimit, outlet: Outlet[Result], start: int = 0) -> Result:
         raise
 
 
-def _step(action: Action, over: OverLimit) -> Step | None:
+def step_of(action: Action, over: OverLimit) -> Step | None:
     """Ask an action; one that raises has declined, and is counted as a plugin's error."""
     try:
         return action.step(over)

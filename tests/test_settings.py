@@ -157,7 +157,7 @@ WRONG = {
     ),
     "a wait without its time": (
         RULE + 'over_limit = ["wait"]\n',
-        "rules[0].over_limit[0]: found 'wait'; wait: limit is missing; allowed is \"wait LIMIT\"",
+        "rules[0].over_limit[0]: found 'wait'; limit is missing; allowed is \"wait LIMIT\"",
     ),
     "a wait without a unit": (
         RULE + 'over_limit = "wait 5"\n',

@@ -40,6 +40,7 @@ class AnswerShare(Policy):
     """
 
     Settings = AnswerShareSettings
+    directions = frozenset({"publish"})
     shorthand = "above"
     kind: ClassVar[Literal["nacks", "returns"]]
     reason: ClassVar[str]

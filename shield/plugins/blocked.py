@@ -29,6 +29,7 @@ class Blocked(Policy):
     """
 
     Settings = BlockedSettings
+    directions = frozenset({"publish"})
     shorthand = "means"
     listens = True
 

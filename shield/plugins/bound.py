@@ -36,7 +36,7 @@ class Bound:
         self.messages += 1
         self.size += size
 
-    def release(self, size: int) -> None:
-        """Count one less."""
-        self.messages -= 1
+    def release(self, size: int, messages: int = 1) -> None:
+        """Count so many less."""
+        self.messages -= messages
         self.size -= size

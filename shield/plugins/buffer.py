@@ -57,6 +57,7 @@ class Buffer(Keeper):
     """
 
     Settings = BufferSettings
+    directions = frozenset({"publish"})
     argument = "limit"
     sets_aside = True
 

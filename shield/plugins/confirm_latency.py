@@ -38,6 +38,7 @@ class ConfirmLatency(Policy):
     """
 
     Settings = ConfirmLatencySettings
+    directions = frozenset({"publish"})
     shorthand = "over_baseline"
     listens = True
 

@@ -48,6 +48,7 @@ class ConfirmWindow(Policy):
     """
 
     Settings = ConfirmWindowSettings
+    directions = frozenset({"publish"})
     listens = True
 
     def __init__(self, settings: ConfirmWindowSettings, rule: Rule, name: str) -> None:

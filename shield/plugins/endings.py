@@ -20,6 +20,7 @@ class Drop(Action):
 class Raise(Action):
     """The message stays with its caller, who gets `OverLimitError`."""
 
+    directions = frozenset({"publish"})
     final = True
 
     def step(self, over: OverLimit) -> action.Step:

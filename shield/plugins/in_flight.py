@@ -1,4 +1,4 @@
-"""`in_flight`: so many messages, or bytes, sent and not yet answered by the broker."""
+"""`in_flight`: so many messages, or bytes, sent and not yet answered, or received and not acked."""
 
 from __future__ import annotations
 
@@ -29,12 +29,14 @@ class InFlightSettings(StrictModel):
 class InFlight(Policy):
     """One bound for all that the rule covers; a permit holds its place until the broker answers.
 
-    This is what keeps memory flat while a broker is away: kafka-python itself has no bound.
+    This is what keeps memory flat while a broker is away: kafka-python itself has no bound. In a
+    rule with `direction = "consume"` it bounds what is handed out and not yet acknowledged.
     """
 
     Settings = InFlightSettings
     patient = True
     bounds = True
+    runs = True
 
     def __init__(self, settings: InFlightSettings, rule: Rule, name: str) -> None:
         super().__init__(settings, rule, name)
@@ -43,8 +45,13 @@ class InFlight(Policy):
     def check(self, message: Message, now: float) -> Refusal | None:
         """Admit where there is room."""
         bound = self._bound
-        if bound.messages < bound.max_messages and bound.size + message.size <= bound.max_bytes:
+        if (
+            bound.messages + message.messages <= bound.max_messages
+            and bound.size + message.size <= bound.max_bytes
+        ):
             return None
+        if message.messages > 1:
+            return Refusal(self, "messages", None)  # a run can be cut
         exceeded = bound.exceeded_by(message.size)
         return None if exceeded is None else Refusal(self, exceeded, None)
 
@@ -55,17 +62,17 @@ class InFlight(Policy):
     def take(self, message: Message, now: float) -> None:
         """Hold a place."""
         bound = self._bound  # as Bound.take, less a call: this runs for every message
-        bound.messages += 1
+        bound.messages += message.messages
         bound.size += message.size
 
     def give_back(self, message: Message) -> None:
         """Free the place of a send that never began."""
-        self._bound.release(message.size)
+        self._bound.release(message.size, message.messages)
 
     def settle(self, message: Message, outcome: Outcome, now: float) -> None:
         """Free the place: the broker has answered."""
         bound = self._bound
-        bound.messages -= 1
+        bound.messages -= message.messages
         bound.size -= message.size
 
 

@@ -25,6 +25,7 @@ class Order(Policy):
     """
 
     Settings = OrderSettings
+    directions = frozenset({"publish"})
     shorthand = "by"
     tells_of_load = False
 

@@ -46,6 +46,7 @@ class Queue(Policy):
     """
 
     Settings = QueueSettings
+    directions = frozenset({"publish"})
     bounds = True
     listens = True
 

@@ -37,7 +37,8 @@ class Quota(Policy):
     a key, whose burst the first comer may take whole.
 
     A message larger than a byte quota's burst is admitted while the key is not in debt, and its
-    debt is carried: it delays what follows, and is never hung.
+    debt is carried: it delays what follows, and is never hung. A run of deliveries is not: it can
+    be cut.
     """
 
     Settings = QuotaSettings
@@ -47,15 +48,18 @@ class Quota(Policy):
         super().__init__(settings, rule, name)
         self._key_of = rule.resolve(settings.per)
         self._gcra = Gcra(settings.rate.per_second, settings.allowance, settings.max_keys)
-        self._rate = settings.rate.per_second
+        self._rate, self._burst = settings.rate.per_second, settings.allowance
+        self.runs = settings.per in ("producer", "destination")
         self._in_bytes = settings.rate.in_bytes
         self._reason = f"{settings.rate} per {settings.per}"
 
     def check(self, message: Message, now: float) -> Refusal | None:
         """Admit where the key's level allows."""
-        cost = message.size if self._in_bytes else 1
+        cost = message.size if self._in_bytes else message.messages
         wait_s = self._gcra.wait_s(self._key_of(message), cost, now)
-        return None if wait_s <= 0.0 else Refusal(self, self._reason, wait_s)
+        if wait_s <= 0.0 and (message.messages == 1 or cost <= self._burst):
+            return None
+        return Refusal(self, self._reason, wait_s)
 
     def pressure(self, message: Message, now: float) -> float:
         """Return which part of the burst of the message's key is in use."""
@@ -68,7 +72,8 @@ class Quota(Policy):
 
     def give_back(self, message: Message) -> None:
         """Take the charge back."""
-        self._gcra.give_back(self._key_of(message), message.size if self._in_bytes else 1)
+        cost = message.size if self._in_bytes else message.messages
+        self._gcra.give_back(self._key_of(message), cost)
 
     def line(self, message: Message) -> Hashable:
         """Messages of one key wait behind each other."""

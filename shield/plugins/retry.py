@@ -25,6 +25,7 @@ class Retry(Action):
     """
 
     Settings = RetrySettings
+    directions = frozenset({"publish"})
     argument = "times"
 
     def step(self, over: OverLimit) -> action.Step:

@@ -61,6 +61,7 @@ class Throttle(Policy):
     """
 
     Settings = ThrottleSettings
+    directions = frozenset({"publish"})
     shorthand = "k"
 
     def __init__(self, settings: ThrottleSettings, rule: Rule, name: str) -> None:

@@ -59,6 +59,7 @@ class Adaptive(Policy):
     """
 
     Settings = AdaptiveSettings
+    directions = frozenset({"publish"})
     shorthand = "algorithm"
     patient = True
     bounds = True

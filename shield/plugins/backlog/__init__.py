@@ -70,6 +70,7 @@ class Backlog(Policy):
     """
 
     Settings = BacklogSettings
+    directions = frozenset({"publish"})
 
     def __init__(self, settings: BacklogSettings, rule: Rule, name: str) -> None:
         super().__init__(settings, rule, name)

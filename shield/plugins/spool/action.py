@@ -31,6 +31,7 @@ class Spool(Action):
     """
 
     Settings = SpoolSettings
+    directions = frozenset({"publish"})
     argument = "size"
     sets_aside = True
 

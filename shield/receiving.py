@@ -1,0 +1,103 @@
+"""What a consumer does with a delivery over the limit: its chain, without any I/O."""
+
+from __future__ import annotations
+
+from math import inf
+
+from shield.action import Divert, Drop, Wait
+from shield.ledger import End
+from shield.sync import step_of
+from shield.verdict import OverLimit, Permit
+
+LOOK_EVERY_S = 0.1
+"""When to ask again where only others' acknowledgements can end it; the consumer's own tell it."""
+ANEW_S = 1.0
+"""How long a delivery whose chain has run out waits before that begins anew."""
+
+
+class Held:
+    """One delivery over the limit, until it is handed over, dropped, or diverted.
+
+    Its consumer asks `next`, does what that says, and asks again. Meanwhile neither it nor what
+    comes behind it is handed over: the consumer pauses.
+
+    The chain is that of the rule that refuses now: one that a quota held back may have grown too
+    old meanwhile. A chain that runs out, as where an overflow send fails and nothing follows,
+    begins anew after a second: a consumer has nobody to raise to, and its broker still has the
+    message.
+    """
+
+    def __init__(self, over: OverLimit) -> None:
+        self.over = over
+        self._shield = over.shield
+        self._rule = over.rule
+        self._position = 0
+        self._until_s: float | None = None
+        """Until when an action of the chain lets it wait; None where none does now."""
+
+    def next(self, now: float) -> Permit | Drop | Divert | float:
+        """Return what is to be done with it at this time of the Shield's clock.
+
+        A Permit: hand it over. A Drop: it is counted; acknowledge, or skip it. A Divert: send it
+        there, then call `diverted` or `failed`. A number: ask again after so many seconds, or
+        when something of the rule was acknowledged.
+        """
+        if self._until_s is not None:
+            permit = self._shield.ask_once(self.over)
+            if permit is not None:
+                return permit
+            if self.over.rule is not self._rule:
+                self._begin()
+            elif self._may_wait(self._until_s - now):
+                return self._wait_s(now)
+            else:
+                self._go_on()
+        while self._position < len(self._rule.chain):
+            step = step_of(self._rule.chain[self._position], self.over)
+            if isinstance(step, Drop):
+                self.over.end(End.DROPPED)
+                return step
+            if isinstance(step, Divert):
+                return step
+            if isinstance(step, Wait) and self._may_wait(step.limit_s):
+                self._until_s = now + step.limit_s
+                return self._wait_s(now)
+            self._position += 1
+        self._until_s = now + ANEW_S
+        return self._wait_s(now)
+
+    def diverted(self) -> None:
+        """Count it as overflowed: the send that `next` asked for is confirmed. Acknowledge it."""
+        self.over.end(End.OVERFLOWED)
+
+    def failed(self) -> None:
+        """Let the chain go on: that send failed."""
+        self._go_on()
+
+    def let_go(self) -> None:
+        """Count it as failed: its broker hands it to another consumer, or again later."""
+        self.over.end(End.FAILED)
+
+    def _begin(self) -> None:
+        self._rule, self._position, self._until_s = self.over.rule, 0, None
+
+    def _go_on(self) -> None:
+        if self._ran_out:
+            self._begin()
+        else:
+            self._position, self._until_s = self._position + 1, None
+
+    @property
+    def _ran_out(self) -> bool:
+        return self._position >= len(self._rule.chain)
+
+    def _may_wait(self, limit_s: float) -> bool:
+        """Tell whether it may wait on: it can be admitted in time, or nothing else is left."""
+        asked_s = self.over.retry_after_s or 0.0
+        return limit_s > 0 and (self._ran_out or (asked_s <= limit_s and asked_s < inf))
+
+    def _wait_s(self, now: float) -> float:
+        asked_s = self.over.retry_after_s
+        wait_s = LOOK_EVERY_S if asked_s is None else asked_s
+        assert self._until_s is not None
+        return min(wait_s, max(0.0, self._until_s - now))

@@ -1,0 +1,268 @@
+"""Deliveries under rules: whose rules they are, runs, and what a consumer does over the limit."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shield import Delivery, Outcome, OverLimit, Permit, SettingsError, hookimpl
+from shield.action import Divert, Drop
+from shield.errors import Reject
+from shield.receiving import ANEW_S, Held
+from tests.making import counts, permit, shield_with
+
+QUOTA = {"rate": "10/s", "burst": 10}
+NOW_S = 1_700_000_000.0
+
+
+def rule(**more):
+    return {"name": "in", "match": "*", "direction": "consume", **more}
+
+
+def delivery(destination="orders", size=100, **more):
+    return Delivery(destination, size, "c", **more)
+
+
+def held(shield, **more) -> Held:
+    """Offer a delivery that must be over the limit."""
+    verdict = shield.receive(delivery(**more))
+    assert isinstance(verdict, OverLimit), verdict
+    return Held(verdict)
+
+
+def use_up(shield):
+    run = shield.receive_run(delivery(messages=10))
+    assert run is not None
+    return run
+
+
+# --- whose rules ------------------------------------------------------------------------------
+
+
+def test_rules_of_one_direction_do_not_apply_to_the_other():
+    """A quota on what is received leaves what is sent alone, and the other way round."""
+    shield = shield_with(rule(quota={"rate": "1/h", "burst": 1}), {"match": "*", "quota": "1/h"})
+    assert isinstance(shield.receive(delivery()), Permit)
+    assert isinstance(shield.receive(delivery()), OverLimit)
+    permit(shield)
+
+
+def test_the_ledger_counts_deliveries():
+    """Handed over is in flight; acknowledged is delivered; what went back has failed."""
+    shield = shield_with(rule(in_flight={"messages": 10}))
+    first, second = shield.receive(delivery()), shield.receive(delivery())
+    assert counts(shield.ledger()) == {"offered": 2, "in_flight": 2}
+    first.settle(Outcome.DELIVERED)
+    second.settle(Outcome.FAILED)
+    assert counts(shield.ledger()) == {"offered": 2, "delivered": 1, "failed": 1}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "key"),
+    [
+        ({"backlog": {"limit": 5}}, "rules[0].backlog: found 'backlog' in a rule with direction"),
+        ({"over_limit": "raise"}, "rules[0].over_limit[0]: found 'raise' in a rule with direction"),
+        ({"max_age": "5s"}, "rules[0].max_age: what is too old stays so"),
+        ({"over_limit": "overflow x", "redrive": "auto"}, "rules[0].redrive: found 'auto' with"),
+    ],
+)
+def test_what_has_no_meaning_for_deliveries_is_refused(wrong, key):
+    """At load, with the rule's key and what is allowed."""
+    with pytest.raises(SettingsError) as error:
+        shield_with(rule(**wrong))
+    assert key in str(error.value)
+    assert "allowed" in str(error.value)
+
+
+def test_max_age_is_for_deliveries():
+    """A rule about what is sent knows no age."""
+    with pytest.raises(SettingsError, match=r"max_age: found 'max_age' in a rule with direction"):
+        shield_with({"match": "*", "max_age": "5s", "over_limit": "drop"})
+
+
+# --- runs -------------------------------------------------------------------------------------
+
+
+def test_a_run_is_admitted_whole_or_not_at_all():
+    """Refused, it is not even counted as offered: it can be cut and offered again."""
+    shield = shield_with(rule(quota=QUOTA, in_flight={"messages": 100}))
+    assert shield.takes_runs(delivery())
+    assert shield.receive_run(delivery(messages=11)) is None
+    assert counts(shield.ledger()) == {}
+    run = shield.receive_run(delivery(messages=10, size=1000))
+    assert counts(shield.ledger()) == {"offered": 10, "in_flight": 10}
+    run.settle(Outcome.DELIVERED)
+    assert counts(shield.ledger()) == {"offered": 10, "delivered": 10}
+
+
+@pytest.mark.parametrize("per", ["key", "header:tenant"])
+def test_a_quota_that_tells_deliveries_apart_takes_no_runs(per):
+    """Each has to be asked about by itself."""
+    assert not shield_with(rule(quota={"rate": "5/s", "per": per})).takes_runs(delivery())
+
+
+def test_hooks_that_see_each_delivery_take_no_runs():
+    """They are called for every one."""
+
+    class Sees:
+        @hookimpl
+        def shield_before_consume(self, message):
+            pass
+
+    assert not shield_with(rule(), plugins=[Sees()]).takes_runs(delivery())
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8))
+def test_parts_of_a_run_hold_together_what_it_held(parts):
+    """However it is split, bound and ledger come back to where they were."""
+    total = sum(parts) + 1
+    shield = shield_with(rule(in_flight={"messages": total, "bytes": total * 10}))
+    run = shield.receive_run(delivery(messages=total, size=total * 10))
+    for done, messages in enumerate(parts, 1):
+        part = shield.split(run, messages, messages * 10)
+        part.settle(Outcome.DELIVERED)
+        assert shield.ledger().delivered == sum(parts[:done])
+        assert shield.receive_run(delivery(messages=total, size=total * 10)) is None
+    run.settle(Outcome.FAILED)
+    assert counts(shield.ledger()) == {"offered": total, "delivered": total - 1, "failed": 1}
+    assert shield.receive_run(delivery(messages=total, size=total * 10)) is not None
+
+
+# --- over the limit ---------------------------------------------------------------------------
+
+
+def test_without_a_chain_a_delivery_waits_until_it_is_admitted():
+    """However long that takes, and counted as in flight."""
+    shield = shield_with(rule(quota=QUOTA))
+    use_up(shield).settle(Outcome.DELIVERED)
+    one = held(shield)
+    assert one.next(shield.clock.now()) == pytest.approx(0.1, abs=0.01)
+    assert counts(shield.ledger()) == {"offered": 11, "delivered": 10, "in_flight": 1}
+    shield.clock.advance(0.2)
+    assert isinstance(one.next(shield.clock.now()), Permit)
+
+
+def test_wait_without_a_limit_declines_what_never_will_be_admitted():
+    """So what is too old goes to the overflow, and what is only too much waits."""
+    shield = shield_with(rule(quota=QUOTA, max_age="30s", over_limit=["wait", "overflow late"]))
+    use_up(shield)
+    assert held(shield, written_s=None).next(0.0) > 0
+    old = held(shield, written_s=1.0)
+    shield.clock.advance(1.0)
+    assert isinstance(held(shield, written_s=1.0).next(shield.clock.now()), Divert)
+    old.next(shield.clock.now())
+
+
+def test_a_wait_with_a_limit_hands_on_afterwards():
+    """To the next action of the chain."""
+    shield = shield_with(rule(quota={"rate": "1/m", "burst": 1}, over_limit=["wait 90s", "drop"]))
+    assert isinstance(shield.receive(delivery()), Permit)
+    shield.clock.advance(0.5)
+    one = held(shield)
+    assert one.next(shield.clock.now()) == pytest.approx(59.5)
+    other = shield.receive(delivery())
+    shield.clock.advance(60.0)
+    assert isinstance(Held(other).next(shield.clock.now()), float)
+    assert isinstance(one.next(shield.clock.now()), Permit)
+
+
+def test_a_drop_is_counted():
+    """Its consumer skips it."""
+    shield = shield_with(rule(quota=QUOTA, over_limit="drop"))
+    use_up(shield).settle(Outcome.DELIVERED)
+    assert isinstance(held(shield).next(0.0), Drop)
+    assert counts(shield.ledger()) == {"offered": 11, "delivered": 10, "dropped": 1}
+    assert shield.ledger().drops == {("in", "quota", "10/s per producer"): 1}
+
+
+def test_a_diverted_delivery_is_overflowed_when_that_is_confirmed():
+    """Until then it is in flight."""
+    shield = shield_with(rule(quota=QUOTA, over_limit="overflow late"))
+    use_up(shield).settle(Outcome.DELIVERED)
+    one = held(shield)
+    step = one.next(0.0)
+    assert isinstance(step, Divert)
+    assert counts(shield.ledger())["in_flight"] == 1
+    step.done()
+    one.diverted()
+    assert counts(shield.ledger()) == {"offered": 11, "delivered": 10, "overflowed": 1}
+
+
+def test_a_chain_that_runs_out_begins_anew():
+    """After a pause: the broker still has the message."""
+    shield = shield_with(rule(max_age="1s", over_limit="overflow late"))
+    one = held(shield, written_s=1.0)
+    step = one.next(shield.clock.now())
+    step.done()
+    one.failed()
+    assert one.next(shield.clock.now()) == pytest.approx(ANEW_S)
+    shield.clock.advance(ANEW_S + 0.1)
+    assert isinstance(one.next(shield.clock.now()), Divert)
+
+
+def test_what_grows_too_old_while_another_rule_holds_it_goes_the_way_of_the_rule_that_says_so():
+    """It would wait for ever otherwise."""
+    shield = shield_with(
+        rule(name="pace", quota=QUOTA), rule(name="fresh", max_age="5s", over_limit="drop")
+    )
+    wall = [NOW_S]
+    shield.rules[1].policies[0].wall = lambda: wall[0]
+    use_up(shield).settle(Outcome.DELIVERED)
+    one = held(shield, written_s=NOW_S)
+    assert isinstance(one.next(shield.clock.now()), float)
+    shield.clock.advance(10.0)
+    wall[0] += 10.0
+    assert isinstance(one.next(shield.clock.now()), Drop)
+    assert shield.ledger().drops == {("fresh", "max_age", "older than 5 s"): 1}
+
+
+def test_a_delivery_that_goes_back_to_its_broker_has_failed():
+    """As where its partition is taken away while it waits."""
+    shield = shield_with(rule(quota=QUOTA))
+    use_up(shield).settle(Outcome.DELIVERED)
+    held(shield).let_go()
+    assert counts(shield.ledger()) == {"offered": 11, "delivered": 10, "failed": 1}
+
+
+# --- too old ----------------------------------------------------------------------------------
+
+
+def test_the_age_is_that_of_the_timestamp():
+    """What has none is admitted, and so is one from the future: a clock that is behind."""
+    shield = shield_with(rule(max_age="30s", over_limit="drop"))
+    shield.rules[0].policies[0].wall = lambda: NOW_S
+    for written_s in (None, NOW_S - 30, NOW_S + 100):
+        assert isinstance(shield.receive(delivery(written_s=written_s)), Permit)
+    assert isinstance(shield.receive(delivery(written_s=NOW_S - 31)), OverLimit)
+
+
+# --- hooks ------------------------------------------------------------------------------------
+
+
+class Hooked:
+    """Refuses what is large, and notes how deliveries end."""
+
+    def __init__(self):
+        self.ended = []
+
+    @hookimpl
+    def shield_before_consume(self, message):
+        if message.size > 1000:
+            raise Reject("too large")
+
+    @hookimpl
+    def shield_after_consume(self, message, outcome):
+        self.ended.append((message.destination, str(outcome)))
+
+
+def test_hooks_see_deliveries_and_only_those():
+    """Before the verdict and after the end; what they refuse is counted as dropped."""
+    hooked = Hooked()
+    shield = shield_with(rule(), plugins=[hooked])
+    permit(shield, size=5000).settle(Outcome.DELIVERED)
+    shield.receive(delivery()).settle(Outcome.DELIVERED)
+    with pytest.raises(Reject):
+        shield.receive(delivery(size=5000))
+    assert hooked.ended == [("orders", "delivered")]
+    assert counts(shield.ledger()) == {"offered": 3, "delivered": 2, "dropped": 1}
