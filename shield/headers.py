@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import uuid
 from datetime import UTC, datetime
 
 from shield.message import Message
@@ -57,7 +56,14 @@ def new_id() -> str:
     From a generator of this process's own: the system's would cost more than all else that is
     done about a message, and Python's shared one may be seeded by its user.
     """
-    return str(uuid.UUID(int=_random.getrandbits(128), version=4))
+    text = (
+        f"{_random.getrandbits(128) & _FREE_BITS | _VERSION_4:032x}"  # as `uuid`, at half its cost
+    )
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+_VERSION_4 = 4 << 76 | 0x8000 << 48
+_FREE_BITS = ~(0xF000 << 64 | 0xC000 << 48)
 
 
 _random = random.Random()

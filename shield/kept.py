@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from shield.headers import identity
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from shield.sync import Outlet
     from shield.transport import Transport
     from shield.verdict import OverLimit, Permit
+
+
+log = logging.getLogger("shield")
 
 
 class Kept:
@@ -56,10 +61,23 @@ class Kept:
 
         send_kept(permit, self._outlet)
 
-    def stored(self) -> None:
-        """Complete its future: it is durable where it is, and counted as spooled."""
-        if self.over.keep(End.SPOOLED):
-            self._outlet.succeed()
+    @staticmethod
+    def stored(batch: Sequence[Kept]) -> None:
+        """Complete their futures: all are durable where they are, and counted as spooled.
+
+        What a callback of one of the futures raises is logged, and keeps nothing from the others.
+        """
+        if not batch:
+            return
+        shield = batch[0].over.shield
+        open_ones = shield.keep([kept.over for kept in batch], End.SPOOLED)
+        for kept, is_open in zip(batch, open_ones, strict=True):
+            if not is_open:
+                continue
+            try:
+                kept._outlet.succeed()
+            except Exception:
+                log.exception("a callback of a kept message's future raised")
 
     def go_on(self, cause: Exception | None = None) -> None:
         """Let the chain go on behind the action that kept it; what ends it ends the future.

@@ -63,10 +63,10 @@ class Lines(dict[Line, list[Waiter]]):
         self, policy: Policy, message: Message, number: float, own: Refusal | None
     ) -> Refusal | None:
         """Return the policy's own refusal, put off by, or due to, those with lower numbers."""
-        line = self.get(self.of(policy, message), ())
-        ahead = [waiter for waiter in line if waiter.number < number]
-        if not ahead:
+        line = self.get(self.of(policy, message))
+        if line is None or line[0].number >= number:
             return own
+        ahead = [waiter for waiter in line if waiter.number < number]
         ahead_s = policy.wait_s(sum(w.messages for w in ahead), sum(w.size for w in ahead))
         if own is None:
             return policy.refuse("others wait", ahead_s)

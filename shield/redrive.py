@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 
 from shield.backoff import Backoff
@@ -52,6 +53,9 @@ class Redriver:
     send fails. A message leaves its source when the broker has confirmed it and not before, so
     that it arrives at least once. After failures it pauses, with full-jitter backoff.
 
+    Answers are put down by the transport's thread, which settles their permits, and picked up by
+    the thread that runs this: what it knows is its own, and needs no lock.
+
     Args:
         source: where they are taken from.
         transport: what sends them.
@@ -92,7 +96,7 @@ class Redriver:
         self._next_s = 0.0
         self._pause_until_s = 0.0
         self._backoff = Backoff()
-        self._lock = threading.Lock()
+        self._answers: deque[tuple[Taken, Exception | None]] = deque()
         self._woken = threading.Event()
         self._stopping = False
         self._unanswered = 0
@@ -150,33 +154,33 @@ class Redriver:
     def _give_back(self) -> None:
         """Let go of what was its key's next when it was stopped."""
         while self._ready:
-            taken = self._ready.popleft()
-            self._source.failed(taken)
-            self._next_of(taken, failed=True)
+            self._let_back(self._ready.popleft())
 
     def settle(self, timeout_s: float = inf) -> None:
         """Return when all that is sent is answered, or the time is over."""
         deadline = self._clock.now() + timeout_s
+        self._pick_up()
         while self._unanswered and (left_s := deadline - self._clock.now()) > 0:
             self._rest(min(LOOK_EVERY_S, left_s))
+            self._pick_up()
 
     def step(self) -> bool:
         """Take some and send them; False where there was nothing to be done for a moment."""
+        self._pick_up()
         pause_s = self.pause_s
         if pause_s > 0:
             self._rest(pause_s)
             return True
         if self._ready:
-            with self._lock:
+            for _ in range(len(self._ready)):
                 self._waiting -= 1
-            self._send(self._ready.popleft())
+                self._send(self._ready.popleft())
             return True
         room = self._window - self._unanswered - self._waiting
         if room <= 0:
             self._rest(LOOK_EVERY_S)
             return True
-        with self._lock:
-            self._failed_keys.clear()
+        self._failed_keys.clear()
         under_way = bool(self._unanswered)
         batch = self._source.take(room, 0.0 if under_way else LOOK_EVERY_S)
         if under_way and not batch:
@@ -195,17 +199,14 @@ class Redriver:
         if key is None:
             self._send(taken)
             return
-        with self._lock:
-            goes_back, behind = key in self._failed_keys, self._busy.get(key)
-            if behind is not None:
-                behind.append(taken)
-                self._waiting += 1
-                return
-            if not goes_back:
-                self._busy[key] = deque()
-        if goes_back:
+        behind = self._busy.get(key)
+        if behind is not None:
+            behind.append(taken)
+            self._waiting += 1
+        elif key in self._failed_keys:
             self._source.failed(taken)
         else:
+            self._busy[key] = deque()
             self._send(taken)
 
     def _send(self, taken: Taken) -> None:
@@ -213,20 +214,16 @@ class Redriver:
         try:
             permit = self._admitted(taken.envelope)
         except Reject as reject:
-            self._count(reject)
-            self._back(taken, reject)
-            self._next_of(taken, failed=True)
+            self._has_failed(taken, reject)
             return
         if permit is None:
-            self._source.failed(taken)
-            self._next_of(taken, failed=True)
+            self._let_back(taken)
             return
-        with self._lock:
-            self._unanswered += 1
+        self._unanswered += 1
         try:
-            self._transport.send(taken.envelope, lambda error: self._ended(taken, permit, error))
+            self._transport.send(taken.envelope, partial(self._answered, taken, permit))
         except Exception as error:  # against its promise; the message is not to hang for that
-            self._ended(taken, permit, error)
+            self._answered(taken, permit, error)
 
     def _admitted(self, envelope: Envelope) -> Permit | None:
         """Wait for the pace and for the rules; None once stopped, or where it yields.
@@ -250,6 +247,7 @@ class Redriver:
         return permit
 
     def _lets_go(self) -> bool:
+        self._pick_up()
         return self._stopping or self._yields()
 
     def _keep_pace(self) -> None:
@@ -259,51 +257,64 @@ class Redriver:
             self._rest(left_s)
             now = self._clock.now()
 
-    # --- answers, from the transport's thread ---------------------------------------------------
+    # --- answers --------------------------------------------------------------------------------
 
-    def _ended(self, taken: Taken, permit: Permit, error: Exception | None) -> None:
+    def _answered(self, taken: Taken, permit: Permit, error: Exception | None) -> None:
+        """Take an answer, on the transport's thread: the permit makes room for others at once."""
         if error is None:
-            self._source.forget(taken)
             permit.delivered()
-            self._backoff.reset()
         else:
             outcome = self._transport.outcome_of(error)
             permit.flow.shield.settle(permit, outcome, self._failed_as)
-            self._back(taken, error)
-        self._next_of(taken, failed=error is not None)
-        self._count(error)
-        with self._lock:
-            self._unanswered -= 1
+        self._answers.append((taken, error))
         if not self._woken.is_set():  # to set it anew costs ten times as much
             self._woken.set()
 
-    def _back(self, taken: Taken, error: Exception) -> None:
-        """Let a message that failed come again after a pause, or leave it for good."""
+    def _pick_up(self) -> None:
+        """See to all that was answered meanwhile."""
+        answers = self._answers
+        while answers:
+            taken, error = answers.popleft()
+            self._unanswered -= 1
+            if error is None:
+                self._has_arrived(taken)
+            else:
+                self._has_failed(taken, error)
+
+    def _has_arrived(self, taken: Taken) -> None:
+        self._source.forget(taken)
+        self.progress.sent += 1
+        self._backoff.reset()
+        key = self._key_of(taken.envelope)
+        if key is None:
+            return
+        behind = self._busy.pop(key)
+        if behind:
+            self._ready.append(behind.popleft())
+            self._busy[key] = behind
+
+    def _has_failed(self, taken: Taken, error: Exception) -> None:
+        """Let a message come again after a pause, or leave it for good."""
+        self.progress.failed += 1
+        self.progress.last_error = error
         if self._gives_up(taken, error):
             self._source.give_up(taken)
         else:
             self._source.failed(taken)
         self._pause_until_s = self._clock.now() + self._backoff.next_s()
+        self._let_back_behind(taken)
 
-    def _count(self, error: Exception | None) -> None:
-        with self._lock:
-            self.progress.sent += error is None
-            self.progress.failed += error is not None
-            self.progress.last_error = error or self.progress.last_error
+    def _let_back(self, taken: Taken) -> None:
+        """Let a message back that is not to be sent now, and those behind it."""
+        self._source.failed(taken)
+        self._let_back_behind(taken)
 
-    def _next_of(self, taken: Taken, failed: bool) -> None:
-        """Let the next message of a key go, or all of them back where one before them failed."""
+    def _let_back_behind(self, taken: Taken) -> None:
         key = self._key_of(taken.envelope)
         if key is None:
             return
-        with self._lock:
-            behind = self._busy.pop(key)
-            if failed:
-                self._failed_keys.add(key)
-            self._waiting -= len(behind) if failed else 0
-            if behind and not failed:
-                self._ready.append(behind.popleft())
-                self._busy[key] = behind
-        if failed:
-            for later in behind:
-                self._source.failed(later)
+        self._failed_keys.add(key)
+        behind = self._busy.pop(key)
+        self._waiting -= len(behind)
+        for later in behind:
+            self._source.failed(later)

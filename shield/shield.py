@@ -466,16 +466,19 @@ class Shield:
             except Exception as error:
                 self._hooks.failed(policy, error)
 
-    def keep(self, over: OverLimit, where: End) -> bool:
-        """Count an over-limit message as kept there; False where it has had its end."""
+    def keep(self, overs: Sequence[OverLimit], where: End) -> list[bool]:
+        """Count over-limit messages as kept there; False for each that has had its end."""
         with self._lock:
-            if not over.open:
-                return False
-            _count(over.flow.account, where, source=over.kept_as)
-            over.kept_as = where
+            open_ones = [over.open for over in overs]
+            for over in overs:
+                if over.open:
+                    _count(over.flow.account, where, source=over.kept_as)
+                    over.kept_as = where
         if self._hooks.observers:
-            self._hooks.report(_REPORTED[where], over.message, over)
-        return True
+            for over, was_open in zip(overs, open_ones, strict=True):
+                if was_open:
+                    self._hooks.report(_REPORTED[where], over.message, over)
+        return open_ones
 
     def readmit(self, message: Message, where: End) -> Verdict:
         """Offer a message again that is counted as kept there, and stays so where it is refused.

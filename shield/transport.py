@@ -126,7 +126,7 @@ class Transport(ABC):
         """Return when every send has ended, or fail what is left when the time is over."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Taken:
     """One message read back, with the mark by which its source knows it again."""
 

@@ -149,7 +149,7 @@ class OverLimit:
 
     def keep(self, where: End) -> bool:
         """Count it as kept there, until it is admitted or has its end; False where it has one."""
-        return self.shield.keep(self, where)
+        return self.shield.keep([self], where)[0]
 
     def error(self) -> OverLimitError:
         """Return what `raise` raises."""

@@ -169,7 +169,7 @@ class Chains(RuleBasedStateMachine):
             kept.go_on()
         else:
             self.stored.append(kept.envelope())
-            kept.stored()
+            Kept.stored([kept])
 
     def shelves(self) -> list[SetBy]:
         return [a for r in self.shield.rules for a in r.chain if isinstance(a, SetBy)]

@@ -132,6 +132,7 @@ def test_a_failure_sends_back_all_that_wait_behind_it():
     driver = redriver(shield, source, transport)
     driver.step()
     transport.answer(TimeoutError("no"))
+    driver.settle()
     assert [taken.position for taken in source.queue] == [0, 1]
     assert counts(shield.ledger()) == {"offered": 2, "spooled": 2}
     assert driver.progress.failed == 1

@@ -1,71 +1,76 @@
-"""Settles admitted sends a batch at a time: one callback for many messages."""
+"""Answers to sends, a batch at a time: one callback for many messages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Generic, TypeVar
 
-from shield import Permit
 from shield_kafka import internals
-from shield_kafka.errors import outcome_of
+
+Claim = TypeVar("Claim")
+Item = TypeVar("Item")
 
 
-class Waiting:
-    """The messages of one batch that is on its way: permits, and their futures beside them."""
-
-    __slots__ = ("futures", "permits")
-
-    def __init__(self) -> None:
-        self.permits: list[Permit] = []
-        self.futures: list[Any] = []
-
-
-class Answers:
-    """Keeps the permits of each batch that is on its way, and settles them with its answer.
+class Answers(Generic[Claim]):
+    """Keeps the claims of each batch that is on its way, and answers them when that is.
 
     A callback on every message costs more than deciding about it does. So only the first message
-    of a batch gets one; when the batch was delivered whole, all its permits are settled there. A
+    of a batch gets one; when the batch was delivered whole, all its claims are answered there. A
     batch that was split is never answered, and its futures point at other batches by then.
     In every other case (an error, some records refused) each message is asked through its own
-    future. Where two threads settle the same permit, the second does nothing.
+    future. A claim is answered once, also where a batch is answered while a message joins it.
 
     Args:
-        delivered: what to do with the permits of delivered messages.
+        delivered: what to do with the claims of delivered messages.
+        failed: what to do with the claim of one that failed, with its error.
     """
 
-    def __init__(self, delivered: Callable[[Sequence[Permit]], object]) -> None:
+    def __init__(
+        self,
+        delivered: Callable[[Sequence[Claim]], object],
+        failed: Callable[[Claim, BaseException], object],
+    ) -> None:
         self._delivered = delivered
-        self._batches: dict[Any, Waiting] = {}
+        self._failed = failed
+        self._batches: dict[Any, deque[tuple[Claim, Any]]] = {}
+        """What waits for each batch that is on its way: claims, with their messages' futures."""
 
-    def expect(self, permit: Permit, future: Any) -> None:
-        """Settle the permit when the future of its message is known."""
+    def expect(self, claim: Claim, future: Any) -> None:
+        """Answer the claim when the future of its message is known."""
         batch = internals.batch_of(future)
         waiting = self._batches.get(batch)
         if waiting is None:
-            mine = Waiting()
+            mine: deque[tuple[Claim, Any]] = deque()
             waiting = self._batches.setdefault(batch, mine)
             if waiting is mine:
                 future.add_both(self._answered, batch, mine)
-        waiting.futures.append(future)
-        waiting.permits.append(permit)
+        waiting.append((claim, future))
         if self._batches.get(batch) is not waiting:
             self._settle(batch, waiting)  # it was answered in between
 
-    def _answered(self, batch: Any, waiting: Waiting, _result: object) -> None:
+    def _answered(self, batch: Any, waiting: deque[tuple[Claim, Any]], _result: object) -> None:
         self._batches.pop(batch, None)
         self._settle(batch, waiting)
 
-    def _settle(self, batch: Any, waiting: Waiting) -> None:
-        permits, futures = waiting.permits[:], waiting.futures[:]
+    def _settle(self, batch: Any, waiting: deque[tuple[Claim, Any]]) -> None:
+        taken = list(_taken_from(waiting))
         if internals.was_delivered_whole(batch):
-            self._delivered(permits)
+            self._delivered([claim for claim, _ in taken])
             return
-        for permit, future in zip(permits, futures, strict=False):
-            future.add_callback(self._succeeded, permit)
-            future.add_errback(self._failed, permit)
+        for claim, future in taken:
+            future.add_callback(self._succeeded, claim)
+            future.add_errback(partial(self._failed, claim))
 
-    def _succeeded(self, permit: Permit, _metadata: object) -> None:
-        self._delivered((permit,))
+    def _succeeded(self, claim: Claim, _metadata: object) -> None:
+        self._delivered((claim,))
 
-    def _failed(self, permit: Permit, error: BaseException) -> None:
-        permit.settle(outcome_of(error))
+
+def _taken_from(waiting: deque[Item]) -> Iterator[Item]:
+    """Take all there is out of a queue that other threads may be taking from as well."""
+    while waiting:
+        try:
+            yield waiting.popleft()
+        except IndexError:
+            return

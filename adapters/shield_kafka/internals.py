@@ -107,7 +107,7 @@ def on_io_thread(producer: KafkaProducer) -> bool:
 
 def knows(producer: KafkaProducer, topic: str) -> bool:
     """Tell whether `send` to the topic would begin without waiting for metadata."""
-    return producer._metadata.partitions_for_topic(topic) is not None
+    return topic in producer._metadata._partitions
 
 
 def ask_for(producer: KafkaProducer, topic: str) -> None:

@@ -19,7 +19,7 @@ from shield.action import Divert
 from shield.sync import hold_back, react
 from shield_kafka import internals
 from shield_kafka.answers import Answers
-from shield_kafka.errors import ForkedProducerError
+from shield_kafka.errors import ForkedProducerError, outcome_of
 from shield_kafka.lag import LagReader, admin_configs
 from shield_kafka.once import Serialized, accept_serialized
 from shield_kafka.outlet import KafkaOutlet, diverted_headers
@@ -82,9 +82,9 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         self._admit = chosen.admit
         if self.config["transactional_id"]:
             self._transaction = Transaction(chosen)
-            self._answers = Answers(self._transaction.delivered)
+            self._answers = Answers(self._transaction.delivered, _has_failed)
         else:
-            self._answers = Answers(chosen.delivered)
+            self._answers = Answers(chosen.delivered, _has_failed)
         self._transport.origin = origin = _origin(self.config["bootstrap_servers"])
         reader = partial(LagReader, admin_configs(self.config))
         self._signals.backlogs = Backlogs(origin, reader, chosen.clock)
@@ -284,6 +284,10 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
             internals.end_soon(self)
         else:
             super().__del__()
+
+
+def _has_failed(permit: Permit, error: BaseException) -> None:
+    permit.settle(outcome_of(error))
 
 
 def _shield_of(choice: Shield | str | Path | dict[str, Any] | None) -> Shield:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from shield import Envelope, Outcome, ShieldError, Signals, Source, Transport
 from shield.transport import Done
 from shield_kafka import internals
 from shield_kafka.address import address_like
+from shield_kafka.answers import Answers
 from shield_kafka.errors import HOPELESS, outcome_of
 from shield_kafka.record import Record
 
@@ -26,6 +28,7 @@ class ProducerTransport(Transport):
 
     def __init__(self, producer: KafkaProducer, signals: Signals) -> None:
         self._producer = weakref.ref(producer)
+        self._answers: Answers[Done] = Answers(_succeeded, _failed)
         self.signals = signals
 
     def send(self, envelope: Envelope, done: Done) -> None:
@@ -43,8 +46,7 @@ class ProducerTransport(Transport):
         except Exception as error:
             done(error)
             return
-        future.add_callback(lambda _metadata: done(None))
-        future.add_errback(done)
+        self._answers.expect(done, future)
 
     def way_back(self, destination: str) -> Source:
         """Return what reads a topic of the producer's cluster, with its way to connect."""
@@ -76,6 +78,15 @@ class ProducerTransport(Transport):
 
     def close(self, timeout_s: float) -> None:
         """Do nothing: the producer is its user's."""
+
+
+def _succeeded(dones: Sequence[Done]) -> None:
+    for done in dones:
+        done(None)
+
+
+def _failed(done: Done, error: BaseException) -> None:
+    done(error if isinstance(error, Exception) else RuntimeError(repr(error)))
 
 
 def record_of(envelope: Envelope) -> Record:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
 from shield.action import Divert
@@ -13,6 +12,7 @@ from shield.envelope import Envelope, split_headers
 from shield.fate import fate
 from shield.headers import diverted
 from shield.message import Message
+from shield.promise import Promise
 from shield.shield import Shield
 from shield.signals import Signals
 from shield.sync import diverted_ended, hold_back, react
@@ -63,7 +63,7 @@ class FakeClient:
         body: bytes,
         key: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Future[FakeRecord | None]:
+    ) -> Promise[FakeRecord | None]:
         """Publish within the quotas; the future completes when the send is answered.
 
         Raises:
@@ -143,10 +143,10 @@ class FakeOutlet:
     def __init__(self, client: FakeClient, record: FakeRecord) -> None:
         self._client = client
         self._record = record
-        self._future: Future[FakeRecord | None] = Future()
+        self._future: Promise[FakeRecord | None] = Promise()
         self.client = client.transport
 
-    def send(self, permit: Permit) -> Future[FakeRecord | None]:
+    def send(self, permit: Permit) -> Promise[FakeRecord | None]:
         """Send where it was going."""
 
         def answered(error: Exception | None) -> None:
@@ -167,7 +167,7 @@ class FakeOutlet:
             raise
         return self._future
 
-    def drop(self, over: OverLimit) -> Future[FakeRecord | None]:
+    def drop(self, over: OverLimit) -> Promise[FakeRecord | None]:
         """Return a future that is done, with None."""
         self.pending("dropped")
         self.succeed()
@@ -175,7 +175,7 @@ class FakeOutlet:
 
     def divert(
         self, over: OverLimit, step: Divert, position: int
-    ) -> Future[FakeRecord | None] | None:
+    ) -> Promise[FakeRecord | None] | None:
         """Send to the step's destination; None where that cannot begin."""
         headers = {**self._record.headers, **diverted(over)}
         record = replace(self._record, destination=step.destination, headers=headers)
@@ -204,9 +204,9 @@ class FakeOutlet:
         """Return Shield's own error: this client has none that its users catch."""
         return over.error()
 
-    def pending(self, fate: str) -> Future[FakeRecord | None]:
+    def pending(self, fate: str) -> Promise[FakeRecord | None]:
         """Return the future, with its fate for `shield.fate`."""
-        self._future.shield_fate = fate  # type: ignore[attr-defined]
+        self._future.shield_fate = fate
         return self._future
 
     def succeed(self) -> None:
@@ -217,13 +217,13 @@ class FakeOutlet:
         """Fail the future."""
         self._future.set_exception(error)
 
-    def follow(self, result: Future[FakeRecord | None]) -> None:
+    def follow(self, result: Promise[FakeRecord | None]) -> None:
         """Do nothing: there is one future throughout."""
 
     def envelope(self) -> Envelope:
         """Return the record as it can be kept."""
         record = self._record
-        own, marks = split_headers(tuple((n, t.encode()) for n, t in record.headers.items()))
+        own, marks = split_headers(tuple([(n, t.encode()) for n, t in record.headers.items()]))
         return Envelope(
             record.destination,
             record.body,

@@ -90,7 +90,7 @@ class OpenSpool:
         except Exception as error:
             kept.go_on(error)
             return
-        if not self._writer.put(kept, row, kept.may_wait()):
+        if not self._writer.put(kept, row):
             kept.go_on()
 
     def _written(self) -> None:

@@ -78,10 +78,10 @@ class Writer:
             return False
         return self._store.size + self._queued_bytes + size + ROW_BYTES <= self._limit
 
-    def put(self, kept: Kept, row: Row, may_wait: bool) -> bool:
+    def put(self, kept: Kept, row: Row) -> bool:
         """Hand over a message; False where there is no room for it, or nobody to write it."""
         with self._lock:
-            while self._is_full() and may_wait and not self._closed:
+            while self._is_full() and kept.may_wait() and not self._closed:
                 self._room.wait()
             if self._closed or self._is_full() or not self.has_room(row.size):
                 return False
@@ -182,8 +182,7 @@ class Writer:
                 self._room.notify_all()
         self._deliveries.recorded(changes)
         with answering():
-            for kept, _ in batch:
-                _stored(kept)
+            Kept.stored([kept for kept, _ in batch])
         self.readable = self._store.last
         if batch:
             self._written()
@@ -221,11 +220,3 @@ class Writer:
             log.warning("%s", self._named(error))
         finally:
             self._ended()
-
-
-def _stored(kept: Kept) -> None:
-    """Complete a message's future; what its callbacks raise is theirs."""
-    try:
-        kept.stored()
-    except Exception:
-        log.exception("a callback of a spooled message's future raised")

@@ -11,6 +11,7 @@ from kafka.structs import TopicPartition
 
 from shield import Message, Shield
 from shield_kafka.answers import Answers
+from shield_kafka.errors import outcome_of
 
 BOUND = {"match": "*", "in_flight": {"messages": 100_000}}
 
@@ -20,7 +21,9 @@ class Batches:
 
     def __init__(self) -> None:
         self.shield = Shield({"rules": [BOUND]})
-        self.answers = Answers(self.shield.delivered)
+        self.answers = Answers(
+            self.shield.delivered, lambda permit, error: permit.settle(outcome_of(error))
+        )
 
     def batch(self) -> FutureProduceResult:
         return FutureProduceResult(TopicPartition("t", 0))
