@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+import uuid
 from dataclasses import replace
 
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from shield import Envelope
 from shield.envelope import split_headers
-from shield.headers import diverted
+from shield.headers import diverted, new_id
 from shield.testing import AdmitNothing
 from tests.making import over, shield_with
 
@@ -95,3 +96,13 @@ def test_policies_see_of_it_what_they_saw_of_the_message():
     message = envelope.message()
     assert (message.destination, message.size, message.producer) == ("orders", 7, "p")
     assert (message.key, message.header("tenant")) == (b"key", "a")
+
+
+def test_an_id_is_a_random_uuid():
+    """As `uuid` would write it: version 4, and no two alike."""
+    ids = [new_id() for _ in range(1000)]
+    assert {(uuid.UUID(text).version, uuid.UUID(text).variant) for text in ids} == {
+        (4, uuid.RFC_4122)
+    }
+    assert all(str(uuid.UUID(text)) == text for text in ids)
+    assert len(set(ids)) == 1000

@@ -91,11 +91,12 @@ def _failed(done: Done, error: BaseException) -> None:
 
 def record_of(envelope: Envelope) -> Record:
     """Return the arguments of a send that has been serialized."""
+    headers = list(envelope.all_headers()) if envelope.headers or envelope.marks else None
     return Record(
-        topic=envelope.destination,
-        value=envelope.body,
-        key=envelope.key,
-        headers=list(envelope.all_headers()) or None,
-        partition=envelope.partition,
-        timestamp_ms=envelope.timestamp_ms,
+        envelope.destination,
+        envelope.body,
+        envelope.key,
+        headers,
+        envelope.partition,
+        envelope.timestamp_ms,
     )
