@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from shield.ledger import Account
 from shield.message import Message
 from shield.policy import Policy
-from shield.verdict import Outcome, Refusal
+from shield.verdict import Outcome, Permit, Refusal
 
 if TYPE_CHECKING:
     from shield.shield import Shield
@@ -33,6 +33,8 @@ class Flow:
         "lined",
         "offers",
         "patient",
+        "plain",
+        "plain_message",
         "policies",
         "runs",
         "settles",
@@ -69,6 +71,10 @@ class Flow:
         """Whether an answer may be picked up a little later, by who next takes the lock."""
         self.runs = all(p.runs for p in self.policies)
         """Whether its policies can decide on a run of deliveries at once."""
+        self.plain = self.runs and self.patient and not (self.offers or self.delays or self.holders)
+        """Whether its messages can be told by their size alone, and settled many at once."""
+        self.plain_message: Message
+        """Stands for each of them in turn."""
         self.bounded = any(p.bounds and not p.rule.shadow for p in self.policies)
         """Whether a rule bounds what may be unanswered, so that a client needs no bound itself."""
 
@@ -81,6 +87,13 @@ class Flow:
         except Exception:
             return False
         return True
+
+    def run(self, messages: int, size: int) -> Permit:
+        """Return what so many plain messages, of so many bytes together, hold."""
+        one = self.plain_message
+        run = Message(one.destination, size, one.producer)
+        run.messages = messages
+        return Permit(self, run)
 
     def without(self, policies: set[Policy]) -> Flow:
         """Return this flow less the policies that a message passed unasked: they get no charge."""

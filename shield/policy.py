@@ -55,7 +55,10 @@ class Policy(ABC):
     directions: ClassVar[frozenset[str]] = frozenset({"publish", "consume"})
     """In rules of which direction it has a meaning."""
     runs: bool = False
-    """Whether it can decide on a run of deliveries at once, by its size and `messages`."""
+    """Whether it knows messages by destination, producer and size alone, and keeps none of them.
+
+    Then a run of many can be decided on, or settled, at once: `message.messages` are that many.
+    """
     chooses: ClassVar[bool] = False
     """Whether it chooses who is refused, by what the others of its rule say is too much."""
 

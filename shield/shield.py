@@ -302,6 +302,56 @@ class Shield:
             run.size -= size
         return Permit(permit.flow, part)
 
+    # --- messages that need no view of their own ----------------------------------------------
+
+    def plain_flow(self, destination: str, producer: str) -> Flow | None:
+        """Return the flow of messages that are told by their size alone; None for others.
+
+        Those are what plugins or policies must see one by one. A client that sends many offers
+        them with `admit_plain`, and settles them together.
+        """
+        if self.watched or self._prepares:
+            return None
+        message = Message(destination, 0, producer)
+        flow = self._flow(message)
+        if not flow.plain:
+            return None
+        flow.plain_message = flow.last = message
+        return flow
+
+    def admit_plain(self, flow: Flow, size: int) -> bool:
+        """Offer a message of so many bytes: `admit` at half its cost, without a Permit.
+
+        Admitted messages are settled, many at once, through `Permit`s of `Flow.run`. Where the
+        answer is False nothing has happened: it is to be offered to `admit`, which says why not.
+        """
+        message = flow.plain_message
+        now = self._now()
+        self._lock.acquire()
+        try:
+            if self.answers:
+                self._pick_up_answers(now)
+            if self.lines:
+                return False
+            message.size = size
+            try:
+                for check in flow.checks:
+                    if check(message, now) is not None:
+                        return False
+            except Exception:
+                return False
+            for take in flow.takes:
+                try:
+                    take(message, now)
+                except Exception as error:
+                    self._hooks.failed(take, error)
+            account = flow.account
+            account.offered += 1
+            account.in_flight += 1
+            return True
+        finally:
+            self._lock.release()
+
     # --- a message's end ----------------------------------------------------------------------
 
     def settle(self, permit: Permit, outcome: Outcome, end: End | None) -> bool:

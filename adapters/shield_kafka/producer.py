@@ -24,6 +24,7 @@ from shield_kafka.lag import LagReader, admin_configs
 from shield_kafka.once import Serialized, accept_serialized
 from shield_kafka.outlet import KafkaOutlet, diverted_headers
 from shield_kafka.overflow import OverflowTopics
+from shield_kafka.plain import NotPlain, PlainTopics
 from shield_kafka.record import Record, data_of, is_bytes, is_sound, size_of
 from shield_kafka.signals import hear
 from shield_kafka.transaction import Transaction
@@ -79,12 +80,14 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         super().__init__(**configs)
         internals.on_produced(self, partial(hear, self._signals))
         self._takes_bytes = not accept_serialized(self.config)
-        self._admit = chosen.admit
+        self._admit, self._admit_plain = chosen.admit, chosen.admit_plain
         if self.config["transactional_id"]:
             self._transaction = Transaction(chosen)
             self._answers = Answers(self._transaction.delivered, _has_failed)
+            self._plain: PlainTopics = NotPlain(chosen, self._producer_name)
         else:
             self._answers = Answers(chosen.delivered, _has_failed)
+            self._plain = PlainTopics(chosen, self._producer_name)
         self._transport.origin = origin = _origin(self.config["bootstrap_servers"])
         reader = partial(LagReader, admin_configs(self.config))
         self._signals.backlogs = Backlogs(origin, reader, chosen.clock)
@@ -111,6 +114,17 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         if not plain or headers is not None or type(topic) is not str or self._closed:
             return self._send_with_care(topic, value, key, headers, partition, timestamp_ms)
         size = len(value) if key is None else len(value) + len(key)
+        sends = self._plain[topic]
+        if sends is not None and self._admit_plain(sends.flow, size):
+            try:
+                future = Client.send(
+                    self, topic, value, key, partition=partition, timestamp_ms=timestamp_ms
+                )
+            except BaseException:
+                sends.cancel(size)
+                raise
+            sends.expect(size, future)
+            return future
         message = Message(topic, size, self._producer_name, key, None, None, self._signals)
         verdict = self._admit(message)
         if type(verdict) is not Permit or verdict.flow.delays:
