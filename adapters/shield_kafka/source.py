@@ -61,6 +61,8 @@ class TopicSource(Source):
         self._positions: dict[TopicPartition, Position] = {}
         self._reached: dict[TopicPartition, Position] = {}
         self._assigned = False
+        self._shares = False
+        """Whether another member has some of the topic's partitions."""
         self._lost: set[TopicPartition] = set()
         self._look_at_s = 0.0
         self._paused = False
@@ -99,14 +101,16 @@ class TopicSource(Source):
     def left(self) -> int | None:
         """Return how many are in this member's partitions and not taken yet.
 
-        Markers of transactions count as messages until they are passed; None until partitions
-        are assigned, and where none is.
+        Markers of transactions count as messages until they are passed. None until partitions
+        are assigned, and where none is; and when all is taken while another member has the other
+        partitions: if that one was killed, they are still to come.
         """
         ends, at = self._ends, dict(self._at)
         if not ends:
             return None
         unread: int = sum(max(0, end - at.get(place, end)) for place, end in ends.items())
-        return unread + self._in_turn.untaken
+        left = unread + self._in_turn.untaken
+        return None if self._shares and not left else left
 
     def close(self) -> None:
         """Commit what is forgotten and leave the group."""
@@ -202,6 +206,8 @@ class TopicSource(Source):
         if assigned and None not in at.values():
             ends = self._consumer.end_offsets(assigned, timeout_ms=ANSWER_WITHIN_MS)
             self._at = {place: max(at[place], self._next.get(place, 0)) for place in assigned}
+            every = self._consumer.partitions_for_topic(self._topic) or ()
+            self._shares = len(assigned) < len(every)
             self._ends = ends
 
     def _commit(self) -> None:
