@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import random
 import signal
 import subprocess
 import time
 from collections import Counter, defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -20,8 +17,6 @@ from integration.reading import count, read
 from integration.redriving import AN_HOUR_AGO_MS, command, fill_queue, fill_topic, refusal, run
 from integration.test_transports import amqp_url
 from shield_kafka import KafkaProducer
-
-KILLS = 50 if os.environ.get("SHIELD_SOAK") else 10
 
 
 @pytest.fixture
@@ -53,10 +48,6 @@ def in_order(records):
             return False
         last[record.key] = number
     return True
-
-
-def ids_of(records):
-    return [dict(record.headers)["shield-message-id"].decode() for record in records]
 
 
 # --- Kafka --------------------------------------------------------------------------------------
@@ -118,52 +109,6 @@ def test_what_was_set_aside_too_often_is_parked(kafka, topics):
     again = run(f"kafka://{kafka.address}/{parked}", "--max-attempts", "6")
     assert again["sent"] == 5
     assert count(kafka.address, original) == 8
-
-
-def killed_after(seconds: float, *arguments: str) -> None:
-    """Run a redrive and end it with SIGKILL so many seconds after it has begun to send."""
-    process = subprocess.Popen(
-        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if not line.startswith("0 back"):
-            break
-    time.sleep(seconds)
-    process.kill()
-    process.communicate()
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(600)
-def test_killed_at_random_moments_it_loses_nothing(kafka):
-    """The next run goes on; what arrives twice has the same id, and every id all of its number."""
-    each = 2000
-    places = [
-        (create_topic(kafka.address, 2), create_topic(kafka.address, 2)) for _ in range(KILLS)
-    ]
-
-    def one(places: tuple[str, str]) -> None:
-        overflow, original = places
-        fill_topic(kafka.address, overflow, original, range(each))
-        source = f"kafka://{kafka.address}/{overflow}"
-        killed_after(random.uniform(0.0, 0.8), source, "--rate", "4000/s")
-        assert run(source)["complete"]
-
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(one, places))
-    duplicates = []
-    for overflow, original in places:
-        records = read(kafka.address, original)
-        assert {int(record.value) for record in records} == set(range(each)), overflow
-        assert set(zip((r.value for r in records), ids_of(records), strict=True)) == {
-            (b"%d" % n, f"id-{n}") for n in range(each)
-        }
-        known = shield.Deduplicator()
-        fresh = [record for record in records if not known.seen(record)]
-        assert len(fresh) == each
-        duplicates.append(len(records) - each)
-    print(f"duplicates in {KILLS} kills: {sorted(duplicates)}")
 
 
 def test_ctrl_c_loses_nothing_and_repeats_nothing(kafka, topics):
@@ -254,18 +199,6 @@ def test_what_is_not_meant_stays_in_its_queue(queues, rabbitmq):
     assert queues.depth(original) == 100
     bodies = [int(body) for body in queues.bodies(overflow)]
     assert bodies == [*range(5000), *range(5100, 5110)]
-
-
-def test_a_queue_whose_redrive_is_killed_loses_nothing(queues, rabbitmq):
-    """The broker hands out again what was not acked."""
-    exchange = queues.exchange()
-    original, overflow = queues.queue(exchange, "created"), queues.queue()
-    fill_queue(queues.channel, overflow, f"{exchange}/created", "created", range(3000))
-    source = amqp_url(rabbitmq.address, overflow)
-    killed_after(0.3, source, "--rate", "2000/s")
-    assert run(source)["complete"]
-    assert {int(body) for body in queues.bodies(original)} == set(range(3000))
-    assert queues.depth(overflow) == 0
 
 
 def test_a_message_no_queue_takes_is_given_up_and_stays(queues, rabbitmq, impatient):
