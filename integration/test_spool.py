@@ -17,14 +17,15 @@ import pika
 import pytest
 
 import shield
-from integration.brokers import Broker
 from integration.queues import Queues
 from integration.reading import read
 from shield.plugins.spool.view import entries_in
 from shield_kafka import KafkaProducer
 from shield_rabbitmq import Publisher
 
-KILLS = 200 if os.environ.get("SHIELD_SOAK") else 20
+SOAK = bool(os.environ.get("SHIELD_SOAK"))
+KILLS = 200 if SOAK else 20
+KILLS_RABBITMQ = 50 if SOAK else 5
 LONGEST_LIFE_S = 0.8
 
 
@@ -76,37 +77,68 @@ class Nursery:
 
 
 @pytest.fixture
-def nursery(kafka: Broker, topic: str, tmp_path: Path) -> Iterator[Nursery]:
-    nursery = Nursery(kafka.address, topic, str(tmp_path))
-    yield nursery
-    nursery.close()
+def nursery(tmp_path: Path) -> Iterator[Callable[[str, str], Nursery]]:
+    """Makes a nursery for a broker's address and a destination on it."""
+    made: list[Nursery] = []
+
+    def make(address: str, destination: str) -> Nursery:
+        made.append(Nursery(address, destination, str(tmp_path)))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(40 + KILLS * 3)
-def test_what_was_accepted_survives_kill_9_at_any_moment(kafka, topic, nursery, tmp_path):
-    """Everything accepted arrives, and what arrives twice has the same id."""
-    for _ in range(KILLS):
+def lives_and_deaths(nursery: Nursery, kills: int) -> None:
+    """Have so many lives end by SIGKILL at random moments, and one after them bring all back."""
+    for _ in range(kills):
         life = nursery.begin("endless")
         time.sleep(random.uniform(0, LONGEST_LIFE_S))
         os.kill(life, signal.SIGKILL)
         nursery.until_ended()
     nursery.begin("to the end")
     nursery.until_ended()
-    accepted = set((tmp_path / "accepted").read_bytes().splitlines())
+
+
+def check(folder: Path, kills: int, arrived: list[tuple[bytes, str | bytes | None]]) -> None:
+    """All that was accepted is among these bodies and ids, and what is there twice has one id."""
+    accepted = set((folder / "accepted").read_bytes().splitlines())
     ids = defaultdict(list)
-    for record in read(kafka.address, topic):
-        ids[record.value].append(dict(record.headers).get("shield-message-id"))
-    assert len(accepted) > KILLS
+    for body, message_id in arrived:
+        ids[body].append(message_id)
+    assert len(accepted) > kills
     assert accepted <= set(ids)
     twice = {body: found for body, found in ids.items() if len(found) > 1}
     assert all(len(set(found)) == 1 and found[0] for found in twice.values())
     spooled = sum(found[0] is not None for found in ids.values())
-    assert spooled > KILLS
+    assert spooled > kills
     print(
-        f"{KILLS} kills: {len(accepted)} accepted, {len(ids)} arrived, {spooled} through the "
+        f"{kills} kills: {len(accepted)} accepted, {len(ids)} arrived, {spooled} through the "
         f"spool, {len(twice)} more than once"
     )
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(40 + KILLS * 3)
+def test_what_was_accepted_survives_kill_9_at_any_moment(kafka, topic, nursery, tmp_path):
+    """Everything accepted arrives, and what arrives twice has the same id."""
+    lives_and_deaths(nursery(kafka.address, topic), KILLS)
+    records = read(kafka.address, topic)
+    ids = [dict(record.headers).get("shield-message-id") for record in records]
+    check(tmp_path, KILLS, [(r.value, its) for r, its in zip(records, ids, strict=True)])
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(40 + KILLS_RABBITMQ * 3)
+def test_what_rabbitmq_was_to_have_survives_kill_9_at_any_moment(rabbitmq, nursery, tmp_path):
+    """The same through a publisher, whose every message is confirmed."""
+    with Queues(rabbitmq.address) as queues:
+        queue = queues.queue()
+        lives_and_deaths(nursery(rabbitmq.address, queue), KILLS_RABBITMQ)
+        stored = queues.take(queue)
+    ids = [(each.properties.headers or {}).get("shield-message-id") for each in stored]
+    check(tmp_path, KILLS_RABBITMQ, [(m.body, its) for m, its in zip(stored, ids, strict=True)])
 
 
 # --- byte for byte ------------------------------------------------------------------------------
