@@ -43,11 +43,16 @@ def diverted(over: OverLimit) -> dict[str, str]:
 
 
 def identity(message: Message) -> dict[str, str]:
-    """Return the id of a message that is set aside once more, and how often that has been."""
-    return {
-        ATTEMPT: str(attempts(message) + 1),
-        MESSAGE_ID: message.header(MESSAGE_ID) or new_id(),
-    }
+    """Return the id of a message that is set aside once more, and how often that has been.
+
+    The id is the one it came with, or is drawn when it is first set aside: copies that a chain
+    makes of it, because an overflow send failed that may have arrived, all have the same.
+    """
+    try:
+        own = message.id
+    except AttributeError:
+        own = message.id = message.header(MESSAGE_ID) or new_id()
+    return {ATTEMPT: str(attempts(message) + 1), MESSAGE_ID: own}
 
 
 def new_id() -> str:

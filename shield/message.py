@@ -29,6 +29,7 @@ class Message:
     `draw` is a number from 0 to 1 for policies that decide by chance, so that asking again says
     the same; the first of them draws it when the message is offered. `messages` is 1, but for a
     run of deliveries (`shield.Delivery`), which are decided on together.
+    `id` is there once it has been set aside: what it is known by for life (`shield-message-id`).
     """
 
     direction: ClassVar[str] = "publish"
@@ -40,6 +41,7 @@ class Message:
         "destination",
         "draw",
         "headers",
+        "id",
         "key",
         "messages",
         "priority",
@@ -49,6 +51,9 @@ class Message:
         "size",
         "tenant",
     )
+
+    id: str
+    """Unset, which costs nothing, until `shield.headers.identity` draws it."""
 
     def __init__(
         self,

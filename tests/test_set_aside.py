@@ -7,8 +7,9 @@ import threading
 import pytest
 
 from shield import End, Outcome, OverLimit, Permit, Policy
+from shield.headers import MESSAGE_ID
 from shield.sync import wait_behind
-from shield.testing import HeldClock
+from shield.testing import FakeClient, HeldClock
 from tests.making import Kinds, counts, message, over, permit, shield_with
 
 ONE_A_SECOND = {"name": "orders", "match": "*", "quota": {"rate": "1/s", "burst": 1}}
@@ -161,3 +162,42 @@ def test_what_overflowed_is_still_aside():
     claim.end(End.OVERFLOWED)
     (policy,) = shield.rules[0].policies
     assert policy.aside == 1
+
+
+def ids_of_overflow_copies(client: FakeClient, headers: dict[str, str] | None = None) -> set[str]:
+    """Publish a message whose two overflow sends fail, one after another; return their ids."""
+    client.publish("orders", b"x", headers=headers)
+    found = set()
+    for destination in ("first", "second"):
+        (record,) = client.unanswered
+        assert record.destination == destination
+        found.add(record.headers[MESSAGE_ID])
+        client.fail()
+    return found
+
+
+@pytest.fixture
+def client():
+    """Nothing is admitted; the chain has two overflows, the first of which may have arrived."""
+    rule = {"name": "orders", "match": "orders", "quota": {"rate": "1/d", "burst": 1}}
+    client = FakeClient(shield_with(rule | {"over_limit": ["overflow first", "overflow second"]}))
+    client.publish("orders", b"admitted")
+    client.ack()
+    return client
+
+
+def test_a_message_has_one_id_however_often_it_is_set_aside(client):
+    """What a failed overflow may have stored has the id of the copy that the chain makes next."""
+    (first,) = ids_of_overflow_copies(client)
+    (second,) = ids_of_overflow_copies(client)
+    assert first != second
+
+
+def test_a_message_that_comes_with_an_id_keeps_it(client):
+    """It was set aside before, maybe by another process."""
+    assert ids_of_overflow_copies(client, {MESSAGE_ID: "old"}) == {"old"}
+
+
+def test_a_message_that_is_never_set_aside_draws_no_id(client):
+    """Nor pays for one."""
+    assert not hasattr(message(), "id")
