@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from shield import End, Ledger, Message, OverLimit, Permit, Policy, Shield, hookimpl
+from shield import End, Event, Kind, Ledger, Message, OverLimit, Permit, Policy, Shield, hookimpl
 from shield.testing import ManualClock
 
 
@@ -45,6 +45,25 @@ def counts(ledger: Ledger) -> dict[str, int]:
     assert ledger.balanced
     names = ("offered", "in_flight", *map(str, End))
     return {name: getattr(ledger, name) for name in names if getattr(ledger, name)}
+
+
+class Listening:
+    """A plugin object that keeps what observers hear."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    @hookimpl
+    def shield_on_event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def destinations(self, kind: Kind) -> list[str | None]:
+        """Return where the messages of events of that kind were going."""
+        return [e.message and e.message.destination for e in self.events if e.kind is kind]
+
+
+LISTENING = Listening()
+"""One that an entry point can name."""
 
 
 class Kinds:

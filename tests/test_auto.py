@@ -8,7 +8,7 @@ from collections import defaultdict
 
 import pytest
 
-from shield import URL, Action, Policy, SettingsError, Shield, ShieldError, action
+from shield import URL, Action, Kind, Policy, SettingsError, Shield, ShieldError, action
 from shield.clock import SystemClock
 from shield.testing import FakeClient
 from shield.way_back import (
@@ -21,7 +21,7 @@ from shield.way_back import (
     Pressure,
     WayBack,
 )
-from tests.making import Kinds, admits, counts, message, over, shield_with
+from tests.making import Kinds, Listening, admits, counts, message, over, shield_with
 from tests.memory import Broker, Memory, MemorySource, Plugin, diverted
 
 
@@ -198,6 +198,18 @@ def test_the_ledger_balances_at_every_turn(shield, way, overflow):
         assert shield.ledger().balanced
     assert sorted(back()) == [b"0", b"1", b"2"]
     assert counts(shield.ledger()) == {"offered": 5, "delivered": 3, "overflowed": 2}
+
+
+def test_observers_hear_of_each_that_is_back(target, overflow):
+    """As of what was spooled."""
+    listening = Listening()
+    shield = shield_with(RULE, plugins=[*PLUGINS, listening])
+    made = WayBack(shield, shield.rules[0], lambda _client: MemorySource(overflow))
+    made.clients.add(target)
+    overflow += [diverted(n) for n in range(2)]
+    turns(made, 4)
+    assert len(back()) == 2
+    assert listening.destinations(Kind.REDRIVEN) == ["orders.created"] * 2
 
 
 def test_a_source_that_cannot_be_read_is_tried_again(shield, way, overflow, caplog):

@@ -7,9 +7,9 @@ from collections import defaultdict
 import pytest
 
 import shield as public
-from shield import Envelope, Redriven, Reject, SettingsError, ShieldError, hookimpl, redrive
+from shield import Envelope, Kind, Redriven, Reject, SettingsError, ShieldError, hookimpl, redrive
 from shield.redriving import MOST_IN_VAIN, Redriving
-from tests.making import counts, shield_with
+from tests.making import Listening, counts, shield_with
 from tests.memory import Broker, Memory, MemorySource, Plugin, diverted
 
 OVERFLOW = "memory://b/overflow"
@@ -103,6 +103,17 @@ def test_a_send_that_fails_is_tried_again(brokers):
     assert sorted(bodies(brokers, "orders.created")) == [b"0", b"1"]
     ledger = counts(shield.ledger())
     assert (ledger["delivered"], ledger["overflowed"]) == (2, 3)
+
+
+def test_observers_hear_of_each_that_is_back(brokers):
+    """Once; not of one whose send failed."""
+    fill(brokers, diverted(0), diverted(1, to="orders.cancelled"))
+    brokers["b"].refusals[b"0"] = 1
+    listening = Listening()
+    assert redrive(OVERFLOW, shield=shield_with(plugins=[Plugin(), listening])).sent == 2
+    back = listening.destinations(Kind.REDRIVEN)
+    assert sorted(back) == ["orders.cancelled", "orders.created"]
+    assert len(listening.destinations(Kind.SETTLED)) == 3
 
 
 # --- what stays ---------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from shield import registry
+from shield import Kind, registry
+from tests.making import LISTENING
 from tests.memory import Broker, Memory, diverted
 
 OVERFLOW = "memory://b/overflow"
@@ -25,10 +26,14 @@ def brokers(monkeypatch):
     """Fresh ones, and the plugin that brings them, as installed."""
     fresh = defaultdict(Broker)
     monkeypatch.setattr(Memory, "brokers", fresh)
-    point = metadata.EntryPoint("memory", "tests.memory:PLUGIN", "shield")
-    points = (*registry._entry_points(), point)
-    monkeypatch.setattr(registry, "_entry_points", lambda: points)
+    install(monkeypatch, "tests.memory:PLUGIN")
     return fresh
+
+
+def install(monkeypatch, plugin):
+    """Have an entry point name it."""
+    points = (*registry._entry_points(), metadata.EntryPoint("one", plugin, "shield"))
+    monkeypatch.setattr(registry, "_entry_points", lambda: points)
 
 
 def fill(brokers, *envelopes):
@@ -43,6 +48,14 @@ def test_it_says_what_came_back(run, brokers):
     assert "2 back in" in result.stdout
     assert "orders  orders.created         1" in result.stdout
     assert len(brokers["b"].places["orders.created"]) == 2
+
+
+def test_installed_observers_hear_of_it(run, brokers, monkeypatch):
+    """As of what a running service brings back by itself."""
+    install(monkeypatch, "tests.making:LISTENING")
+    fill(brokers, diverted(0), diverted(1))
+    assert run("redrive", OVERFLOW).exit_code == 0
+    assert LISTENING.destinations(Kind.REDRIVEN) == ["orders.created"] * 2
 
 
 def test_json_is_one_document(run, brokers):
@@ -122,7 +135,7 @@ def test_what_cannot_be_done_is_one_line_and_status_2(run, brokers, arguments, l
 SCRIPT = """
 import sys
 from importlib import metadata
-from shield import registry
+from shield import Kind, registry
 from shield.cli import main
 from tests.memory import Memory, PLUGIN, diverted
 
