@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -127,8 +127,12 @@ class Action(ABC):
 
     @property
     def place(self) -> URL | None:
-        """The URL of where its messages are, for `shield redrive RULE`; None where it has none."""
+        """The URL of where it sends messages, where that is one; None for other destinations."""
         return None
+
+    def places(self, shield: Shield) -> Sequence[URL]:
+        """Return the URLs of where its messages are, for `shield redrive RULE`."""
+        return [] if self.place is None else [self.place]
 
     def way_back(self, client: Transport) -> Source:
         """Return what reads back what it has sent elsewhere for that client.

@@ -1,4 +1,4 @@
-"""What `shield redrive FROM` names: a URL, a file, or a rule whose messages are somewhere."""
+"""What `shield redrive FROM` names: a URL, a file, or a rule whose messages are in one place."""
 
 from __future__ import annotations
 
@@ -25,25 +25,40 @@ def place_of(text: str, shield: Shield) -> URL:
         except ValueError as error:
             raise SettingsError(f"source: found {masked(text)!r}; {error}") from None
     places = _of_rules(shield)
-    if text in places:
-        return with_credentials(places[text], shield.settings.credentials)
+    if places.get(text):
+        return with_credentials(_only(text, places[text]), shield.settings.credentials)
     if Path(text).is_file():
         return URL(_kind(Path(text)), "", quote(str(Path(text).resolve())))
-    known = f", or a rule ({', '.join(sorted(places))})" if places else ""
+    having = sorted(rule for rule, urls in places.items() if urls)
+    known = f", or a rule ({', '.join(having)})" if having else ""
+    found = f"rule {text!r}, of which nothing is in a place with a URL" if text in places else None
     raise SettingsError(
-        f"source: found {text!r}; allowed is a URL as kafka://host:port/topic or "
+        f"source: found {found or repr(text)}; allowed is a URL as kafka://host:port/topic or "
         f"amqp://host/vhost/queue, the path of a spool or a file that is there{known}"
     )
 
 
-def _of_rules(shield: Shield) -> dict[str, URL]:
-    """Return where the messages of each rule are, where its chain has one such place."""
-    places = {}
-    for rule in shield.rules:
-        for action in rule.chain:
-            if action.place is not None:
-                places[rule.name] = action.place
-    return places
+def _of_rules(shield: Shield) -> dict[str, list[URL]]:
+    """Return where the messages of each rule are, as far as the actions of its chain know."""
+    return {
+        rule.name: [url for action in rule.chain for url in action.places(shield)]
+        for rule in shield.rules
+    }
+
+
+def _only(rule: str, urls: list[URL]) -> URL:
+    """Return the one place of a rule.
+
+    Raises:
+        SettingsError: there are more; it names them.
+    """
+    if len(set(urls)) > 1:
+        names = " or ".join(map(str, urls))
+        raise SettingsError(
+            f"source: found rule {rule!r}, whose messages are in {len(urls)} places; allowed is "
+            f"one of them: {names}"
+        )
+    return urls[0]
 
 
 def _kind(path: Path) -> str:

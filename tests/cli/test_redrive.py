@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from shield import Kind, registry
+from shield import Kind, Shield, registry
+from shield.testing import FakeClient
 from tests.making import LISTENING
 from tests.memory import Broker, Memory, diverted
 
@@ -113,6 +114,58 @@ def test_a_rule_names_its_overflow_destination(run, write, brokers):
     assert result.stderr.rstrip().endswith("or a rule (orders)")
 
 
+def test_a_rule_names_its_spool(run, write, spooled):
+    """What a process that is gone has left, whatever that process was called."""
+    write("""
+        [shield]
+        producer = "another"
+        [[rules]]
+        name = "orders"
+        match = "orders.*"
+        quota = "9/s"
+        over_limit = "spool 8MiB"
+        """)
+    assert run("redrive", "orders", "--to", "memory://b").exit_code == 0
+    assert [e.body for e in Memory.brokers["b"].places["orders.created"]] == [b"spooled"]
+
+
+def test_a_rule_with_messages_in_two_places_asks_which(run, write, spooled):
+    """And names them; each is a FROM."""
+    write("""
+        [[rules]]
+        name = "orders"
+        match = "orders.*"
+        quota = "9/s"
+        over_limit = ["spool 8MiB", "overflow memory://b/overflow"]
+        [[rules]]
+        name = "audit"
+        match = "audit.*"
+        quota = "9/s"
+        over_limit = "spool 8MiB"
+        """)
+    line = run("redrive", "orders").stderr
+    assert line.startswith("source: found rule 'orders', whose messages are in 2 places; allowed")
+    assert line.count("\n") == 1
+    spool, _, overflow = line.split()[-3:]
+    assert (spool, overflow) == (f"spool://{spooled}", OVERFLOW)
+    assert run("redrive", spool, "--to", "memory://b").exit_code == 0
+    line = run("redrive", "audit").stderr
+    assert line.startswith("source: found rule 'audit', of which nothing is in a place with a URL")
+    assert line.endswith("or a rule (orders)\n")
+
+
+@pytest.fixture
+def spooled(tmp_path, monkeypatch):
+    """The file of a spool that a process called `checkout` has left, with one message in it."""
+    monkeypatch.setenv("SHIELD_SPOOL_DIR", str(tmp_path / "spools"))
+    rule = {"name": "orders", "match": "*", "quota": "1/d", "over_limit": "spool 8MiB"}
+    client = FakeClient(Shield({"shield": {"producer": "checkout"}, "rules": [rule]}))
+    client.publish("orders.created", b"admitted")
+    client.publish("orders.created", b"spooled").result(10)
+    client.close(5)
+    return tmp_path / "spools" / "checkout+orders.spool"
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -135,7 +188,8 @@ def test_what_cannot_be_done_is_one_line_and_status_2(run, brokers, arguments, l
 SCRIPT = """
 import sys
 from importlib import metadata
-from shield import Kind, registry
+from shield import Kind, Shield, registry
+from shield.testing import FakeClient
 from shield.cli import main
 from tests.memory import Memory, PLUGIN, diverted
 

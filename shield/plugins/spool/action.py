@@ -6,11 +6,12 @@ import logging
 import threading
 import weakref
 from math import inf
+from urllib.parse import quote
 
-from shield import Action, OverLimit, Rule, Shield, Transport, action
+from shield import URL, Action, OverLimit, Rule, Shield, Transport, action
 from shield.plugins.spool.errors import SpoolError
 from shield.plugins.spool.opened import OpenSpool
-from shield.plugins.spool.place import file_for, make_folder
+from shield.plugins.spool.place import file_for, files_in, make_folder, names_of
 from shield.plugins.spool.settings import SpoolSettings
 from shield.redrive import KeyOf, key_on_any, key_on_kafka
 
@@ -51,6 +52,14 @@ class Spool(Action):
         if spool is None or not spool.has_room(over.message.size):
             return None
         return action.Keep("spooled", spool.keep)
+
+    def places(self, shield: Shield) -> list[URL]:
+        """Return the files of this rule, whichever process name they are of."""
+        settings = shield.settings
+        own = file_for(settings.spool_dir, settings.producer, self.rule.name)
+        files = files_in(settings.spool_dir)
+        found = (file for file in files if file == own or names_of(file)[1] == self.rule.name)
+        return [URL("spool", "", quote(str(file.resolve()), safe="/+")) for file in found]
 
     def opened(self, client: Transport, shield: Shield) -> None:
         """Open the file with the first client; bring back what there is for its broker."""

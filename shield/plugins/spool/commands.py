@@ -21,8 +21,8 @@ from shield import Shield
 from shield.cli.printing import Json, print_json
 from shield.plugins.spool.errors import SpoolError
 from shield.plugins.spool.offline import purge as purge_file
-from shield.plugins.spool.place import SUFFIX
-from shield.plugins.spool.view import Entry, Overview, entries_in, files_in, moment, overview_of
+from shield.plugins.spool.place import SUFFIX, files_in
+from shield.plugins.spool.view import Entry, Overview, entries_in, moment, overview_of
 
 cli = typer.Typer(
     no_args_is_help=True,

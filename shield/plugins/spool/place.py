@@ -36,6 +36,14 @@ def names_of(file: Path) -> tuple[str, str]:
     return unquote(producer), unquote(rule)
 
 
+def files_in(folder: Path) -> list[Path]:
+    """Return the spools of a folder, and those set aside as damaged."""
+    if not folder.is_dir():
+        return []
+    names = (f for f in folder.iterdir() if SUFFIX in f.name and f.is_file())
+    return sorted(f for f in names if f.name.endswith(SUFFIX) or ".damaged-" in f.suffix)
+
+
 def make_folder(folder: Path) -> None:
     """Make the folder, for its user alone.
 

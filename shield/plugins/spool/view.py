@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from shield import Envelope
 from shield.plugins.spool.errors import SpoolError
-from shield.plugins.spool.place import SUFFIX, names_of, user_of
+from shield.plugins.spool.place import names_of, user_of
 from shield.plugins.spool.rows import envelopes_in
 from shield.plugins.spool.store import (
     APPLICATION,
@@ -65,14 +65,6 @@ class Overview:
     def as_dict(self) -> dict[str, Any]:
         """Return it ready for JSON."""
         return asdict(self)
-
-
-def files_in(folder: Path) -> list[Path]:
-    """Return the spools of a folder, and those set aside as damaged."""
-    if not folder.is_dir():
-        return []
-    names = (f for f in folder.iterdir() if SUFFIX in f.name and f.is_file())
-    return sorted(f for f in names if f.name.endswith(SUFFIX) or ".damaged-" in f.suffix)
 
 
 def entries_in(file: Path) -> Iterator[Entry]:
