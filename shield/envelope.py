@@ -16,6 +16,7 @@ from shield.headers import (
     PREFIX,
     PRODUCER,
     ROUTING_KEY,
+    RULE,
     attempts_in,
 )
 from shield.message import Message
@@ -117,6 +118,20 @@ class Envelope:
     def of_broker(self, origin: str) -> Envelope:
         """Return it with a mark that says which broker it was going to."""
         return self.marked({**dict(self.marks), BROKER: origin})
+
+    def set_aside(self, rule: str, origin: str) -> Envelope:
+        """Return it with the headers of one that was diverted, whose way back is `restored`."""
+        marks = {
+            **dict(self.marks),
+            DESTINATION: self.destination,
+            RULE: rule,
+            PRODUCER: self.producer,
+        }
+        if self.routing_key is not None:
+            marks[ROUTING_KEY] = self.routing_key
+        if origin:
+            marks[BROKER] = origin
+        return self.marked(marks)
 
     def all_headers(self) -> Headers:
         """Return the user's headers, then ours: what a broker of its own kind is given."""

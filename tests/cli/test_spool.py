@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from importlib.metadata import EntryPoint
 
 import pytest
 
-from shield import Shield
+from shield import Shield, registry
 from shield.plugins.spool.offline import FileSource
+from shield.plugins.spool.store import Failure, Store
+from shield.plugins.spool.view import entries_in
 from shield.testing import FakeClient
+from tests.memory import Broker, Memory
+from tests.plugins.spool.conftest import arrived
 
 SHUT = {"match": "*", "name": "orders", "quota": {"rate": "1/d", "burst": 1}}
 
@@ -137,8 +143,101 @@ def test_a_file_can_be_read_back_and_what_is_forgotten_is_gone(client):
     again.close()
 
 
+@pytest.fixture
+def parked(client, monkeypatch):
+    """The spool of a process that is gone, whose first two messages were parked, and their ids."""
+    client.close(5)
+    file = client.shield.settings.spool_dir / "checkout+orders.spool"
+    entries = list(entries_in(file))
+    store = Store(file, 2**30, "os")
+    failure = Failure(10, "BadMessageError('too bad')", parked=True)
+    store.write(failures={entry.position: failure for entry in entries[:2]})
+    store.close()
+    return file, [entry.envelope.id for entry in entries]
+
+
+def parked_in(run):
+    return [
+        each["body"]
+        for each in json.loads(run("spool", "show", "orders", "--json").stdout)
+        if each["parked"]
+    ]
+
+
+def test_retry_has_parked_messages_tried_again(run, parked):
+    """One of them, or all; with as many attempts as at first."""
+    _, (first, _, third) = parked
+    assert parked_in(run) == ["one", "two"]
+    assert json.loads(run("spool", "retry", "orders", first, "--json").stdout)["retried"] == 1
+    assert parked_in(run) == ["two"]
+    assert "1 messages are tried again" in run("spool", "retry", "orders").stdout
+    assert parked_in(run) == []
+    one = json.loads(run("spool", "show", "orders", first, "--json").stdout)
+    assert (one["attempts"], one["error"]) == (0, "BadMessageError('too bad')")
+    refused = run("spool", "retry", "orders", third)
+    assert (refused.exit_code, refused.stderr) == (
+        2,
+        f"MESSAGE: found '{third}', which is not parked\n",
+    )
+
+
+def test_what_is_tried_again_goes_out_with_the_next_process(run, parked):
+    """Before what is newer; the parked one that is left does not."""
+    _, (_, second, _) = parked
+    assert run("spool", "retry", "orders", second).exit_code == 0
+    rule = {**SHUT, "quota": "100/s", "over_limit": ["spool 8MiB"]}
+    after = FakeClient(Shield({"shield": {"producer": "checkout"}, "rules": [rule]}))
+    assert arrived(after, 2) == [b"two", b"\xff\x00"]
+    after.close(5)
+
+
+def test_retry_refuses_a_file_in_use(run, client):
+    """The process that has it would not hear of it."""
+    shown = run("spool", "retry", "orders")
+    assert shown.exit_code == 2
+    assert "has it" in shown.stderr
+
+
+def test_a_spool_with_parked_messages_is_redriven_to_its_end(run, parked, memory):
+    """They stay."""
+    file, _ = parked
+    done = json.loads(run("redrive", str(file), "--to", "memory://b", "--json").stdout)
+    assert (done["sent"], done["complete"]) == (1, True)
+    assert parked_in(run) == ["one", "two"]
+
+
+def test_what_is_exported_can_be_redriven(run, parked, memory, tmp_path):
+    """The lines are those of `overflow file://`: each message comes back as it was, with its id."""
+    spool, ids = parked
+    file = tmp_path / "out.jsonl"
+    assert run("spool", "export", "orders", "--to", str(file)).exit_code == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    spooled = {e.envelope.id: e.envelope for e in entries_in(spool)}
+    options = ["--to", "memory://b", "--where", "rule==orders && producer==fake", "--json"]
+    done = json.loads(run("redrive", f"file://{file}", *options).stdout)
+    assert done["messages"] == [{"rule": "orders", "destination": "orders", "messages": 3}]
+    back = memory["b"].places["orders"]
+    assert [envelope.id for envelope in back] == ids
+    for envelope in back:
+        before = spooled[envelope.id]
+        assert (envelope.body, envelope.key) == (before.body, before.key)
+        assert (envelope.headers, envelope.producer) == (before.headers, before.producer)
+        assert dict(envelope.marks) == dict(before.marks)
+    assert not file.exists()
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    """Brokers in this process, for `memory://`."""
+    fresh = defaultdict(Broker)
+    monkeypatch.setattr(Memory, "brokers", fresh)
+    points = (*registry._entry_points(), EntryPoint("memory", "tests.memory:PLUGIN", "shield"))
+    monkeypatch.setattr(registry, "_entry_points", lambda: points)
+    return fresh
+
+
 def test_help_teaches(run):
     """Each subcommand has a line about it."""
     shown = run("spool", "--help").stdout
-    assert all(name in shown for name in ("ls", "show", "export", "purge"))
+    assert all(name in shown for name in ("ls", "show", "export", "retry", "purge"))
     assert run("spool", "purge", "--help").exit_code == 0

@@ -55,8 +55,7 @@ class JsonLines(Format):
 
     def encoded(self, envelope: Envelope) -> bytes:
         """Return a line."""
-        fields = {**_fields(envelope), "body": _readable(envelope.body)}
-        return _json(fields) + b"\n"
+        return _json(document_of(envelope)) + b"\n"
 
     def read(self, file: BinaryIO, at: int) -> Iterator[Frame]:
         """Yield a frame a line."""
@@ -150,6 +149,11 @@ FORMATS: dict[str, Format] = {"jsonl": JsonLines(), "lp": LengthPrefixed()}
 
 
 # --- fields -------------------------------------------------------------------------------------
+
+
+def document_of(envelope: Envelope) -> dict[str, Any]:
+    """Return a whole message, ready for JSON: what a line holds; other keys may stand beside."""
+    return {**_fields(envelope), "body": _readable(envelope.body)}
 
 
 def _fields(envelope: Envelope) -> dict[str, Any]:

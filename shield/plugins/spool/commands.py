@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, TextIO
@@ -19,14 +18,16 @@ from rich.table import Table
 
 from shield import Shield
 from shield.cli.printing import Json, print_json
+from shield.plugins.file.frames import document_of
 from shield.plugins.spool.errors import SpoolError
 from shield.plugins.spool.offline import purge as purge_file
-from shield.plugins.spool.place import SUFFIX, files_in
+from shield.plugins.spool.offline import unpark
+from shield.plugins.spool.place import FILE_MODE, SUFFIX, files_in, names_of
 from shield.plugins.spool.view import Entry, Overview, entries_in, moment, overview_of
 
 cli = typer.Typer(
     no_args_is_help=True,
-    help="""Look at what the action `spool` keeps on disk: list, show, export, purge.
+    help="""Look at what the action `spool` keeps on disk: list, show, export, retry, purge.
 
     Files are those in spool_dir of [shield] (SHIELD_SPOOL_DIR), one for each producer and rule.
     Looking never disturbs the process that uses a file.
@@ -77,13 +78,15 @@ def show(
 
     The parked ones, and why:  shield spool show orders --parked
     """
-    entries = _entries(_file(ctx, name), parked)
+    file = _file(ctx, name)
+    entries = _entries(file, parked)
     if message is not None:
-        _show_one(_found(entries, message), as_json)
+        entry = _found(entries, message)
+        _show_one(entry, as_dict(entry, rule_of(file)), as_json)
         return
     listed = list(islice(entries, limit))
     if as_json:
-        print_json([as_dict(entry) for entry in listed])
+        print_json([as_dict(entry, rule_of(file)) for entry in listed])
     else:
         Console().print(_listing(listed))
 
@@ -100,15 +103,14 @@ def export(
 ) -> None:
     """Write the messages of a spool as JSON Lines, each whole; they stay in the spool.
 
-    Payload, key and header values are text where they are UTF-8, else {"base64": "..."}.
+    Payload, key and header values are text where they are UTF-8, else {"base64": "..."}. The
+    lines are those of overflow to a file:// URL: `shield redrive FILE` sends them.
 
     shield spool export orders --parked --to parked.jsonl
     """
-    entries = _entries(_file(ctx, name), parked)
-    if to is not None and to.exists():
-        raise SpoolError(f"--to {to}: is there already; allowed is a file that is not")
-    with nullcontext(sys.stdout) if to is None else to.open("w", encoding="utf-8") as out:
-        number = sum(1 for _ in map(partial(_write_line, out), entries))
+    file = _file(ctx, name)
+    with nullcontext(sys.stdout) if to is None else _opened(to) as out:
+        number = _write_lines(out, file, parked)
     typer.echo(f"{number} messages exported", err=True)
 
 
@@ -133,6 +135,32 @@ def purge(
         print_json({"file": str(file), "purged": gone})
     else:
         typer.echo(f"{gone} messages deleted")
+
+
+@cli.command("retry")
+def retry(
+    ctx: typer.Context,
+    name: Name,
+    message: Annotated[
+        str | None,
+        typer.Argument(metavar="[MESSAGE]", help="One message: its number or shield-message-id."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Have parked messages tried again, from the first attempt on. Refuses a spool in use.
+
+    They go out with the next process that opens the spool, or with `shield redrive SPOOL`.
+
+    shield spool retry orders
+    """
+    file = _file(ctx, name)
+    if message is not None and not _found(_entries(file, False), message).is_parked:
+        raise SpoolError(f"MESSAGE: found {message!r}, which is not parked")
+    again = unpark(file, lambda entry: message in (None, entry.number, entry.envelope.id))
+    if as_json:
+        print_json({"file": str(file), "retried": again})
+    else:
+        typer.echo(f"{again} messages are tried again")
 
 
 # --- which file, which messages -----------------------------------------------------------------
@@ -167,8 +195,33 @@ def _entries(file: Path, parked: bool) -> Iterator[Entry]:
     return (entry for entry in entries_in(file) if entry.is_parked or not parked)
 
 
-def _write_line(out: TextIO, entry: Entry) -> None:
-    out.write(json.dumps(as_dict(entry)) + "\n")
+def _write_lines(out: TextIO, file: Path, parked: bool) -> int:
+    """Write all messages that are meant; return how many."""
+    number = 0
+    for entry in _entries(file, parked):
+        out.write(json.dumps(as_dict(entry, rule_of(file))) + "\n")
+        number += 1
+    return number
+
+
+def _opened(file: Path) -> TextIO:
+    """Make a file for its user alone, as a spool is.
+
+    Raises:
+        SpoolError: it is there already, or cannot be made.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return open(os.open(file, flags, FILE_MODE), "w", encoding="utf-8")
+    except FileExistsError:
+        raise SpoolError(f"--to {file}: is there already; allowed is a file that is not") from None
+    except OSError as error:
+        raise SpoolError(f"--to {file}: cannot be made ({error.strerror})") from error
+
+
+def rule_of(file: Path) -> str:
+    """Return whose spool it is, as far as its name tells."""
+    return names_of(file)[1]
 
 
 def _found(entries: Iterator[Entry], message: str) -> Entry:
@@ -181,39 +234,17 @@ def _found(entries: Iterator[Entry], message: str) -> Entry:
 # --- printing -----------------------------------------------------------------------------------
 
 
-def as_dict(entry: Entry) -> dict[str, Any]:
-    """Return a whole message, ready for JSON."""
-    envelope = entry.envelope
+def as_dict(entry: Entry, rule: str) -> dict[str, Any]:
+    """Return a whole message, ready for JSON: as a line of a `file://`, and what a spool knows."""
+    failure = entry.failure
     return {
         "number": entry.number,
         "spooled_at": moment(entry.at_ms),
-        "broker": entry.origin,
-        "destination": envelope.destination,
-        "kind": envelope.kind,
-        "key": _readable(envelope.key),
-        "body": _readable(envelope.body),
-        "headers": [[name, _readable(value)] for name, value in envelope.headers],
-        "marks": [list(mark) for mark in envelope.marks],
-        "routing_key": envelope.routing_key,
-        "timestamp_ms": envelope.timestamp_ms,
-        "partition": envelope.partition,
-        "native": base64.b64encode(envelope.native).decode(),
-        "mandatory": envelope.mandatory,
-        "producer": envelope.producer,
-        "attempts": 0 if entry.failure is None else entry.failure.times,
-        "error": None if entry.failure is None else entry.failure.error,
+        "attempts": 0 if failure is None else failure.times,
+        "error": None if failure is None else failure.error,
         "parked": entry.is_parked,
+        **document_of(entry.envelope.set_aside(rule, entry.origin)),
     }
-
-
-def _readable(data: bytes | None) -> Any:
-    """Return text where the bytes are UTF-8."""
-    if data is None:
-        return None
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(data).decode()}
 
 
 def _overviews(found: list[Overview]) -> Table:
@@ -250,8 +281,7 @@ def _listing(entries: list[Entry]) -> Table:
     return table
 
 
-def _show_one(entry: Entry, as_json: bool) -> None:
-    found = as_dict(entry)
+def _show_one(entry: Entry, found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(found)
         return

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -19,28 +20,59 @@ from shield.transport import Done
 NO_LIMIT = 2**46
 
 
-def purge(file: Path, meant: Callable[[Entry], bool]) -> int:
+Meant = Callable[[Entry], bool]
+
+
+def purge(file: Path, meant: Meant) -> int:
     """Delete those messages of a spool that are meant; return how many.
+
+    Raises:
+        SpoolError: a process uses it, or it cannot be opened.
+    """
+    with _to_oneself(file) as store:
+        gone: dict[int, set[int]] = {}
+        for entry in filter(meant, entries_in(file)):
+            gone.setdefault(entry.position.chunk, set()).add(entry.position.place)
+        _delete(store, gone)
+    return sum(map(len, gone.values()))
+
+
+def unpark(file: Path, meant: Meant) -> int:
+    """Have those parked messages tried again that are meant; return how many.
+
+    What they failed with last stays beside them.
+
+    Raises:
+        SpoolError: a process uses it, or it cannot be opened.
+    """
+    with _to_oneself(file) as store:
+        again = {
+            entry.position: entry.failure._replace(times=0, parked=False)
+            for entry in filter(meant, entries_in(file))
+            if entry.failure is not None and entry.failure.parked
+        }
+        store.write(failures=again)
+    return len(again)
+
+
+@contextmanager
+def _to_oneself(file: Path) -> Iterator[Store]:
+    """Open a spool that nobody uses meanwhile.
 
     Raises:
         SpoolError: a process uses it, or it cannot be opened.
     """
     claim = Claim(file)
     try:
-        entries = list(entries_in(file))
-        gone: dict[int, set[int]] = {}
-        for entry in filter(meant, entries):
-            gone.setdefault(entry.position.chunk, set()).add(entry.position.place)
         store = open_store(file, NO_LIMIT, "fsync")
         try:
-            _delete(store, gone)
+            yield store
         finally:
             store.close()
     except sqlite3.Error as error:
         raise as_spool_error(file, error) from error
     finally:
         claim.release()
-    return sum(map(len, gone.values()))
 
 
 def _delete(store: Store, gone: dict[int, set[int]]) -> None:
@@ -89,7 +121,7 @@ class FileSource(Source):
         except BaseException:
             self._claim.release()
             raise
-        self._left = sum(1 for _ in entries_in(file))
+        self._left = sum(not entry.is_parked for entry in entries_in(file))
         self._deliveries = Deliveries(self._store.failures())
         self._source = SpoolSource(
             self._store, None, self._deliveries, lambda: self._store.last, lambda: None
