@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter, defaultdict
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -240,25 +242,46 @@ def test_a_file_comes_back(kafka, topic, tmp_path):
 
 def test_a_spool_comes_back(kafka, topic, tmp_path):
     """What a process that is gone has left on its disk, to the cluster it was meant for."""
-    rule = {
-        "name": "orders",
-        "match": topic,
-        "quota": {"rate": "1/h", "burst": 10},
-        "over_limit": "spool 10MiB",
-    }
-    settings = {"shield": {"spool_dir": str(tmp_path)}, "rules": [rule]}
-    producer = KafkaProducer(bootstrap_servers=kafka.address, shield=settings)
-    futures = [producer.send(topic, b"%d" % n, key=b"k") for n in range(100)]
-    for future in futures:
-        future.get(10)
-    producer.close()
-    (spool,) = tmp_path.glob("*.spool")
-    assert count(kafka.address, topic) == 10
+    spool = spooled(kafka, topic, tmp_path, range(1, 100))
+    assert count(kafka.address, topic) == 1
     assert run(str(spool), "--limit", "40")["sent"] == 40
-    assert run(f"spool://{spool}", "--where", f"destination=={topic}")["sent"] == 50
+    assert run(f"spool://{spool}", "--where", f"destination=={topic}")["sent"] == 59
     records = read(kafka.address, topic)
     assert [int(record.value) for record in records] == list(range(100))
-    assert {len(dict(record.headers)) for record in records[10:]} == {2}
+    assert {len(dict(record.headers)) for record in records[1:]} == {2}
+
+
+def test_an_exported_spool_comes_back_from_its_file(kafka, topic, tmp_path):
+    """`shield spool export` writes what `shield redrive` reads: to the cluster it was meant for."""
+    spool = spooled(kafka, topic, tmp_path, range(1, 50))
+    file = tmp_path / "out.jsonl"
+    shield_spool("export", str(spool), "--to", str(file))
+    shield_spool("purge", str(spool), "--yes")
+    assert run(str(file), "--where", "rule==orders")["sent"] == 49
+    assert not file.exists()
+    records = read(kafka.address, topic)
+    assert [int(record.value) for record in records] == list(range(50))
+    assert records[7].key == b"k"
+    names = [name for name, _ in records[7].headers]
+    assert sorted(names) == ["shield-attempt", "shield-message-id"]
+
+
+def spooled(kafka, topic, folder, numbers) -> Path:
+    """Have a producer spool these, after one that is admitted; return the file."""
+    rule = {"name": "orders", "match": topic, "quota": "1/d", "over_limit": "spool 10MiB"}
+    settings = {"shield": {"spool_dir": str(folder)}, "rules": [rule]}
+    with KafkaProducer(bootstrap_servers=kafka.address, shield=settings) as producer:
+        producer.send(topic, b"0", key=b"k").get(10)
+        for future in [producer.send(topic, b"%d" % n, key=b"k") for n in numbers]:
+            future.get(10)
+    (file,) = folder.glob("*.spool")
+    return file
+
+
+def shield_spool(*arguments: str) -> None:
+    """Run `shield spool`."""
+    command = [sys.executable, "-m", "shield", "spool", *arguments]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 
 # --- by itself ----------------------------------------------------------------------------------
