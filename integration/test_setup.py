@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import shield
 from integration.brokers import Broker, RabbitMQ
 from integration.queues import Queues
+from integration.test_transports import amqp_url
 from shield.cli import app
 from shield_rabbitmq import Publisher
 
@@ -154,6 +155,26 @@ def test_a_topic_is_made_with_as_many_partitions_as_the_original(
         described = admin.describe_topics([new, f"{new}-2"])
     partitions = {topic["name"]: len(topic["partitions"]) for topic in described}
     assert partitions == {new: 3, f"{new}-2": 2}
+
+
+def test_destinations_of_other_brokers_are_made_there(setup, kafka: Broker, rabbitmq, queues, new):
+    """A Kafka service that overflows to another topic by URL, to an exchange, to a queue."""
+    chain = [
+        f"overflow kafka://{kafka.address}/{new}",
+        f"overflow {amqp_url(rabbitmq.address, new)}",
+        f"overflow {amqp_url(rabbitmq.address, '', f'{new}-2')}",
+        "overflow file:///nowhere/at-all",
+    ]
+    status, things = setup("kafka", kafka.address, "*", chain, "--partitions", "2")
+    assert (status, set(things.values())) == (0, {"made"})
+    names = {("topic", new), ("exchange", new), ("queue", new), ("binding", new)}
+    assert set(things) == names | {("queue", f"{new}-2")}
+    with KafkaAdminClient(bootstrap_servers=kafka.address) as admin:
+        (topic,) = admin.describe_topics([new])
+    assert len(topic["partitions"]) == 2
+    assert queues.depth(f"{new}-2") == 0
+    queues.channel.queue_delete(f"{new}-2")
+    remove(queues, new)
 
 
 def test_a_topic_that_cannot_be_made_is_refused_in_the_broker_s_words(setup, kafka: Broker):

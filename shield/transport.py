@@ -15,6 +15,7 @@ from typing import ClassVar
 from shield.envelope import Envelope
 from shield.errors import ShieldError
 from shield.selection import Selection
+from shield.setup import Setup
 from shield.signals import Signals
 from shield.url import URL
 from shield.verdict import Outcome
@@ -84,6 +85,18 @@ class Transport(ABC):
             ShieldError: it is on none.
         """
         raise ShieldError(f"{url} is not on a broker that its messages could go to")
+
+    @classmethod
+    def setup(cls, url: URL, partitions: int | None) -> tuple[Setup, str] | None:  # noqa: ARG003
+        """Return what makes what the place of a URL needs on its broker, and its name there.
+
+        For `shield setup`, as a `shield_setups` does for a rule's own broker. None where nothing
+        has to be made.
+
+        Raises:
+            ValueError: the URL is not one of this scheme's.
+        """
+        return None
 
     def way_back(self, destination: str) -> Source:
         """Return what reads back what this client has sent to a destination on its own broker.

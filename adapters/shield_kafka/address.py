@@ -43,6 +43,11 @@ class Address:
         return "kafka://" + ",".join(sorted(self.servers))
 
     @property
+    def connect_configs(self) -> dict[str, Any]:
+        """What every client of kafka-python's needs to connect."""
+        return {name: v for name, v in self.configs.items() if name.startswith(_CONNECTS)}
+
+    @property
     def producer_configs(self) -> dict[str, Any]:
         """What kafka-python's producer is given."""
         return {name: v for name, v in self.configs.items() if name not in _CONSUMER_ONLY}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from shield import URL, Envelope, Outcome, ShieldError, Source, Transport
 from shield.backoff import Backoff
+from shield.setup import Setup
 from shield.transport import Done
 from shield_kafka.address import FORM, Address, address_of
 
@@ -69,6 +70,14 @@ class KafkaTransport(Transport):
     def home(cls, url: URL) -> URL:
         """Return the cluster."""
         return replace(url, path="")
+
+    @classmethod
+    def setup(cls, url: URL, partitions: int | None) -> tuple[Setup, str]:
+        """Return what makes topics on the URL's cluster, and the URL's topic."""
+        from shield_kafka.setup import KafkaSetup
+
+        address = address_of(url)
+        return KafkaSetup(address, partitions), address.topic
 
     # --- sending --------------------------------------------------------------------------------
 

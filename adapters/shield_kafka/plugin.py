@@ -33,12 +33,13 @@ def kafka_setup(bootstrap: str | None, partitions: int | None) -> Setup:
         ShieldError: kafka-python is not installed.
     """
     try:
-        from shield_kafka.setup import KafkaSetup
+        from shield_kafka.setup import KafkaSetup, address_at
     except ImportError as error:
         raise ShieldError(
             f"setting up Kafka needs kafka-python ({error}): pip install 'broker-shield[kafka]'"
         ) from error
-    return KafkaSetup(bootstrap, partitions)
+    hint = "; name yours with --bootstrap HOST:PORT"
+    return KafkaSetup(address_at(bootstrap), partitions, hint)
 
 
 @hookimpl

@@ -12,38 +12,46 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 from shield import ShieldError
 from shield.rule import glob_matches
 from shield.setup import Destination, Setup, State, Thing
+from shield_kafka.address import Address, address_like
 
 USUAL = "localhost:9092"
 REACH_MS = 5000
+
+
+def address_at(bootstrap: str | None) -> Address:
+    """Return the address of the cluster at HOST:PORT, or of the usual one on this machine."""
+    return address_like({"bootstrap_servers": bootstrap or USUAL}, "")
 
 
 class KafkaSetup(Setup):
     """Creates topics with kafka-python; replicated as the broker's own default says.
 
     Args:
-        bootstrap: HOST:PORT; None for the usual one on this machine.
+        address: where the cluster is.
+        hint: what the user may do where it does not answer.
         partitions: of new topics; None for as many as the largest of the originals has, or the
             broker's own default where none of them is there.
     """
 
-    def __init__(self, bootstrap: str | None, partitions: int | None) -> None:
-        self._bootstrap = bootstrap or USUAL
+    def __init__(self, address: Address, partitions: int | None, hint: str = "") -> None:
+        self._address = address
+        self._hint = hint
         self._wanted = partitions
-        self.title = f"Kafka at {self._bootstrap}"
+        self._where = ",".join(address.servers)
+        self.title = f"Kafka at {self._where}"
 
     def __enter__(self) -> Self:
         """Connect, and find out which topics there are."""
         _silence(logging.CRITICAL)
         try:
             self._admin = KafkaAdminClient(
-                bootstrap_servers=self._bootstrap, bootstrap_timeout_ms=REACH_MS
+                **self._address.connect_configs, bootstrap_timeout_ms=REACH_MS
             )
             topics = self._admin.describe_topics()
         except (KafkaError, ValueError) as error:
             _silence(logging.NOTSET)
             raise ShieldError(
-                f"no Kafka for us at {self._bootstrap}: {error}; name yours with "
-                "--bootstrap HOST:PORT"
+                f"no Kafka for us at {self._where}: {error}; name yours with --bootstrap HOST:PORT"
             ) from error
         self._partitions = {topic["name"]: len(topic["partitions"]) for topic in topics}
         return self

@@ -59,8 +59,8 @@ def address_of(url: URL) -> Address:
     """
     if "," in url.hosts or not url.hosts.partition(":")[0]:
         raise ValueError(f"{url} has to name one host")
-    vhost, *names = url.segments(3) or [""]
-    address = Address(_parameters(url, vhost), tuple(names) if any(names) else ())
+    _vhost, *names = url.segments(3) or [""]
+    address = Address(_parameters(url), tuple(names) if any(names) else ())
     for name in address.names:
         if len(name.encode()) > 255:
             raise ValueError(f"{name[:20]}... has {len(name.encode())} bytes; allowed are 255")
@@ -73,13 +73,20 @@ def origin_of(parameters: Parameters) -> str:
     return f"amqp://{parameters.host}:{parameters.port}/{vhost}"
 
 
-def _parameters(url: URL, vhost: str) -> Parameters:
+def broker_url(url: URL) -> str:
+    """Return broker and virtual host as pika reads them, with credentials and options."""
     options = OPTIONS | url.options_of(*OPTIONS, *MORE_OPTIONS)
     user = ""
     if url.username is not None:
         user = f"{quote(url.username, safe='')}:{quote(url.password or '', safe='')}@"
+    vhost, *_ = url.segments(3) or [""]
     place = quote(vhost or "/", safe="")
+    return f"{url.scheme}://{user}{url.hosts}/{place}?{urlencode(options)}"
+
+
+def _parameters(url: URL) -> Parameters:
+    text = broker_url(url)
     try:
-        return pika.URLParameters(f"{url.scheme}://{user}{url.hosts}/{place}?{urlencode(options)}")
+        return pika.URLParameters(text)
     except Exception as error:
         raise ValueError(f"{url}: {error}") from None

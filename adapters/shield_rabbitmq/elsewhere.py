@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from shield import URL, Envelope, Outcome, Source, Transport
+from shield.setup import Setup
 from shield.transport import Done
 
 if TYPE_CHECKING:
@@ -51,6 +52,19 @@ class AmqpTransport(Transport):
     def home(cls, url: URL) -> URL:
         """Return the broker and its virtual host."""
         return replace(url, path=url.path.partition("/")[0])
+
+    @classmethod
+    def setup(cls, url: URL, partitions: int | None) -> tuple[Setup, str]:  # noqa: ARG003
+        """Return what makes exchanges and queues on the URL's broker, and its exchange there.
+
+        As an overflow action on that broker would name it: `EXCHANGE[/ROUTING_KEY]`, `/QUEUE`.
+        """
+        address = _address_of(url)
+        from shield_rabbitmq.address import broker_url
+        from shield_rabbitmq.place import Place
+        from shield_rabbitmq.setup import RabbitMQSetup
+
+        return RabbitMQSetup(Place(broker_url(url), hint="")), "/".join(address.names)
 
     def send(self, envelope: Envelope, done: Done) -> None:
         """Publish with properties and headers; also those that AMQP has no field for."""

@@ -18,11 +18,16 @@ HOW = (
 class Place:
     """One RabbitMQ, named as a URL or as HOST:PORT; None is the usual one on this machine.
 
+    Args:
+        address: its name.
+        hint: what the user may do where it does not answer.
+
     Raises:
         SettingsError: it is neither.
     """
 
-    def __init__(self, address: str | None) -> None:
+    def __init__(self, address: str | None, hint: str = f"; {HOW}") -> None:
+        self._hint = hint
         address = address or USUAL
         self.url = address if "://" in address else f"amqp://guest:guest@{address}/"
         try:
@@ -45,7 +50,9 @@ class Place:
         try:
             return pika.BlockingConnection(self._parameters)
         except (AMQPError, OSError) as error:
-            raise ShieldError(f"no RabbitMQ for us at {self}: {_reason(error)}; {HOW}") from error
+            raise ShieldError(
+                f"no RabbitMQ for us at {self}: {_reason(error)}{self._hint}"
+            ) from error
 
 
 def _reason(error: BaseException) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from shield import ShieldError, Transport, hookimpl
+from shield import SettingsError, ShieldError, Transport, hookimpl
 from shield.demo import Demo
 from shield.setup import Setup
 from shield_rabbitmq.elsewhere import AmqpTransport
@@ -28,12 +28,18 @@ def rabbitmq_setup(address: str | None, partitions: int | None) -> Setup:
 
     Raises:
         ShieldError: pika is not installed.
+        SettingsError: there is nothing that could have partitions.
     """
     try:
+        from shield_rabbitmq.place import Place
         from shield_rabbitmq.setup import RabbitMQSetup
     except ImportError as error:
         raise _no_pika("setting up RabbitMQ", error) from error
-    return RabbitMQSetup(address, partitions)
+    if partitions is not None:
+        raise SettingsError(
+            f"--partitions: found {partitions}; RabbitMQ's exchanges and queues have none"
+        )
+    return RabbitMQSetup(Place(address))
 
 
 def _no_pika(what: str, error: ImportError) -> ShieldError:

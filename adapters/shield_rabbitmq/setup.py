@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
-from shield import SettingsError, ShieldError
+from shield import ShieldError
 from shield.setup import Destination, Setup, State, Thing
 from shield_rabbitmq.declaring import EVERY_KEY, EXCHANGE_TYPE, parts_of
 from shield_rabbitmq.place import Place
@@ -20,13 +20,9 @@ Declare = Callable[[Any], object]
 class RabbitMQSetup(Setup):
     """Declares with plain pika, each thing on a channel of its own: a refusal closes it."""
 
-    def __init__(self, address: str | None, partitions: int | None) -> None:
-        if partitions is not None:
-            raise SettingsError(
-                f"--partitions: found {partitions}; RabbitMQ's exchanges and queues have none"
-            )
-        self._place = Place(address)
-        self.title = f"RabbitMQ at {self._place}"
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self.title = f"RabbitMQ at {place}"
 
     def __enter__(self) -> Self:
         """Connect."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,14 +13,14 @@ from rich.table import Table
 
 from shield.cli.printing import Json, print_json
 from shield.compile import compile_rules
-from shield.errors import SettingsError
+from shield.credentials import with_credentials
+from shield.errors import SettingsError, ShieldError
 from shield.settings import ShieldSettings, load_settings
 from shield.setup import Destination, Setup, State, Thing
 from shield.strict import nearest
-from shield.url import is_url
+from shield.url import URL, is_url
 
 STYLES = {State.MADE: "green", State.MISSING: "yellow", State.REFUSED: "bold red"}
-Found = list[tuple[Destination, Thing]]
 
 
 def setup(
@@ -43,7 +44,8 @@ def setup(
     """Make the overflow destinations of all rules: topics, or exchanges with a queue each.
 
     What is there already is left as it is; where it is of another kind, that is said, and the
-    exit status is 1. Destinations that are URLs are on other brokers and not looked at.
+    exit status is 1. Destinations that are URLs are made on the brokers that these name, as the
+    user whom they, or [credentials], name.
 
     See what is missing:  shield setup --broker rabbitmq --dry-run
 
@@ -55,51 +57,82 @@ def setup(
         raise SettingsError(f"--broker: found {broker!r}; {nearest(broker, list(setups))}")
     wanted = list(_destinations(settings))
     with setups[broker](bootstrap, partitions) as entered:
-        found = list(_visit(entered, wanted, make=not dry_run))
+        own = [destination for destination, url in wanted if url is None]
+        found = list(_visit(entered, own, make=not dry_run))
         title = entered.title
+    for destination, url in wanted:
+        if url is not None:
+            found += _elsewhere(settings, destination, url, partitions, make=not dry_run)
     if as_json:
-        print_json({"broker": title, "things": [_as_dict(*pair) for pair in found]})
+        print_json({"broker": title, "things": [asdict(row) for row in found]})
     elif found:
-        Console().print(_table(found, title))
+        Console().print(_table(found))
     else:
-        typer.echo("no rule overflows to a destination on its own broker: nothing to set up")
-    raise typer.Exit(any(thing.state is State.REFUSED for _, thing in found))
+        typer.echo("no rule overflows to a destination that has to be made: nothing to set up")
+    raise typer.Exit(any(row.state is State.REFUSED for row in found))
 
 
-def _destinations(settings: ShieldSettings) -> Iterator[Destination]:
-    """Yield where the rules' chains send to on their own broker, each place once."""
+def _destinations(settings: ShieldSettings) -> Iterator[tuple[Destination, URL | None]]:
+    """Yield where the rules' chains send to, each place once; with its URL where it has one."""
     seen: set[str] = set()
     for rule in compile_rules(settings, settings.registry):
         for action in rule.chain:
             name = action.destination
-            if name is not None and not is_url(name) and name not in seen:
-                seen.add(name)
-                yield Destination(name, rule.match)
+            if name is None or name in seen or (is_url(name) and action.place is None):
+                continue
+            seen.add(name)
+            yield Destination(name, rule.match), action.place
 
 
-def _visit(entered: Setup, wanted: list[Destination], *, make: bool) -> Iterator[Any]:
+def _visit(entered: Setup, wanted: list[Destination], *, make: bool) -> Iterator[Row]:
     visit = entered.make if make else entered.look
     for destination in wanted:
         for thing in visit(destination):
-            yield destination, thing
+            yield Row.of(entered.title, destination.name, thing)
 
 
-def _as_dict(destination: Destination, thing: Thing) -> dict[str, str]:
-    return {
-        "destination": destination.name,
-        "what": thing.what,
-        "name": thing.name,
-        "state": str(thing.state),
-        "detail": thing.detail,
-    }
+def _elsewhere(
+    settings: ShieldSettings,
+    destination: Destination,
+    url: URL,
+    partitions: int | None,
+    *,
+    make: bool,
+) -> list[Row]:
+    """Visit the broker of a URL; one that cannot be reached is a refusal, and no more than that."""
+    transport = settings.registry.transport(url.scheme)
+    there = transport.setup(with_credentials(url, settings.credentials), partitions)
+    if there is None:
+        return []
+    setup, name = there
+    try:
+        with setup as entered:
+            rows = list(_visit(entered, [Destination(name, destination.match)], make=make))
+    except ShieldError as error:
+        rows = [Row.of(setup.title, name, Thing("broker", setup.title, State.REFUSED, str(error)))]
+    return [replace(row, destination=destination.name) for row in rows]
 
 
-def _table(found: Found, title: str) -> Table:
-    table = Table(
-        "destination", "what", "name", "state", "", box=None, pad_edge=False, title=escape(title)
-    )
-    table.title_justify = "left"
-    for destination, thing in found:
-        cells = (destination.name, thing.what, thing.name, thing.state, thing.detail)
-        table.add_row(*map(escape, cells), style=STYLES.get(thing.state))
+@dataclass(frozen=True)
+class Row:
+    """One thing that a destination needs, as it is printed."""
+
+    broker: str
+    destination: str
+    what: str
+    name: str
+    state: State
+    detail: str
+
+    @classmethod
+    def of(cls, broker: str, destination: str, thing: Thing) -> Row:
+        """Return that of a thing on a broker."""
+        return cls(broker, destination, thing.what, thing.name, thing.state, thing.detail)
+
+
+def _table(found: list[Row]) -> Table:
+    table = Table("broker", "destination", "what", "name", "state", "", box=None, pad_edge=False)
+    for row in found:
+        cells = (row.broker, row.destination, row.what, row.name, row.state, row.detail)
+        table.add_row(*map(escape, cells), style=STYLES.get(row.state))
     return table

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from shield import registry
+from shield import ShieldError, Transport, registry
 from shield.setup import Setup, State, Thing
 
 RULES = """
@@ -13,7 +13,7 @@ RULES = """
 name = "orders"
 match = "orders.*"
 quota = "5/s"
-over_limit = ["wait 1s", "overflow set-aside", "overflow amqp://other//orders", "raise"]
+over_limit = ["wait 1s", "overflow set-aside", "overflow file:///tmp/orders", "raise"]
 
 [[rules]]
 match = "audit"
@@ -46,13 +46,45 @@ class Memory(Setup):
             yield Thing("topic", destination.name, State.MADE, f"for {destination.match}")
 
 
+class Down(Memory):
+    """One that does not answer."""
+
+    title = "down"
+
+    def __enter__(self):
+        raise ShieldError("nobody is there")
+
+
+class Elsewhere(Transport):
+    """`memory://up/NAME` and `memory://down/NAME`."""
+
+    scheme = "memory"
+    asked = []
+
+    @classmethod
+    def to(cls, url):
+        return cls()
+
+    @classmethod
+    def setup(cls, url, partitions):
+        cls.asked.append((url.password, partitions))
+        return (Down if url.hosts == "down" else Memory)(None, partitions), url.path
+
+    def send(self, envelope, done):
+        done(None)
+
+    def close(self, timeout_s):
+        pass
+
+
 @pytest.fixture(autouse=True)
 def _memory(monkeypatch):
-    """Let `--broker memory` be one that a plugin contributes."""
+    """Let `--broker memory` be one that a plugin contributes, and `memory://`."""
     gather = registry.Registry._gather
+    more = {"shield_setups": {"memory": Memory}, "shield_transports": {"memory": Elsewhere}}
 
     def with_memory(self, hook):
-        return gather(self, hook) | ({"memory": Memory} if hook == "shield_setups" else {})
+        return gather(self, hook) | more.get(hook, {})
 
     monkeypatch.setattr(registry.Registry, "_gather", with_memory)
 
@@ -82,6 +114,37 @@ def test_a_table_says_what_was_made_and_what_the_broker_said(run, write):
     assert "set-aside" in result.stdout
     assert "made" in result.stdout
     assert "no [luck]" in result.stdout
+
+
+ELSEWHERE = """
+[credentials.up]
+url = "memory://up"
+username = "u"
+password = "secret"
+
+[[rules]]
+match = "orders.*"
+quota = "5/s"
+over_limit = ["overflow memory://down/a", "overflow memory://up/b", "overflow own"]
+"""
+
+
+def test_destinations_on_other_brokers_are_made_there(run, write):
+    """With the credentials of the settings; one that does not answer keeps none from the others."""
+    write(ELSEWHERE)
+    result = run("setup", "--broker", "memory", "--partitions", "7", "--json")
+    assert result.exit_code == 1
+    assert Elsewhere.asked == [(None, 7), ("secret", 7)]
+    assert "secret" not in result.stdout
+    rows = {one["destination"]: one for one in json.loads(result.stdout)["things"]}
+    assert set(rows) == {"own", "memory://down/a", "memory://up/b"}
+    up, down = rows["memory://up/b"], rows["memory://down/a"]
+    assert (up["broker"], up["name"], up["state"]) == ("memory", "b", "made")
+    assert (down["what"], down["state"], down["detail"]) == (
+        "broker",
+        "refused",
+        "nobody is there",
+    )
 
 
 def test_rules_without_overflow_need_nothing(run, write):
