@@ -69,7 +69,7 @@ def run(*arguments: str, status: int = 0, **environment: str) -> dict[str, Any]:
         command(*arguments, "--json"),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
         env={**os.environ, **environment},
     )
