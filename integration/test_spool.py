@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -327,3 +329,50 @@ def test_a_disk_that_fills_up_and_one_that_is_read_only(kafka, topic, disk):
         eventually(lambda: own.ledger().delivered == fates["spooled"])
     values = Counter(record.value for record in read(kafka.address, topic))
     assert len(values) == fates["spooled"] + 1
+
+
+def zeroed(file: Path) -> None:
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+def cut_off(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def of_a_later_version(file: Path) -> None:
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+
+@pytest.mark.parametrize(
+    ("damage", "some_come_back", "said"),
+    [
+        (zeroed, False, "is not a database; it was set aside as"),
+        (cut_off, True, "; it was set aside as"),
+        (of_a_later_version, False, "was written by a later version of Shield"),
+    ],
+)
+def test_a_file_that_is_damaged_disturbs_nothing_else(
+    kafka, topic, tmp_path, caplog, damage, some_come_back, said
+):
+    """It is named in the log and kept; what it still tells arrives, and others are sent."""
+    bodies = {b"%d " % number + bytes(10_000) for number in range(1000)}
+    with KafkaProducer(bootstrap_servers=kafka.address, shield=spooling(tmp_path, CLOSED)) as full:
+        full.send(topic, b"admitted").get(10)
+        for future in [full.send(topic, body) for body in bodies]:
+            future.get(10)
+    (file,) = tmp_path.glob("*.spool")
+    damage(file)
+    before = file.read_bytes()
+    own = spooling(tmp_path, OPEN)
+    with KafkaProducer(bootstrap_servers=kafka.address, shield=own) as producer:
+        producer.send(topic, b"after").get(10)
+        eventually(lambda: not own.ledger().spooled)
+    assert own.ledger().balanced
+    assert said in caplog.text
+    values = {record.value for record in read(kafka.address, topic)}
+    came_back = values & bodies
+    assert values - bodies == {b"admitted", b"after"}
+    assert (0 < len(came_back) < len(bodies)) if some_come_back else not came_back
+    (kept,) = [path for path in tmp_path.glob("*.spool*") if path.read_bytes() == before]
+    assert str(kept) in caplog.text
