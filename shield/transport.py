@@ -139,7 +139,7 @@ class Transport(ABC):
         """Return when every send has ended, or fail what is left when the time is over."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # not frozen: that doubles what each costs to make
 class Taken:
     """One message read back, with the mark by which its source knows it again."""
 
