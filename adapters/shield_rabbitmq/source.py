@@ -49,6 +49,8 @@ class QueueSource(Source):
         self._acking = False
         self._staying = 0
         """How many stay with the present consumer."""
+        self._handed_out = 0
+        """How many messages the broker has sent, all in all."""
         self._ready: int | None = None
         self._gone: ShieldError | None = None
         self._stopping = threading.Event()
@@ -142,13 +144,20 @@ class QueueSource(Source):
         self._channel.basic_qos(prefetch_count=AHEAD)
         consumer = self._channel.basic_consume(self._queue, self._delivered)
         look_at_s = 0.0
+        was_empty, seen = False, self._handed_out
         while not self._stopping.is_set():
             self._connection.process_data_events(LOOK_EVERY_S)
             if self._staying >= AHEAD // 2:
                 consumer = self._consume_anew(consumer)
             if time.monotonic() >= look_at_s:
                 found = self._channel.queue_declare(self._queue, passive=True)
-                self._ready = found.method.message_count
+                ready: int = found.method.message_count
+                # What the broker no longer counts may still be on its way to us: an empty queue is
+                # believed when it was so the last time, and nothing has come since.
+                is_empty = not ready
+                believed = is_empty and was_empty and seen == self._handed_out
+                self._ready = 1 if is_empty and not believed else ready
+                was_empty, seen = is_empty, self._handed_out
                 look_at_s = time.monotonic() + LOOK_EVERY_S
 
     def _consume_anew(self, consumer: str) -> str:
@@ -163,6 +172,7 @@ class QueueSource(Source):
     ) -> None:
         envelope = stored_envelope(method.exchange, method.routing_key, body, properties)
         tag = method.delivery_tag
+        self._handed_out += 1
         self._in_turn.put(self._lane, tag, tag + 1, envelope)
 
     def _ack(self) -> None:
