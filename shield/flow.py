@@ -40,6 +40,7 @@ class Flow:
         "settles",
         "shield",
         "takes",
+        "waits",
     )
 
     def __init__(self, shield: Shield, policies: Iterable[Policy], account: Account) -> None:
@@ -65,6 +66,10 @@ class Flow:
             p for p in self.policies if p.overrides("line") and p not in self.holders
         )
         """Those in which messages may compete for different things."""
+        self.waits = (
+            () if self.holders else tuple(p for p in self.policies if p.overrides("waited"))
+        )
+        """Those that may refuse what waits in a queue of Shield's; none where it has its order."""
         self.patient = not shield.watched and all(
             p.patient for p in self.policies if p.overrides("settle")
         )

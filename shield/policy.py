@@ -95,6 +95,20 @@ class Policy(ABC):
         """
         return 0.0
 
+    def waited(self, message: Message, waited_s: float, now: float) -> Refusal | None:
+        """Return None to let a message wait on, or go; or refuse it after all, as `check` would.
+
+        Asked of an admitted message that stands first in a queue of Shield's own (RabbitMQ's write
+        thread has one) and has waited so long: when one is to leave it, and several times a second
+        while none can. Not asked of what was set aside before, or is kept in order. What it
+        refuses is given back, and goes on in the chain.
+        """
+        return None
+
+    def newest_first(self, message: Message, now: float) -> bool:
+        """Return whether that queue is to let those go first that came last."""
+        return False
+
     def settle(self, message: Message, outcome: Outcome, now: float) -> None:  # noqa: B027
         """Learn the message's fate; release what it held."""
 

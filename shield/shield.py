@@ -7,7 +7,7 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -445,16 +445,86 @@ class Shield:
             if not permit.open:
                 return False
             permit.held = permit.open = False
-            for policy in permit.flow.policies:
-                try:
-                    policy.give_back(permit.message)
-                except Exception as error:
-                    self._hooks.failed(policy, error)
+            self._give_back(permit)
             _count(permit.flow.account, End.FAILED, permit.message.messages)
             self._let_go(permit.flow, permit.message, End.FAILED)
             woken = self.lines.first()
         self._settled(permit, Outcome.FAILED, woken)
         return True
+
+    # --- in a queue of Shield's own -----------------------------------------------------------
+
+    def waited(self, permit: Permit, waited_s: float, now: float) -> Refusal | None:
+        """Return the first refusal of a message that waits, and stands first; None for none."""
+        with self._lock:
+            return next(self._refusals(permit, waited_s, now, shadow=False), None)
+
+    def leaves(self, permit: Permit, waited_s: float, now: float) -> None:
+        """Hear that a message leaves its queue; count what rules in shadow have against it."""
+        with self._lock:
+            for refusal in self._refusals(permit, waited_s, now, shadow=True):
+                rule = refusal.policy.rule.name
+                permit.flow.account.over_limit[rule, refusal.policy.name, refusal.reason] += 1
+
+    def _refusals(
+        self, permit: Permit, waited_s: float, now: float, *, shadow: bool
+    ) -> Iterator[Refusal]:
+        for policy in permit.waits:
+            if policy.rule.shadow is not shadow:
+                continue
+            try:
+                refusal = policy.waited(permit.message, waited_s, now)
+            except Exception as error:
+                self._hooks.failed(policy, error)
+                continue  # it was admitted, and that it waits is no reason to lose it
+            if refusal is not None:
+                yield refusal
+
+    def newest_first(self, permit: Permit, now: float) -> bool:
+        """Tell whether a policy wants those to leave first that came last."""
+        with self._lock:
+            return any(self._wants_newest(policy, permit.message, now) for policy in permit.waits)
+
+    def _wants_newest(self, policy: Policy, message: Message, now: float) -> bool:
+        try:
+            return not policy.rule.shadow and policy.newest_first(message, now)
+        except Exception as error:
+            self._hooks.failed(policy, error)
+            return False
+
+    def refuse(self, permit: Permit, refusal: Refusal) -> OverLimit | None:
+        """Turn a permit whose send never began into a verdict over the limit, whose chain acts.
+
+        It stays in flight until that has come to its end. None where the permit is settled.
+        """
+        flow = permit.flow
+        with self._lock:
+            self._pick_up_answers()
+            if not permit.open:
+                return None
+            permit.held = permit.open = False
+            self._give_back(permit)
+            over = OverLimit(flow, permit.message, refusal)
+            flow.account.over_limit[over.rule.name, over.policy, over.reason] += 1
+            if refusal.policy.tells_of_load:
+                over.rule.refused_s = self._now()
+            woken = self.lines.first()
+        for waiter in woken:
+            waiter.wake()
+        if self._hooks.observers:
+            self._hooks.report(Kind.OVER_LIMIT, over.message, over)
+        if self._hooks.unlogged:
+            self._hooks.log_failures()
+        return over
+
+    def _give_back(self, permit: Permit) -> None:
+        for policy in permit.flow.policies:
+            try:
+                policy.give_back(permit.message)
+            except Exception as error:
+                self._hooks.failed(policy, error)
+
+    # --- an end -------------------------------------------------------------------------------
 
     def end(self, over: OverLimit, end: End | None) -> bool:
         """Close an over-limit message and count its end, once; without an end that stays open."""

@@ -36,6 +36,7 @@ class Signals:
     """
 
     __slots__ = (
+        "__weakref__",
         "_lock",
         "answers",
         "backlogs",

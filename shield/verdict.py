@@ -71,6 +71,14 @@ class Permit:
         """How long policies want it held back before it is sent: `shield.sync.hold_back`."""
         return self.hold_s if self.flow.delays else 0.0
 
+    @property
+    def waits(self) -> tuple[Policy, ...]:
+        """The policies that may refuse it while it waits in a queue of Shield's own.
+
+        Messages that agree in this may wait in one queue. What was set aside is not refused again.
+        """
+        return () if self.message.aside else self.flow.waits
+
     def delivered(self, _result: object = None) -> None:
         """Settle as delivered: the callback to hand to a client, from any thread.
 
@@ -97,6 +105,17 @@ class Permit:
     def answer(self, outcome: Outcome) -> bool:
         """Give back what the send held, and leave its end open: a transaction decides it later."""
         return self.flow.shield.settle(self, outcome, None)
+
+    def waited(self, waited_s: float, now: float) -> Refusal | None:
+        """Ask whether it may wait on in a queue where it stands first; None where it may."""
+        return self.flow.shield.waited(self, waited_s, now)
+
+    def refuse(self, refusal: Refusal) -> OverLimit | None:
+        """Take it back: it was not sent, and is over the limit now; None where it has its end.
+
+        What was charged is given back. `shield.sync.resume` runs its chain.
+        """
+        return self.flow.shield.refuse(self, refusal)
 
     def cancel(self) -> bool:
         """Settle a send that never began: what was charged is given back, the end is `failed`."""

@@ -23,6 +23,7 @@ PUBLIC = {
     "shield.in_turn",
     "shield.kept",
     "shield.lines",
+    "shield.queue_delay",
     "shield.redrive",
     "shield.selection",
     "shield.sync",
@@ -32,8 +33,8 @@ PUBLIC = {
 }
 """What a third party's plugin may use; a built-in uses no more.
 
-Beside the public names: what an action needs that keeps messages and brings them back, and how
-subcommands print.
+Beside the public names: what an action needs that keeps messages and brings them back, what tells
+whether a queue stands, and how subcommands print.
 """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -21,11 +21,12 @@ from shield import (
     Outcome,
     OverLimit,
     Permit,
+    Refusal,
     SettingsError,
     Shield,
     Signals,
 )
-from shield.sync import hold_back, react
+from shield.sync import answering, hold_back, react, resume
 from shield_rabbitmq.deadline import deadline_of
 from shield_rabbitmq.depth import DepthReader
 from shield_rabbitmq.errors import (
@@ -40,6 +41,7 @@ from shield_rabbitmq.parcel import Parcel, body_of, check_address, check_propert
 from shield_rabbitmq.room import Room
 from shield_rabbitmq.sending import Confirm, Sending
 from shield_rabbitmq.transport import PublisherTransport
+from shield_rabbitmq.waiting import Waiting
 from shield_rabbitmq.write_thread import WriteThread
 
 
@@ -98,7 +100,11 @@ class Publisher:
         self._producer = shield_producer or self.shield.settings.producer
         self._room = Room(max_messages, max_bytes)
         self._signals = Signals(self.shield.clock.now, self.shield.signals_changed)
-        self._writer = WriteThread(parameters, window, resend_unconfirmed, self._signals)
+        bounds_delay = any(p.overrides("waited") for r in self.shield.rules for p in r.policies)
+        self._waiting = Waiting(self._signals) if bounds_delay else None
+        self._writer = WriteThread(
+            parameters, window, resend_unconfirmed, self._signals, waiting=self._waiting
+        )
         self._transport = PublisherTransport(self, parameters)
         self._signals.backlogs = Backlogs(
             self._transport.origin, partial(DepthReader, parameters), self.shield.clock
@@ -150,6 +156,8 @@ class Publisher:
             message.deadline = deadline_of(properties, self.shield.clock.now())
         verdict = self.shield.admit(message)
         if type(verdict) is Permit:
+            if verdict.flow.waits:
+                return RabbitOutlet(self, parcel, properties).send(verdict)
             return self._send(verdict, parcel, Confirm())
         assert isinstance(verdict, OverLimit)
         return react(verdict, RabbitOutlet(self, parcel, properties))
@@ -188,8 +196,10 @@ class Publisher:
         if self._refuses is not None:
             return
         deadline = None if timeout is None else time.monotonic() + timeout
-        self.shield.flush(self._transport, timeout)
-        self._writer.flush(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        for _ in range(1 if self._waiting is None else 2):  # what was shed meanwhile is buffered
+            left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+            self.shield.flush(self._transport, left_s)
+            self._writer.flush(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
     def close(self, timeout: float | None = 30.0) -> None:
         """Wait until all messages are confirmed, `timeout` seconds at the most; end the thread.
@@ -215,14 +225,22 @@ class Publisher:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _send(self, permit: Permit, parcel: Parcel, future: Confirm) -> Confirm:
-        """Hand an admitted message to the write thread, when there is room for it."""
+    def _send(
+        self, permit: Permit, parcel: Parcel, future: Confirm, outlet: RabbitOutlet | None = None
+    ) -> Confirm:
+        """Hand an admitted message to the write thread, when there is room for it.
+
+        With its outlet, on which its chain is run where it waits there for too long.
+        """
         hold_back(permit, self._may_wait)
         room = None if permit.flow.bounded else self._room
         if room is not None and not room.take(len(parcel.body), self._writer.is_current):
             permit.cancel()
             raise self._refusal()
-        self._writer.put(Admitted(parcel, permit, future, room))
+        if outlet is not None and permit.waits:
+            self._writer.put(Sheddable(parcel, permit, future, room, outlet))
+        else:
+            self._writer.put(Admitted(parcel, permit, future, room))
         return future
 
     def _may_wait(self) -> bool:
@@ -264,6 +282,49 @@ class Admitted(Sending):
             self._future.set_result(None)
         else:
             self._future.set_exception(error)
+
+
+class Sheddable(Admitted):
+    """A message that policies may refuse while it waits to be written."""
+
+    __slots__ = ("_outlet",)
+
+    def __init__(
+        self,
+        parcel: Parcel,
+        permit: Permit,
+        future: Confirm,
+        room: Room | None,
+        outlet: RabbitOutlet,
+    ) -> None:
+        super().__init__(parcel, permit, future, room)
+        self._outlet = outlet
+
+    @property
+    def waits(self) -> Hashable:
+        """Those policies."""
+        return self._permit.waits
+
+    def refusal(self, waited_s: float, now: float) -> Refusal | None:
+        """Ask them."""
+        return self._permit.waited(waited_s, now)
+
+    def newest_first(self, now: float) -> bool:
+        """Ask them."""
+        return self._permit.flow.shield.newest_first(self._permit, now)
+
+    def leaves(self, waited_s: float, now: float) -> None:
+        """Let those in shadow count it."""
+        self._permit.flow.shield.leaves(self._permit, waited_s, now)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Make room, and let its chain go on; that completes the future."""
+        if self._room is not None:
+            self._room.release(len(self.parcel.body))
+        over = self._permit.refuse(refusal)
+        if over is not None:
+            with answering():
+                resume(over, self._outlet, 0)
 
 
 def parameters_of(url: Any) -> pika.connection.Parameters:

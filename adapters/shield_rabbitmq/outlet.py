@@ -43,7 +43,7 @@ class RabbitOutlet:
         """Send where it was going."""
         if self._future.shield_fate != "buffered":
             self.pending("sent")
-        return self._publisher._send(permit, self._parcel, self._future)
+        return self._publisher._send(permit, self._parcel, self._future, self)
 
     def drop(self, over: OverLimit) -> Confirm:
         """Return a future that is done, with None."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 
+from shield import Refusal
 from shield.promise import Promise
 from shield_rabbitmq.parcel import Parcel
 
@@ -17,7 +19,7 @@ class Confirm(Promise[None]):
 
 
 class Sending(ABC):
-    """One parcel on its way; `finish` is called exactly once, mostly on the write thread."""
+    """One parcel on its way; its end is called exactly once, mostly on the write thread."""
 
     __slots__ = ("parcel", "returned", "written_at")
 
@@ -33,6 +35,28 @@ class Sending(ABC):
     def declares(self) -> bool:
         """Whether its exchange is to be made, with a queue, where it is missing."""
         return False
+
+    # A message that policies may refuse while it waits to be written says so.
+
+    @property
+    def waits(self) -> Hashable:
+        """What it waits with: policies that may refuse it yet; None where none may."""
+        return None
+
+    def refusal(self, waited_s: float, now: float) -> Refusal | None:
+        """Return why it may wait no longer where it stands first; None where it may."""
+        return None
+
+    def newest_first(self, now: float) -> bool:
+        """Tell whether of those that wait with it the newest is to be written first."""
+        return False
+
+    def leaves(self, waited_s: float, now: float) -> None:  # noqa: B027 - for who counts it
+        """Hear that it is being written."""
+
+    def refuse(self, refusal: Refusal) -> None:
+        """End it here: it is over the limit, and its chain goes on. Instead of `finish`."""
+        raise NotImplementedError
 
     @abstractmethod
     def finish(self, error: Exception | None) -> None:

@@ -29,6 +29,7 @@ from shield_rabbitmq.errors import (
 from shield_rabbitmq.exchanges import Exchanges
 from shield_rabbitmq.link import Link
 from shield_rabbitmq.sending import Sending
+from shield_rabbitmq.waiting import Waiting
 from shield_rabbitmq.window import Window
 
 CONNECT_WITHIN_S = 5.0
@@ -41,6 +42,8 @@ EXIT_WITHIN_S = 10.0
 """How long a program that ends waits for what its write threads still hold."""
 WRITE_BYTES = 64 * 1024
 WINDOW_BYTES = 64 * 2**20
+LOOK_EVERY_S = 0.02
+"""How often it looks for what has waited too long, while nothing can be written."""
 OPERATOR = 320  # CONNECTION_FORCED
 
 
@@ -56,6 +59,7 @@ class WriteThread:
         resend: whether those whose fate is unknown are sent again.
         signals: where it writes what the broker tells, and what waits to be written.
         reconnect_within_s: how long messages wait for a connection that was lost.
+        waiting: its queue, where policies bound how long messages wait in it.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class WriteThread:
         resend: bool,
         signals: Signals,
         reconnect_within_s: float = RECONNECT_WITHIN_S,
+        waiting: Waiting | None = None,
     ) -> None:
         self._parameters = parameters
         self._limit = window
@@ -72,7 +77,11 @@ class WriteThread:
         self._resend = resend
         self._signals = signals
         self._reconnect_within_s = reconnect_within_s
-        self._queue: deque[Sending] = deque()
+        self._waiting = waiting
+        self._queue: deque[Sending] | Waiting = deque() if waiting is None else waiting
+        self._next = self._queue.popleft if waiting is None else waiting.next
+        self._looks = False
+        """Whether it is going to look for what has waited too long."""
         self._parked: dict[str, list[Sending]] = {}
         self._window: Window[Sending] = Window()
         self._window_bytes = 0
@@ -203,6 +212,8 @@ class WriteThread:
 
     def _drain(self) -> None:
         """Write from the queue while the broker takes it and the window has room."""
+        if self._waiting is not None:
+            self._look_soon()
         connection = self._link.connection
         if connection is None:
             if self._down_since is None:
@@ -218,7 +229,7 @@ class WriteThread:
         size = messages = written_bytes = 0
         while not self._is_full():
             try:
-                sending = self._queue.popleft()
+                sending = self._next()
             except IndexError:
                 break
             if sending.parcel.exchange not in self._exchanges.known:
@@ -242,6 +253,32 @@ class WriteThread:
         if messages:
             self._signals.queued(-messages, -written_bytes)
             self._window_changed()
+        if self._waiting is not None:
+            self._refuse(self._waiting)
+
+    def _look_soon(self) -> None:
+        """Look for what has waited too long, for as long as the queue stands."""
+        if not self._looks:
+            self._looks = True
+            self._loop.call_later(LOOK_EVERY_S, self._look)
+
+    def _look(self) -> None:
+        assert self._waiting is not None
+        self._looks = False
+        self._waiting.look()
+        self._refuse(self._waiting)
+        if self._awake:  # else all was written, and a producer wakes it
+            self._look_soon()
+
+    def _refuse(self, waiting: Waiting) -> None:
+        """Let the chains of those go on that have waited too long."""
+        refused = waiting.refused()
+        for sending, refusal in refused:
+            self._left(sending)
+            sending.refuse(refusal)
+        if refused:
+            self._signals.changed()
+            self._note_drained()
 
     def _window_changed(self) -> None:
         """Say how much is on the wire, and let those who wait for that ask again."""
