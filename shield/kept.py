@@ -26,12 +26,14 @@ class Kept:
     None of them raises; what goes wrong is the future's error.
     """
 
-    __slots__ = ("_outlet", "_position", "number", "over")
+    __slots__ = ("_outlet", "_position", "number", "over", "since")
 
     def __init__(self, over: OverLimit, outlet: Outlet[Any], position: int) -> None:
         self.over = over
         self.number: float = 0
         """Its place among all who wait, for a keeper that gives it one."""
+        self.since = 0.0
+        """When it was kept, in monotonic seconds, for a keeper that notes it."""
         self._outlet = outlet
         self._position = position
 

@@ -43,6 +43,11 @@ class QueueDelay:
         """The smallest delay of it."""
         self._overloaded = False
 
+    @property
+    def look_every_s(self) -> float:
+        """How often to tell, in seconds, while nothing leaves."""
+        return self._interval_s / 10
+
     def tell(self, delay_s: float, now: float) -> None:
         """Hear how long what stands first has waited: as one leaves, or while none can."""
         if now < self._until:

@@ -128,7 +128,8 @@ class Publisher:
         `ReturnedError` (`UnroutableError`) where no queue takes it, `ExchangeError`
         (`ChannelClosedByBroker`) where the exchange is missing, `DeliveryUnknownError` where the
         connection was lost before the broker had answered, and `CannotConnectError` where there
-        was none. A message that was dropped has a future that is done; `shield.fate(future)`
+        was none; with `OverLimitError` where a `queue_delay` shed what waited too long, and its
+        chain raises. A message that was dropped has a future that is done; `shield.fate(future)`
         tells which way a message went. `str` is sent as UTF-8.
 
         Raises:

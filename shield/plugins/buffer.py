@@ -13,6 +13,8 @@ from shield import Action, End, OverLimit, Rule, StrictModel, Transport, action,
 from shield.kept import Kept
 from shield.plugins.bound import Bound
 from shield.plugins.drain import Drain, Keeper, drain_of
+from shield.plugins.queue_delay import QueueDelaySettings
+from shield.queue_delay import QueueDelay
 from shield.units import ByteSize, parse_size
 
 SIZE_HELP = 'allowed is a number of messages as "buffer 10000", or of bytes as "buffer 64MiB"'
@@ -27,6 +29,8 @@ class BufferSettings(StrictModel):
     """How many messages; beyond, the action declines. Each takes 1 to 3 kB beside its payload."""
     bytes: ByteSize = Field(default=64 * 1024**2, ge=1)
     """How many bytes of bodies and keys."""
+    queue_delay: QueueDelaySettings | None = None
+    """How long they may be kept while too much is; by default as long as it takes."""
 
     @model_validator(mode="before")
     @classmethod
@@ -54,6 +58,10 @@ class Buffer(Keeper):
     A message leaves the buffer when the policies admit it, in the order of all who wait: those who
     come later wait behind it. When its client closes, what cannot be sent in time goes on to the
     chain's next action.
+
+    With `queue_delay`, whose times are to be those of a buffer (seconds rather than its defaults),
+    a buffer that never gets nearly empty sends its newest first, and lets go on to the chain's next
+    action what has been kept too long; what an `order` binds together stays in its order.
     """
 
     Settings = BufferSettings
@@ -96,6 +104,10 @@ class Buffer(Keeper):
         """Give its place back."""
         with self._lock:
             self._bound.release(kept.over.message.size)
+
+    def queue_delay(self) -> QueueDelay | None:
+        """Return what watches one queue of the drain, where the settings say so."""
+        return None if self.settings.queue_delay is None else self.settings.queue_delay.delay()
 
     def flush(self, client: Transport, timeout_s: float | None) -> None:
         """Return when all of that client that is buffered by now is sent, or the time is over."""

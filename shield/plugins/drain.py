@@ -18,6 +18,7 @@ from shield import Action, Permit, Shield, Transport
 from shield.clock import Clock
 from shield.kept import Kept
 from shield.lines import Waiter
+from shield.queue_delay import QueueDelay
 from shield.sync import answering, may_block
 
 BATCH = 100
@@ -39,6 +40,10 @@ class Keeper(Action):
     def released(self, kept: Kept) -> None:
         """Hear that a message has left: it is sent, or has gone on."""
 
+    def queue_delay(self) -> QueueDelay | None:
+        """Return a new watch over how long messages are kept in one queue; None where no matter."""
+        return None
+
 
 class Queue:
     """Messages of one client that compete for the same, oldest first.
@@ -47,11 +52,13 @@ class Queue:
     whose numbers are higher, stay behind, and others' queues have their turn in between.
     """
 
-    __slots__ = ("due", "end", "kept", "key", "ready", "sending", "waiter")
+    __slots__ = ("delays", "due", "end", "kept", "key", "ready", "sending", "waiter")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
         self.kept: deque[Kept] = deque()
+        self.delays: dict[Action, QueueDelay | None] = {}
+        """What watches how long each action's messages are kept here."""
         self.waiter: Waiter | None = None
         self.sending: Kept | None = None
         """A message that has left it and for which its waiter still stands: until the client has
@@ -62,6 +69,14 @@ class Queue:
         """When its first may be admitted; `inf` where somebody will wake it."""
         self.ready = False
         """Whether it is to be looked at."""
+
+    def delay_of(self, kept: Kept) -> QueueDelay | None:
+        """Return what watches how long messages like this one are kept here, if anything does."""
+        keeper = kept.action
+        assert isinstance(keeper, Keeper)
+        if keeper not in self.delays:
+            self.delays[keeper] = keeper.queue_delay()
+        return self.delays[keeper]
 
 
 class Mark:
@@ -98,7 +113,8 @@ class Drain:
     go one after another whatever they compete for.
 
     Producers' threads put messages in. One thread takes them out: it is there while anything is
-    kept, and asks when it is woken or when a quota's time has come; it never polls. A client's
+    kept, and asks when it is woken or when a quota's time has come; it polls only where
+    a `queue_delay` says what is kept too long. A client's
     `send` that blocks, as Kafka's does for the metadata of a topic it has never seen, holds it up.
     """
 
@@ -126,6 +142,7 @@ class Drain:
             held.messages += 1
             held.queues[queue] = None
             held.last = kept
+            kept.since = self._clock.now()
             queue.kept.append(kept)
             if queue.waiter is None:
                 queue.waiter = shield.line_up(kept.over, partial(self._wake, queue))
@@ -319,21 +336,50 @@ class Drain:
         """Take the first message out, with what is to be done with it, unless it has to wait."""
         if not queue.kept or queue.waiter is None:
             return
-        kept = queue.kept[0]
-        answer = kept.over.shield.ask_and_stay(queue.waiter)
-        if isinstance(answer, Permit):
-            queue.end = partial(kept.send, answer)
-            hold_s, answer.hold_s = answer.delay_s, 0.0  # waited for here, where it stops nobody
-        elif kept.over.retry_after_s == inf:
-            queue.end, hold_s = kept.go_on, 0.0  # it will never be admitted
-        else:
-            self._rest(queue, answer, self._held[kept.client])
+        oldest = queue.kept[0]
+        delay = queue.delay_of(oldest)
+        if delay is not None and self._is_too_old(oldest, delay):
+            self._take(queue, oldest, oldest.go_on)
             return
-        queue.sending = queue.kept.popleft()
+        kept = self._next(queue, delay)
+        answer = self._ask(queue.waiter, kept, oldest.number)
+        if isinstance(answer, Permit):
+            hold_s, answer.hold_s = answer.delay_s, 0.0  # waited for here, where it stops nobody
+            self._take(queue, kept, partial(kept.send, answer))
+            if hold_s > 0.0:
+                self._rest(queue, hold_s, self._held[kept.client])
+        elif kept.over.retry_after_s == inf:
+            self._take(queue, kept, kept.go_on)  # it will never be admitted
+        else:
+            look_s = inf if delay is None else delay.look_every_s
+            self._rest(queue, min(answer, look_s), self._held[kept.client])
+
+    def _take(self, queue: Queue, kept: Kept, end: Callable[[], None]) -> None:
+        """Take a message out of its queue, first or last, with what ends it."""
+        taken = queue.kept.popleft() if kept is queue.kept[0] else queue.kept.pop()
+        assert taken is kept
+        queue.sending, queue.end, queue.due = kept, end, -inf
         self._unbind(kept)
-        queue.due = -inf
-        if hold_s > 0.0:
-            self._rest(queue, hold_s, self._held[kept.client])
+
+    def _is_too_old(self, oldest: Kept, delay: QueueDelay) -> bool:
+        now = self._clock.now()
+        delay.tell(now - oldest.since, now)
+        return delay.is_too_old(now - oldest.since, now)
+
+    def _next(self, queue: Queue, delay: QueueDelay | None) -> Kept:
+        """Return the oldest; the newest where the queue stands, unless others bind it."""
+        oldest, newest = queue.kept[0], queue.kept[-1]
+        if delay is None or not delay.is_overloaded(self._clock.now()):
+            return oldest
+        free = newest.over.shield.bond(newest.over) is None
+        return newest if free and queue.delay_of(newest) is delay else oldest
+
+    def _ask(self, waiter: Waiter, kept: Kept, number: float) -> Permit | float:
+        """Ask for one message of a queue, at the place of its oldest."""
+        shield = kept.over.shield
+        if waiter.over is not kept.over:
+            shield.move_on(waiter, kept.over, number)
+        return shield.ask_and_stay(waiter)
 
     def _rest(self, queue: Queue, seconds: float, held: Held) -> None:
         """Set the alarm at which a queue is looked at; `inf` for none, it will be woken."""
