@@ -14,6 +14,7 @@ from shield import Message, Outcome, Policy, Refusal, Rule, StrictModel, hookimp
 from shield.plugins.shed.balance import Balance
 from shield.plugins.shed.criticality import NAMES, RANKS, Criticality, level_of
 from shield.plugins.shed.deadline import seconds_of
+from shield.plugins.shed.held import Held
 from shield.plugins.shed.levels import Levels
 from shield.plugins.shed.pace import Pace
 from shield.units import Share
@@ -66,12 +67,17 @@ class Shed(Policy):
         r = the largest of (p - above) / (1 - above), e, and 1 - 1.1 * admitted / offered
         over the limit iff level < the r-quantile of the levels offered in the last 1000
         level = criticality (0 to 3) + a stable hash of the key, from 0 to 1
+        or iff a bound's p >= above, and this criticality and those below hold all its places but
+        the n + sqrt(n) that the ones above it are about to need: n = places * what was offered of
+        those in the last half second / what was admitted
 
     As the others' bounds fill, more and more is shed from the lowest level up, and they seldom
     come to refuse by themselves. A large bound settles where as much is shed as is too much: in
     proportion, without a delay, so that it has nothing to swing with. A small one whose answers
     come many at once is empty one moment and full the next; there what was admitted lately keeps
-    the less critical from the room that is free at the moment. Criticalities are those of
+    the less critical from the room that is free at the moment, and the last places are for the more
+    critical, as trunk reservation keeps circuits for calls that matter more (Key, "Optimal Control
+    and Trunk Reservation in Loss Networks", 1990). Criticalities are those of
     Google ("Site Reliability Engineering", Beyer et al., 2016, chapter 21); levels per user, the
     same ones each time instead of everyone a little, are DAGOR's ("Overload Control for Scaling
     WeChat Microservices", Zhou et al., 2018). What is offered is recorded, not what is admitted:
@@ -82,8 +88,8 @@ class Shed(Policy):
     What was set aside is not held to its deadline when it comes back: its owner chose to keep it.
     A clock that is stepped moves the deadlines that headers give, and no others.
 
-    Bad at: a bound that is full for the moment, which refuses the critical as well; a `wait` in
-    the chain is for that.
+    Bad at: a bound that answers empty and offers fill again in a moment, or one of ten places:
+    while it is full the critical are refused as well; a `wait` in the chain is for that.
 
     Example:
         shed = { by = "priority" }
@@ -104,7 +110,9 @@ class Shed(Policy):
         self._levels = Levels()
         self._pace = Pace()
         self._balance = Balance()
+        self._held = Held()
         self._pressures: tuple[Measure, ...] | None = None
+        self._bounds: tuple[Measure, ...] = ()
         self._excesses: tuple[Measure, ...] = ()
         self.random = random.random
         """Where chance decides; tests put a sequence of their own here."""
@@ -119,7 +127,7 @@ class Shed(Policy):
         if message.draw is None:
             message.draw = self.random()
         self._levels.add(self._level(message))
-        self._balance.offer(now, self._pressure(message, now))
+        self._balance.offer(now, self._pressure(message, now), self._rank(message))
 
     def check(self, message: Message, now: float) -> Refusal | None:
         """Refuse what is too late, then what is below the threshold."""
@@ -131,24 +139,26 @@ class Shed(Policy):
                 return Refusal(self, "would miss its deadline", None)
         if not self._by_priority:
             return None
-        share = self._share(message, now)
-        if share <= 0.0 or self._level(message) >= self._levels.quantile(share):
-            return None
-        return Refusal(self, NAMES[self._rank(message)], ASK_AGAIN_S)
+        if self._is_shed(message, now) or self._is_crowded(message, now):
+            return Refusal(self, NAMES[self._rank(message)], ASK_AGAIN_S)
+        return None
 
     def take(self, message: Message, now: float) -> None:
         """Count it as unanswered."""
         self._pace.unanswered += 1
         self._balance.admit(1)
+        self._held.take(message, self._rank(message))
 
     def give_back(self, message: Message) -> None:
         """Count it out: it was never sent."""
         self._pace.unanswered -= 1
         self._balance.admit(-1)
+        self._held.release(message)
 
     def settle(self, message: Message, outcome: Outcome, now: float) -> None:
         """Count an answer."""
         self._pace.answered(now)
+        self._held.release(message)
 
     def line(self, message: Message) -> Hashable:
         """Messages of one connection and criticality wait behind each other: none behind less."""
@@ -169,6 +179,28 @@ class Shed(Policy):
         if isinstance(old, Shed):
             self._levels = old._levels
 
+    # --- who may not --------------------------------------------------------------------------
+
+    def _is_shed(self, message: Message, now: float) -> bool:
+        """Tell whether it is below the threshold."""
+        share = self._share(message, now)
+        return share > 0.0 and self._level(message) < self._levels.quantile(share)
+
+    def _is_crowded(self, message: Message, now: float) -> bool:
+        """Tell whether the places that a bound has left are for those above its criticality.
+
+        How many places there are, its pressure says: so many are held, and that is so much of it.
+        """
+        rank = self._rank(message)
+        if rank == RANKS["critical-plus"] or not len(self._held):
+            return False
+        pressure = max((bound(message, now) for bound in self._bounds), default=0.0)
+        if pressure < self._above:
+            return False
+        places = len(self._held) / pressure
+        free_for_it = places - self._balance.needed_above(rank, places, now)
+        return self._held.up_to(rank) >= free_for_it
+
     # --- how much -----------------------------------------------------------------------------
 
     def _share(self, message: Message, now: float) -> float:
@@ -188,6 +220,7 @@ class Shed(Policy):
         """Find what the rule's other policies go by; all of them are there at the first message."""
         others = [policy for policy in self.rule.policies if not policy.chooses]
         self._pressures = tuple(p.pressure for p in others if p.overrides("pressure"))
+        self._bounds = tuple(p.pressure for p in others if p.bounds)
         self._excesses = tuple(p.excess for p in others if p.overrides("excess"))
 
     # --- who ----------------------------------------------------------------------------------
