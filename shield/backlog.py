@@ -6,11 +6,13 @@ import logging
 import os
 import random
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shield.clock import Clock, SystemClock
+from shield.url import URL
 
 log = logging.getLogger("shield.backlog")
 EVERY_S = 1.0
@@ -26,9 +28,16 @@ class Place:
 
     destination: str
     group: str = ""
+    via: URL | None = field(default=None, repr=False)
+    """What tells how much, where it is not asked of the broker in the client's own way."""
 
     def __str__(self) -> str:
-        return f"{self.destination}, group {self.group}" if self.group else self.destination
+        group = f", group {self.group}" if self.group else ""
+        return f"{self.destination}{group}{f', by {self.via}' if self.via else ''}"
+
+
+Changed = Callable[[Place, str | None], None]
+"""Told that what waits at a place is unknown, and why, or with None that it is known again."""
 
 
 class BacklogReader(ABC):
@@ -58,16 +67,18 @@ class Watch:
         self.error: str | None = None
         """Why it could not be read the last time; None where it could."""
 
-    def learn(self, now: float, found: int | str) -> None:
-        """Take an answer; log where it could not be read, or can be again."""
+    def learn(self, now: float, found: int | str) -> bool:
+        """Take an answer; log, and return whether, it cannot be read now, or can be again."""
+        before = self.error
         if isinstance(found, str):
-            if found != self.error:
-                log.warning("the backlog of %s is unknown: %s", self.place, found)
             self.error = found
-            return
-        if self.error is not None:
-            log.info("the backlog of %s is known again", self.place)
-        self.sample, self.error = (now, found), None
+            if found != before:
+                log.warning("the backlog of %s is unknown: %s", self.place, found)
+        else:
+            self.sample, self.error = (now, found), None
+            if before is not None:
+                log.info("the backlog of %s is known again", self.place)
+        return before != self.error
 
 
 class Poller:
@@ -76,11 +87,18 @@ class Poller:
     Args:
         make_reader: connects, lazily or at once; it is called again after a read that failed.
         clock: by which it waits, and notes when it has read.
+        changed: is told when a place becomes unknown, or known again.
     """
 
-    def __init__(self, make_reader: Callable[[], BacklogReader], clock: Clock) -> None:
+    def __init__(
+        self,
+        make_reader: Callable[[], BacklogReader],
+        clock: Clock,
+        changed: Changed = lambda _place, _error: None,
+    ) -> None:
         self._make_reader = make_reader
         self._clock = clock
+        self._changed = changed
         self._lock = threading.Lock()
         self._watches: dict[Place, Watch] = {}
         self._reader: BacklogReader | None = None
@@ -132,7 +150,8 @@ class Poller:
             self._disconnect()
         now = self._clock.now()
         for place, watch in watches.items():
-            watch.learn(now, found.get(place, "the broker does not say"))
+            if watch.learn(now, found.get(place, "the broker does not say")):
+                self._changed(place, watch.error)
 
     def _disconnect(self) -> None:
         reader, self._reader = self._reader, None
@@ -150,14 +169,21 @@ class Backlogs:
         origin: which broker, as `Transport.origin`.
         make_reader: makes a reader with this client's settings, and without the client.
         clock: the Shield's.
+        changed: a method that is told when a place becomes unknown, or known again, as
+            `Shield.backlog_changed`; its object is not kept alive.
     """
 
     def __init__(
-        self, origin: str, make_reader: Callable[[], BacklogReader], clock: Clock | None = None
+        self,
+        origin: str,
+        make_reader: Callable[[], BacklogReader],
+        clock: Clock | None = None,
+        changed: Changed | None = None,
     ) -> None:
         self.origin = origin
         self._make_reader = make_reader
         self._clock = clock or SystemClock()
+        self._changed = None if changed is None else weakref.WeakMethod(changed)
         self._open = True
 
     def watch(self, place: Place) -> Watch | None:
@@ -168,8 +194,8 @@ class Backlogs:
             key = (self.origin, self._clock.now)
             shared = _shared.get(key)
             if shared is None:
-                shared = _shared[key] = _Shared(Poller(self._make_reader, self._clock))
-            shared.users.add(id(self))
+                shared = _shared[key] = _Shared(self._make_reader, self._clock)
+            shared.users[id(self)] = self._changed
         return shared.poller.watch(place)
 
     def close(self) -> None:
@@ -180,7 +206,7 @@ class Backlogs:
             shared = _shared.get(key)
             if shared is None:
                 return
-            shared.users.discard(id(self))
+            shared.users.pop(id(self), None)
             if shared.users:
                 return
             del _shared[key]
@@ -193,11 +219,18 @@ class Backlogs:
 
 
 class _Shared:
-    """A poller and who uses it."""
+    """A poller and who uses it; each Shield among them is told once of a change."""
 
-    def __init__(self, poller: Poller) -> None:
-        self.poller = poller
-        self.users: set[int] = set()
+    def __init__(self, make_reader: Callable[[], BacklogReader], clock: Clock) -> None:
+        self.poller = Poller(make_reader, clock, self._changed)
+        self.users: dict[int, weakref.WeakMethod[Changed] | None] = {}
+
+    def _changed(self, place: Place, error: str | None) -> None:
+        with _lock:
+            told = {user() for user in self.users.values() if user is not None}
+        for changed in told:
+            if changed is not None:
+                changed(place, error)
 
 
 _lock = threading.RLock()  # a Backlogs may be collected, and so closed, while it is held

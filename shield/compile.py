@@ -62,6 +62,7 @@ def _rule(
         resolve=registry.resolver,
         transport=transports.to,
         source=transports.source,
+        url=settings.url,
     )
 
 

@@ -24,15 +24,20 @@ class Kind(StrEnum):
     PARKED = "parked"
     """What had been set aside cannot be delivered, and is not tried again by itself."""
     SETTLED = "settled"
+    BACKLOG_UNKNOWN = "backlog_unknown"
+    """How much waits at a broker cannot be read; `detail` says where, and why."""
+    BACKLOG_KNOWN = "backlog_known"
+    """It can be read again; `detail` says where."""
     PLUGIN_FAILED = "plugin_failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened to one message, or to a plugin.
+    """One thing that happened to one message, to a plugin, or to what is known of a broker.
 
     `rule`, `policy` and `reason` are set where a rule refused; `detail` is the outcome of a
-    settled message, the error of one that was parked, or that of a plugin that failed.
+    settled message, the error of one that was parked, that of a plugin that failed, or where
+    messages wait of which it is not known how many.
     """
 
     kind: Kind

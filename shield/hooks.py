@@ -91,7 +91,7 @@ class Hooks:
     def report(
         self,
         kind: Kind,
-        message: Message,
+        message: Message | None,
         over: OverLimit | None = None,
         detail: str | None = None,
     ) -> None:

@@ -24,6 +24,13 @@ def resolve_nothing(per: str) -> KeyOf:
     raise ValueError(f"per: nothing resolves {per!r}")
 
 
+def as_it_stands(text: str) -> URL:
+    """Read a URL without the settings' credentials: the rule was made without any."""
+    from shield.url import URL
+
+    return URL.parse(text)
+
+
 def read_nothing(url: URL) -> Source:
     """Refuse every URL: the rule was made without a registry."""
     raise ValueError(f"nothing reads from {url}")
@@ -52,6 +59,8 @@ class Rule:
     """Finds how `per = "..."` tells messages apart; for policies that have such a setting."""
     transport: Callable[[URL], Transport] = carry_nothing
     """Finds what sends to a URL; for actions that have such a destination."""
+    url: Callable[[str], URL] = as_it_stands
+    """Reads a URL, with user and password from the settings' credentials where it has none."""
     source: Callable[[URL], Source] = read_nothing
     """Finds what reads back what was sent to a URL."""
     policies: list[Policy] = field(default_factory=list)

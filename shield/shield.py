@@ -15,6 +15,7 @@ from typing import Any
 
 from shield.action import Action
 from shield.auto import AutoRedrive
+from shield.backlog import Place
 from shield.clock import SYSTEM_CLOCK, Clock
 from shield.compile import compile_rules
 from shield.delivery import Delivery
@@ -884,6 +885,13 @@ class Shield:
         """Tell observers of what an action has done with a message that was set aside."""
         if self._hooks.observers:
             self._hooks.report(kind, message, detail=detail)
+
+    def backlog_changed(self, place: Place, error: str | None) -> None:
+        """Tell observers that how much waits there is unknown, and why, or known again (None)."""
+        if self._hooks.observers:
+            kind = Kind.BACKLOG_KNOWN if error is None else Kind.BACKLOG_UNKNOWN
+            detail = str(place) if error is None else f"{place}: {error}"
+            self._hooks.report(kind, None, detail=detail)
 
     def _prepare(self, message: Message) -> None:
         try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import threading
+import time
+import weakref
 from itertools import pairwise
 
 import pytest
@@ -14,14 +17,17 @@ from hypothesis import strategies as st
 from shield import (
     BacklogReader,
     Backlogs,
+    Kind,
     Message,
     Outcome,
     OverLimit,
     Permit,
     Place,
     SettingsError,
+    Shield,
     Signals,
     Watch,
+    hookimpl,
 )
 from shield.backlog import MAX_PLACES, Poller
 from shield.plugins.backlog.gauge import Gauge
@@ -428,3 +434,94 @@ def test_settings_that_make_no_sense_are_refused(table, says):
     with pytest.raises(SettingsError) as caught:
         shield_with({"match": "*", "backlog": table})
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "found", ["amqp://canary:canary@h:1", "http://", "canary", "http://u:canary@h:1/?x=1", ""]
+)
+def test_a_management_api_is_a_web_address(found):
+    """And what is none is refused without its password."""
+    table = {"limit": 1, "management": found}
+    with pytest.raises(SettingsError) as caught:
+        shield_with({"match": "*", "backlog": table})
+    assert "rules[0].backlog[0].management" in str(caught.value)
+    assert ":canary" not in str(caught.value)
+
+
+def test_a_management_api_is_part_of_the_place_and_shows_no_password(hand):
+    """Two rules that ask in different ways have two places; none of them prints who asks."""
+    url = "http://bob:canary@host:15672"
+    shield = shield_with({"match": "*", "backlog": [{"limit": 5}, {"limit": 5, "management": url}]})
+    signals = Signals(shield.clock.now)
+    signals.backlogs = hand
+    shield.admit(message("mails", signals=signals))
+    assert sorted(map(str, hand.watches)) == ["mails", "mails, by http://host:15672/"]
+    (via,) = (place.via for place in hand.watches if place.via)
+    assert (via.username, via.password) == ("bob", "canary")
+    hand.watch(Place("mails", via=via)).learn(shield.clock.now(), "it is gone")
+    shown = repr(shield.status()) + repr(hand.watches) + repr(shield.settings.rules)
+    assert "canary" not in shown
+
+
+def test_a_management_api_may_have_its_password_in_a_section():
+    """As URLs of other brokers."""
+    section = {"url": "http://host:15672", "username": "bob", "password": "secret"}
+    settings = {
+        "credentials": {"api": section},
+        "rules": [{"match": "*", "backlog": {"limit": 5, "management": "http://host:15672"}}],
+    }
+    shield = Shield(settings, clock=ManualClock())
+    assert shield.rules[0].policies[0]._via.password == "secret"
+
+
+# --- events ---------------------------------------------------------------------------------------
+
+
+class Observer:
+    def __init__(self):
+        self.events = []
+
+    @hookimpl
+    def shield_on_event(self, event):
+        self.events.append((event.kind, event.detail))
+
+
+def test_observers_hear_when_a_backlog_becomes_unknown_and_known_again():
+    """Once for each change, with the place and the reason; also a Shield with several clients."""
+    observer = Observer()
+    clock = HeldClock()
+    shield = Shield({"rules": []}, plugins=[observer], clock=clock)
+    place = Place("orders", "g")
+    reader = FakeReader({place: 1})
+    ours = [
+        Backlogs("fake://events", lambda: reader, clock, shield.backlog_changed) for _ in range(2)
+    ]
+    for each in ours:
+        each.watch(place)
+    for answers in ({place: 1}, {place: "no right"}, {place: "no right"}, {place: 7}, {place: 8}):
+        clock.until_waiting(1)
+        reader.answers = answers
+        reads = len(reader.reads)
+        clock.advance(2.0)
+        while len(reader.reads) == reads:
+            time.sleep(0.001)
+    clock.until_waiting(1)
+    for each in ours:
+        each.close()
+    clock.advance(2.0)
+    assert observer.events == [
+        (Kind.BACKLOG_UNKNOWN, "orders, group g: no right"),
+        (Kind.BACKLOG_KNOWN, "orders, group g"),
+    ]
+
+
+def test_a_reader_keeps_no_shield_alive():
+    """What is told of changes goes with its client."""
+    clock = ManualClock()
+    shield = Shield({"rules": []}, clock=clock)
+    backlogs = Backlogs("fake://gone", lambda: FakeReader({}), clock, shield.backlog_changed)
+    gone = weakref.ref(shield)
+    del shield
+    gc.collect()
+    assert gone() is None
+    backlogs.close()

@@ -14,6 +14,8 @@ from shield import BacklogReader, Place
 PATIENCE_MS = 5000
 NO_GROUP = 'no group is named; allowed is the consumers\' group_id, as group = "billing"'
 
+NO_MANAGEMENT = "Kafka has no management API; allowed is a group without one"
+
 
 class LagReader(BacklogReader):
     """Reads lag with an admin client of its own, one connection to each broker that leads.
@@ -32,7 +34,8 @@ class LagReader(BacklogReader):
     def read(self, places: Sequence[Place]) -> Mapping[Place, int | str]:
         """Return the lag of each topic and group."""
         found: dict[Place, int | str] = {p: NO_GROUP for p in places if not p.group}
-        asked = [place for place in places if place.group]
+        found |= {p: NO_MANAGEMENT for p in places if p.via is not None}
+        asked = [place for place in places if place not in found]
         topics = self._topics({place.destination for place in asked})
         for place in asked:
             partitions = topics.get(place.destination, "the broker does not know the topic")

@@ -90,7 +90,7 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
             self._plain = PlainTopics(chosen, self._producer_name)
         self._transport.origin = origin = _origin(self.config["bootstrap_servers"])
         reader = partial(LagReader, admin_configs(self.config))
-        self._signals.backlogs = Backlogs(origin, reader, chosen.clock)
+        self._signals.backlogs = Backlogs(origin, reader, chosen.clock, chosen.backlog_changed)
         _producers.add(self)
         if self._transaction is None:
             chosen.opened(self._transport)

@@ -107,7 +107,10 @@ class Publisher:
         )
         self._transport = PublisherTransport(self, parameters)
         self._signals.backlogs = Backlogs(
-            self._transport.origin, partial(DepthReader, parameters), self.shield.clock
+            self._transport.origin,
+            partial(DepthReader, parameters),
+            self.shield.clock,
+            self.shield.backlog_changed,
         )
         self._refuses: type[PublisherClosedError | ForkedPublisherError] | None = None
         _publishers.add(self)

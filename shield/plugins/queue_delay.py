@@ -66,6 +66,7 @@ class QueueDelayPolicy(Policy):
     """
 
     Settings = QueueDelaySettings
+    directions = frozenset({"publish"})
     shorthand = "target"
     listens = True
 

@@ -12,6 +12,7 @@ password = "canary-section"
 
 [[rules]]
 match = "orders.*"
+backlog = { limit = 5, management = "http://bob:canary-url@other:15672" }
 over_limit = [
   "overflow kafka://bob:canary-url@other:9092/orders?security_protocol=SASL_PLAINTEXT",
   "overflow amqp://bob:${SECRET}@other//orders",
@@ -67,6 +68,9 @@ def test_show_has_the_sections_without_their_passwords(run, write):
         RULES.replace("password =", "passwort ="),
         RULES.replace('url = "amqp://other"', 'url = "amqp://x:canary@other"'),
         RULES.replace("SASL_PLAINTEXT", "PLAINTEXT"),
+        RULES.replace("http://bob", "htp://bob"),
+        RULES.replace("limit = 5, man", "limit = 0, man"),
+        RULES.replace("management =", "managment ="),
     ],
 )
 def test_no_error_shows_a_password(run, write, wrong):

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from shield import Message, Place, Policy, Refusal, Rule, StrictModel, hookimpl
+from shield import URL, Message, Place, Policy, Refusal, Rule, StrictModel, hookimpl
 from shield.plugins.backlog.gauge import Gauge
 from shield.units import Seconds, Share
 
@@ -27,12 +27,24 @@ class BacklogSettings(StrictModel):
     """Kafka: whose lag it is, the consumers' `group_id`. Needed there."""
     destination: str | None = Field(default=None, min_length=1)
     """The topic, or RabbitMQ's queue, to watch; without it the message's own destination."""
+    management: str | None = Field(default=None, repr=False)
+    """RabbitMQ: its management API, as `http://host:15672`, to ask that for what waits, also handed
+    out and not acknowledged; in the publisher's name where the URL has none."""
     release: Share = 0.8
     """The part of the limit at which messages are admitted freely again."""
     forget: Seconds = 30.0
     """For how long the last reading is carried on while no other comes; then it is unknown."""
     unknown: Literal["admit", "refuse"] = "admit"
     """What it means that it is unknown: before the first reading, or too long after the last."""
+
+    @field_validator("management")
+    @classmethod
+    def _is_a_web_address(cls, management: str | None) -> str | None:
+        if management is not None:
+            url = URL.parse(management)
+            if url.scheme not in ("http", "https") or not url.hosts or url.options:
+                raise ValueError("allowed is http://[user:password@]host:port, or https://...")
+        return management
 
     @field_validator("release")
     @classmethod
@@ -56,11 +68,12 @@ class Backlog(Policy):
     policy chooses who is refused.
 
     b is the lag of a group (Kafka: ends of the partitions less its commits) or a queue's depth
-    (RabbitMQ: ready messages), read once a second for all rules together; in between the slope of
-    the last five seconds goes on, and what this rule sends is counted as it goes. Unknown is not
-    zero, and has an age (`Shield.status`); clocks that are stepped do not matter. A reading that
-    differs from what was expected by more than the limit (a topic made anew, offsets that were
-    set) is believed at once, and says nothing of the slope.
+    (RabbitMQ: ready messages, or with `management` also those handed out), read once a second for
+    all rules together; in between the slope of the last five seconds goes on, and what this rule
+    sends is counted as it goes. Unknown is not zero, and has an age (`Shield.status`); observers
+    hear of it (`backlog_unknown`, `backlog_known`). Clocks that are stepped do not matter. A
+    reading that differs from what was expected by more than the limit (a topic made anew, offsets
+    that were set) is believed at once, and says nothing of the slope.
 
     Bad at: lag that grows for another reason than this rule's messages; then it refuses what it
     can, which may not help.
@@ -76,6 +89,7 @@ class Backlog(Policy):
         super().__init__(settings, rule, name)
         self._limit = float(settings.limit)
         self._release = settings.release * settings.limit
+        self._via = None if settings.management is None else rule.url(settings.management)
         self._gauges: dict[tuple[str, Place], Gauge] = {}
         self._beside_chooser: bool | None = None
         self.random = random.random
@@ -159,7 +173,8 @@ class Backlog(Policy):
         return None if age_s is None or age_s > self.settings.forget else gauge.level(now)
 
     def _place(self, message: Message) -> Place:
-        return Place(self.settings.destination or message.destination, self.settings.group)
+        destination = self.settings.destination or message.destination
+        return Place(destination, self.settings.group, self._via)
 
     def _gauge(self, message: Message) -> Gauge | None:
         backlogs = None if message.signals is None else message.signals.backlogs
