@@ -15,8 +15,8 @@ from shield import URL
 
 PATIENCE_S = 3.0
 SAID = {
-    401: "it does not know the user, or the password is wrong",
-    403: "the user may not read that; it needs the tag monitoring or management, and the vhost",
+    401: "the user or the password is wrong, or it has no tag management or monitoring",
+    403: "the user may not read that: it needs rights on the virtual host",
     404: 'there is no such queue; name it, as destination = "orders"',
 }
 
