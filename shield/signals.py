@@ -50,6 +50,7 @@ class Signals:
         "queue_s",
         "requests",
         "throttle_s",
+        "throttled_until",
         "window_used",
     )
 
@@ -76,6 +77,8 @@ class Signals:
         """How many requests are on the wire and not answered, of a client that sends batches."""
         self.throttle_s: float | None = None
         """For how long the broker's last answer has told the client to hold back; 0 for not."""
+        self.throttled_until: float | None = None
+        """Until when that is, in monotonic seconds."""
         self.backlogs: Backlogs | None = None
         """What reads how much waits at this client's broker; None where the client cannot."""
         self.answers = Answers()

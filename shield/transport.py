@@ -124,8 +124,13 @@ class Transport(ABC):
         return True
 
     def outcome_of(self, error: Exception) -> Outcome:
-        """Return what a failed send teaches: OVERLOADED where load explains it, else FAILED."""
-        return Outcome.OVERLOADED if isinstance(error, TimeoutError) else Outcome.FAILED
+        """Return what a failed send teaches: OVERLOADED where load explains it, else FAILED.
+
+        Load explains a timeout, and a client's own queue that is full: `BufferError`, as
+        confluent-kafka raises it.
+        """
+        overloaded = isinstance(error, TimeoutError | BufferError)
+        return Outcome.OVERLOADED if overloaded else Outcome.FAILED
 
     def is_hopeless(self, error: Exception) -> bool:
         """Tell whether the message is at fault: sent again, it would fail again.

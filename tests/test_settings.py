@@ -19,7 +19,7 @@ TOP = "credentials, mode, on_plugin_error, plugins, producer, redrive_attempts, 
 IN_RULE = (
     "adaptive, backlog, blocked, confirm_latency, confirm_window, direction, except, in_flight, "
     "match, max_age, mode, nacks, name, order, over_limit, producers, queue, queue_delay, quota, "
-    "redrive, returns, shed, throttle"
+    "redrive, returns, shed, throttle, throttled"
 )
 RULE = '[[rules]]\nmatch = "orders"\n'
 

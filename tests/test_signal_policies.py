@@ -9,7 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shield import End, Envelope, Message, Permit, SettingsError, Shield, Signals, Source, Taken
+from shield import (
+    End,
+    Envelope,
+    Message,
+    Outcome,
+    Permit,
+    SettingsError,
+    Shield,
+    Signals,
+    Source,
+    Taken,
+    fate,
+)
 from shield.redrive import Redriver
 from shield.testing import FakeClient, HeldClock, ManualClock, PolicyContract
 from tests.making import counts, message, shield_with
@@ -70,6 +82,11 @@ class TestConfirmWindow(SignalsContract):
 class TestQueue(SignalsContract):
     name = "queue"
     settings = {"messages": 5, "bytes": "1KiB"}
+
+
+class TestThrottled(SignalsContract):
+    name = "throttled"
+    settings = "100ms"
 
 
 class TestNacks(SignalsContract):
@@ -368,3 +385,43 @@ def test_what_cannot_be_is_refused_at_load(table, said):
         Shield({"rules": [{"match": "*", **table}]}, clock=ManualClock())
     assert said in str(caught.value)
     assert f"rules[0].{next(iter(table))}" in str(caught.value)
+
+
+# --- throttled ------------------------------------------------------------------------------------
+
+
+def test_what_comes_while_the_broker_throttles_takes_the_chain():
+    """Until the wait is as short as is allowed; the refusal says how long it is yet."""
+    own = shield_with({"match": "*", "throttled": "100ms", "over_limit": "drop"})
+    client = FakeClient(own)
+    client.publish("orders", b"before")
+    client.signals.throttled_until = own.clock.now() + 2.0
+    assert own.rules[0].policies[0].check(
+        message(signals=client.signals), own.clock.now()
+    ).retry_after_s == pytest.approx(2.0)
+    client.publish("orders", b"during")
+    own.clock.advance(1.95)
+    assert own.pressure() == pytest.approx(0.5)
+    client.publish("orders", b"after")
+    client.ack()
+    ledger = own.ledger()
+    assert counts(ledger) == {"offered": 3, "delivered": 2, "dropped": 1}
+    assert ledger.drops == {("rule-1", "throttled", "throttled by the broker"): 1}
+
+
+def test_who_waits_for_a_throttled_broker_is_let_in_when_the_time_is_over():
+    """By time alone; nothing is answered meanwhile."""
+    own = shield_with({"match": "*", "throttled": {}, "over_limit": ["wait 10s", "drop"]})
+    client = FakeClient(own)
+    begun = own.clock.now()
+    client.signals.throttled_until = begun + 3.0
+    assert fate(client.publish("orders", b"1")) == "sent"
+    assert own.clock.now() - begun == pytest.approx(3.0, abs=0.2)
+
+
+def test_a_clients_full_queue_tells_of_load():
+    """A BufferError, as confluent-kafka raises it, teaches the limits as a timeout does."""
+    transport = FakeClient(shield_with()).transport
+    assert transport.outcome_of(BufferError("Local: Queue full")) is Outcome.OVERLOADED
+    assert transport.outcome_of(TimeoutError()) is Outcome.OVERLOADED
+    assert transport.outcome_of(ValueError()) is Outcome.FAILED

@@ -12,8 +12,10 @@ def hear(signals: Signals, produced: Produced) -> None:
     The latency is from the wire to the answer, without the time in the batch; where the broker
     throttles by a quota of its own, the client is silent for `throttle_s` after the answer.
     """
-    signals.latency.add(signals.now(), produced.latency_s)
+    now = signals.now()
+    signals.latency.add(now, produced.latency_s)
     signals.queue_s = produced.queue_s
     signals.throttle_s = produced.throttle_s
+    signals.throttled_until = now + produced.throttle_s
     signals.requests = produced.requests
     signals.changed()

@@ -17,4 +17,5 @@ def test_an_answer_is_noted_and_who_waits_asks_again():
     hear(signals, Produced(latency_s=0.02, queue_s=0.5, throttle_s=1.5, requests=4))
     assert signals.latency.recent == pytest.approx(0.02)
     assert (signals.queue_s, signals.throttle_s, signals.requests) == (0.5, 1.5, 4)
+    assert signals.throttled_until == pytest.approx(signals.now() + 1.5, abs=0.5)
     assert changes == [1]
