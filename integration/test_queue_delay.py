@@ -38,8 +38,11 @@ def make(own_rabbitmq: RabbitMQ) -> Iterator[Callable[..., Publisher]]:
     """Make publishers that are closed at the end; then all is accounted for and nothing waits."""
     made: list[Publisher] = []
 
-    def make(*rules: dict[str, Any], **more: Any) -> Publisher:
-        made.append(Publisher(own_rabbitmq.address, shield=Shield({"rules": [*rules]}), **more))
+    def make(*rules: dict[str, Any], spool_dir: str = "", **more: Any) -> Publisher:
+        settings: dict[str, Any] = {"rules": [*rules]}
+        if spool_dir:
+            settings["shield"] = {"spool_dir": spool_dir}
+        made.append(Publisher(own_rabbitmq.address, shield=Shield(settings), **more))
         return made[-1]
 
     yield make
@@ -156,6 +159,28 @@ def test_what_is_shed_into_a_buffer_is_sent_when_the_queue_moves(make, queues, f
     ledger = publisher.shield.ledger()
     assert (ledger.offered, ledger.delivered) == (61, 61)
     assert sum(ledger.over_limit.values()) == 50
+
+
+def test_what_is_shed_into_a_spool_is_sent_when_the_queue_moves(make, queues, freeze, tmp_path):
+    """Its future is done once it is on disk; nothing is lost, and nothing sent twice."""
+    queue = queues.queue()
+    publisher = make(
+        rule("spool 10MiB", target="20ms", interval="100ms"), window=10, spool_dir=str(tmp_path)
+    )
+    go_on, written = frozen_with_a_full_window(publisher, queue, freeze, 10)
+    waiting = [publisher.publish("", queue, b"%d" % n) for n in range(20)]
+    for future in waiting:
+        future.result(10)
+    assert fates(waiting) == {"spooled": 20}
+    go_on()
+    for future in written:
+        future.result(20)
+    eventually(lambda: publisher.shield.ledger().spooled == 0)
+    publisher.flush(10)
+    bodies = Counter(queues.bodies(queue))
+    assert all(bodies[b"%d" % n] == 1 for n in range(20))
+    ledger = publisher.shield.ledger()
+    assert (ledger.offered, ledger.delivered) == (31, 31)
 
 
 def test_what_is_shed_is_overflowed(make, queues, freeze):
