@@ -1,4 +1,4 @@
-"""How much waits at a broker: read once a second by one thread for each, however many rules ask."""
+"""How much waits at a broker: read now and then by one thread for each, however many rules ask."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from shield.clock import Clock, SystemClock
 from shield.url import URL
 
 log = logging.getLogger("shield.backlog")
 EVERY_S = 1.0
+"""How often a place is read, unless somebody asks for more."""
+EARLY = 0.5
+"""What is due within this part of its pause is read along with what is due: few reads for many."""
 JITTER = 0.2
 """By which part, more or less, the pauses differ, so that processes do not ask all at once."""
 MAX_PLACES = 1000
@@ -58,10 +62,14 @@ class BacklogReader(ABC):
 class Watch:
     """What is known of one place; written by the thread that polls, read by any."""
 
-    __slots__ = ("error", "place", "sample")
+    __slots__ = ("due_s", "error", "every_s", "place", "sample")
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, every_s: float = EVERY_S) -> None:
         self.place = place
+        self.every_s = every_s
+        """How often it is read: as often as the most impatient of its rules asks."""
+        self.due_s = -inf
+        """When it is to be read next, in monotonic seconds."""
         self.sample: tuple[float, int] | None = None
         """When it was read last, in monotonic seconds, and how much waited; None before that."""
         self.error: str | None = None
@@ -84,6 +92,8 @@ class Watch:
 class Poller:
     """Polls all places of one broker that somebody watches, on a thread of its own.
 
+    Each is read as often as it is asked for, or a little more, together with others.
+
     Args:
         make_reader: connects, lazily or at once; it is called again after a read that failed.
         clock: by which it waits, and notes when it has read.
@@ -102,20 +112,29 @@ class Poller:
         self._lock = threading.Lock()
         self._watches: dict[Place, Watch] = {}
         self._reader: BacklogReader | None = None
-        self._stopped = threading.Event()
+        self._stopped = False
+        self._woken = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def watch(self, place: Place) -> Watch:
-        """Return what is known of a place, from now on; beyond a thousand of them, nothing is."""
+    def watch(self, place: Place, every_s: float = EVERY_S) -> Watch:
+        """Return what is known of a place, from now on; beyond a thousand of them, nothing is.
+
+        The first reading comes at once, the next ones every so many seconds, or more often where
+        somebody else has asked for that.
+        """
         with self._lock:
             found = self._watches.get(place)
             if found is None:
-                found = Watch(place)
+                found = Watch(place, every_s)
                 if len(self._watches) >= MAX_PLACES:
                     found.error = f"more than {MAX_PLACES} places are watched"
                     return found
                 self._watches[place] = found
-            if self._thread is None and not self._stopped.is_set():
+                self._woken.set()
+            elif every_s < found.every_s:
+                found.every_s, found.due_s = every_s, -inf
+                self._woken.set()
+            if self._thread is None and not self._stopped:
                 self._thread = threading.Thread(
                     target=self._run, name="shield-backlog", daemon=True
                 )
@@ -124,22 +143,36 @@ class Poller:
 
     def stop(self) -> None:
         """End the thread; wait a second for it, not for a broker that does not answer."""
-        self._stopped.set()
+        self._stopped = True
+        self._woken.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(END_WITHIN_S)
 
     def _run(self) -> None:
-        while not self._stopped.is_set():
+        while not self._stopped:
+            self._woken.clear()
             self.poll()
-            pause_s = EVERY_S * (1.0 + JITTER * random.uniform(-1.0, 1.0))
-            self._clock.wait(self._stopped, pause_s)
+            self._clock.wait(self._woken, self._pause_s())
         self._disconnect()
 
-    def poll(self) -> None:
-        """Read all places once."""
+    def _pause_s(self) -> float:
+        """Return how long it is until a place is due; nothing where one was forgotten meanwhile."""
         with self._lock:
-            watches = dict(self._watches)
+            due_s = min((watch.due_s for watch in self._watches.values()), default=inf)
+        return 0.0 if self._stopped else max(0.0, due_s - self._clock.now())
+
+    def poll(self) -> None:
+        """Read the places that are due, where any is, and with them those that soon will be."""
+        now = self._clock.now()
+        with self._lock:
+            watches = {
+                place: watch
+                for place, watch in self._watches.items()
+                if watch.due_s <= now + EARLY * watch.every_s
+            }
+        if not any(watch.due_s <= now for watch in watches.values()):
+            return
         found: Mapping[Place, int | str]
         try:
             if self._reader is None:
@@ -149,9 +182,11 @@ class Poller:
             found = dict.fromkeys(watches, str(error) or type(error).__name__)
             self._disconnect()
         now = self._clock.now()
+        part = 1.0 + JITTER * random.uniform(-1.0, 1.0)
         for place, watch in watches.items():
             if watch.learn(now, found.get(place, "the broker does not say")):
                 self._changed(place, watch.error)
+            watch.due_s = now + watch.every_s * part
 
     def _disconnect(self) -> None:
         reader, self._reader = self._reader, None
@@ -186,7 +221,7 @@ class Backlogs:
         self._changed = None if changed is None else weakref.WeakMethod(changed)
         self._open = True
 
-    def watch(self, place: Place) -> Watch | None:
+    def watch(self, place: Place, every_s: float = EVERY_S) -> Watch | None:
         """Return what is known of a place, and have it read from now on; None once closed."""
         with _lock:
             if not self._open:
@@ -196,7 +231,7 @@ class Backlogs:
             if shared is None:
                 shared = _shared[key] = _Shared(self._make_reader, self._clock)
             shared.users[id(self)] = self._changed
-        return shared.poller.watch(place)
+        return shared.poller.watch(place, every_s)
 
     def close(self) -> None:
         """Say that the client is closed; the broker's last one ends the thread."""

@@ -8,6 +8,7 @@ import random
 import threading
 import time
 import weakref
+from collections import Counter, deque
 from itertools import pairwise
 
 import pytest
@@ -62,7 +63,7 @@ class Hand:
         self.origin = origin
         self.watches = {}
 
-    def watch(self, place):
+    def watch(self, place, every_s=1.0):
         return self.watches.setdefault(place, Watch(place))
 
     def close(self):
@@ -157,7 +158,7 @@ def test_it_engages_at_the_limit_and_releases_at_the_mark(shield, hand, offer):
 
 
 def test_a_refusal_asks_to_come_back_after_the_next_reading(shield, hand, offer):
-    """A second."""
+    """A second, or what `every` says."""
     offer().cancel()
     reading(hand, shield, 5000)
     verdict = offer()
@@ -202,7 +203,7 @@ def test_its_status_says_what_is_wrong(shield, hand, offer):
 
 
 def simulate(times, *, limit=4000, drain=2000, seconds=120, shed=False):
-    """Offer `times` what consumers take; return the lag by second, and what was sent by second."""
+    """Offer `times` what consumers take; return lag, what was sent, and engaged, by second."""
     rule = {"match": "*", "backlog": {"limit": limit, "group": "g"}, "over_limit": "drop"}
     if shed:
         rule["shed"] = "priority"
@@ -248,39 +249,133 @@ def test_what_consumers_can_take_is_not_refused():
     assert not any(engaged)
 
 
+def simulate_processes(times, *, processes, limit, every_s, drain=1000, seconds=12):
+    """Several of them offer to one queue; return what was consumed a second, and the depths.
+
+    Only the second half counts. What is sent arrives three milliseconds later.
+    """
+    rule = {"match": "*", "backlog": {"limit": limit}, "shed": "priority", "over_limit": "drop"}
+    chance, clock, hand = random.Random(7), ManualClock(0.0), Hand()
+    shields = [Shield({"rules": [rule]}, clock=clock) for _ in range(processes)]
+    signals = Signals(clock.now)
+    signals.backlogs = hand
+    depth = consumed = owed = work = 0.0
+    read_s, on_their_way, depths = 0.0, deque(), []
+    for tick in range(seconds * 1000):
+        owed += drain * times / 1000
+        while owed >= 1:
+            owed -= 1
+            verdict = chance.choice(shields).admit(message(signals=signals))
+            if isinstance(verdict, Permit):
+                on_their_way.append((tick + 3, verdict))
+        while on_their_way and on_their_way[0][0] <= tick:
+            on_their_way.popleft()[1].settle(Outcome.DELIVERED)
+            depth += 1
+        work = min(work + drain / 1000, 1.0 if not depth else 100.0)
+        while depth and work >= 1:
+            depth, work, consumed = depth - 1, work - 1, consumed + (2 * tick >= seconds * 1000)
+        if clock.now() >= read_s:
+            read_s += every_s * chance.uniform(0.8, 1.2)
+            hand.watch(Place("orders")).learn(clock.now(), int(depth))
+        depths.append(depth)
+        clock.advance(0.001)
+    return consumed / (seconds / 2), depths[len(depths) // 2 :]
+
+
+@pytest.mark.parametrize(
+    ("processes", "limit", "every_s"), [(1, 30, 0.1), (2, 30, 0.1), (4, 60, 0.1), (2, 500, 1.0)]
+)
+def test_processes_that_share_a_queue_keep_it_short_and_its_consumer_busy(
+    processes, limit, every_s
+):
+    """At five times what is consumed: at least 95% of that, and a backlog near the limit."""
+    consumed_per_s, depths = simulate_processes(
+        5, processes=processes, limit=limit, every_s=every_s
+    )
+    assert consumed_per_s >= 950
+    assert max(depths) <= 1.5 * limit + 10
+    assert sum(depths) / len(depths) <= limit
+
+
 # --- between readings -----------------------------------------------------------------------------
 
 
-def gauge_at(*readings, sent=()):
-    """A gauge that has read (when, value) one after the other, with so much sent before each."""
-    gauge = Gauge(Watch(Place("q")), jump=1e6)
-    for index, (at, value) in enumerate(readings):
-        gauge.send(sent[index] if index < len(sent) else 0)
-        gauge.watch.learn(at, value)
+def gauge_after(value_at, sent_per_s=0, *, limit=1000.0, every_s=1.0, seconds=30):
+    """A gauge that has read a function of time for so long, while so much was sent and arrived."""
+    gauge, at = Gauge(Watch(Place("q")), limit), 0.0
+    while at <= seconds:
+        gauge.watch.learn(at, int(value_at(at)))
         gauge.level(at)
+        for _ in range(int(sent_per_s * every_s)):
+            gauge.send(1)
+            gauge.answer()
+        at += every_s
     return gauge
 
 
-def test_the_slope_goes_on_between_readings():
-    """A hundred more a second, then half a second later fifty more; never below nothing."""
-    assert gauge_at((0.0, 100), (1.0, 200)).level(1.5) == pytest.approx(250)
-    assert gauge_at((0.0, 200), (1.0, 100)).level(1.5) == pytest.approx(50)
-    assert gauge_at((0.0, 200), (1.0, 100)).level(9.0) == 0.0
+@pytest.mark.parametrize("every_s", [0.1, 1.0])
+@pytest.mark.parametrize("per_s", [100, -100])
+def test_the_slope_goes_on_between_readings(per_s, every_s):
+    """A hundred a second more, or less; never below nothing, and not for ever."""
+    gauge = gauge_after(lambda at: 5000 + per_s * at, every_s=every_s)
+    assert gauge.slope_per_s == pytest.approx(per_s, rel=0.05)
+    assert gauge.level(30.5) == pytest.approx(5000 + per_s * 30.5, abs=10)
+    assert gauge.level(200.0) == (0.0 if per_s < 0 else pytest.approx(25_000, rel=0.05))
 
 
 def test_what_is_sent_is_counted_as_it_goes_and_not_twice():
     """What grew was its own doing: without more of it nothing grows."""
-    gauge = gauge_at((0.0, 100), (1.0, 200), sent=(0, 100))
-    assert gauge.level(2.0) == pytest.approx(200)
+    gauge = gauge_after(lambda at: 500 + 100 * at, sent_per_s=100)
+    assert gauge.slope_per_s == pytest.approx(0, abs=2)
+    before = gauge.level(31.0)
     gauge.send(30)
-    assert gauge.level(2.0) == pytest.approx(230)
+    assert gauge.level(31.0) == pytest.approx(before + 30)
     gauge.send(-10)
-    assert gauge.level(2.0) == pytest.approx(220)
+    assert gauge.level(31.0) == pytest.approx(before + 20)
+
+
+def test_what_is_on_its_way_waits_as_well():
+    """It is not in the reading until it has been answered."""
+    gauge = Gauge(Watch(Place("q")), 1000.0)
+    gauge.send(30)
+    gauge.watch.learn(1.0, 100)
+    assert gauge.level(1.0) == 130
+    for _ in range(30):
+        gauge.answer()
+    gauge.watch.learn(9.0, 130)
+    assert gauge.level(9.0) == 130
+
+
+def test_consumers_that_find_little_are_not_taken_to_be_slow():
+    """They took 500 a second while that was there; then less comes, and the slope stays."""
+    gauge = gauge_after(lambda at: 20_000 - 500 * at)
+    before = gauge.slope_per_s
+    assert before == pytest.approx(-500, rel=0.05)
+    gauge.watch.learn(40.0, 0)
+    gauge.level(40.0)
+    learnt = gauge.slope_per_s
+    for second in range(41, 60):
+        gauge.send(100)
+        for _ in range(100):
+            gauge.answer()
+        gauge.watch.learn(float(second), 0)
+        gauge.level(float(second))
+    assert gauge.slope_per_s == learnt
+
+
+def test_consumers_that_end_are_noticed():
+    """What they no longer take stays: the slope is that of the last seconds."""
+    gauge = gauge_after(lambda at: 20_000 - 500 * at)
+    for second in range(31, 60):
+        gauge.watch.learn(float(second), 5000)
+        gauge.level(float(second))
+    assert gauge.slope_per_s == pytest.approx(0, abs=10)
+    assert gauge.level(60.0) == pytest.approx(5000, abs=50)
 
 
 def test_a_jump_is_believed_and_is_no_slope():
     """A topic made anew, or offsets set back: the value counts, nothing is made of the change."""
-    gauge = Gauge(Watch(Place("q")), jump=1000)
+    gauge = Gauge(Watch(Place("q")), limit=1000)
     for at, value in ((0.0, 100), (1.0, 110), (2.0, 500_000)):
         gauge.watch.learn(at, value)
         gauge.level(at)
@@ -290,13 +385,26 @@ def test_a_jump_is_believed_and_is_no_slope():
     assert (gauge.level(3.5), gauge.jumps) == (0.0, 2)
 
 
+def test_a_backlog_that_is_worked_off_fast_has_not_jumped():
+    """What was sent in a moment is consumed in one: many times the limit, and it is learnt from."""
+    gauge = Gauge(Watch(Place("q")), 50.0)
+    for at, value, sent in ((0.0, 0, 0), (0.2, 900, 1000), (0.3, 700, 0), (0.4, 500, 0)):
+        gauge.watch.learn(at, value)
+        for _ in range(sent):
+            gauge.send(1)
+            gauge.answer()
+        gauge.level(at)
+    assert gauge.jumps == 0
+    assert gauge.slope_per_s < -400
+
+
 READINGS = st.tuples(st.floats(0.0, 5.0), st.integers(0, 10**9), st.integers(0, 10**6))
 
 
 @given(st.lists(READINGS, max_size=30), st.floats(0, 100))
 def test_no_readings_make_a_level_that_is_none(readings, later_s):
     """Never negative, never infinite, whatever jumps."""
-    gauge, now = Gauge(Watch(Place("q")), jump=1000), 0.0
+    gauge, now = Gauge(Watch(Place("q")), limit=1000), 0.0
     for gap_s, value, sent in readings:
         now += gap_s
         gauge.send(sent)
@@ -314,6 +422,7 @@ def test_all_places_are_read_at_once_and_what_is_missing_is_unknown():
     poller = Poller(lambda: reader, HeldClock())
     watches = [poller.watch(place) for place in (Place("a"), Place("b", "g"), Place("c"))]
     poller.stop()
+    poller._clock.advance(2)
     poller.poll()
     assert [w.sample and w.sample[1] for w in watches] == [5, None, None]
     assert [w.error for w in watches] == [None, "no such group", "the broker does not say"]
@@ -336,12 +445,13 @@ def test_a_read_that_fails_keeps_the_last_value_and_connects_anew(caplog):
     poller.poll()
     readers[0].answers = ConnectionError("cut")
     for _ in range(3):
-        clock.advance(1)
+        clock.advance(2)
         poller.poll()
         assert (watch.sample, watch.error) == ((1000.0, 5), "cut")
     assert [reader.closed for reader in readers] == [True, True, True]
+    clock.advance(2)
     poller.poll()
-    assert (watch.sample, watch.error) == ((1003.0, 7), None)
+    assert (watch.sample, watch.error) == ((1008.0, 7), None)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
@@ -355,12 +465,14 @@ def test_a_broker_that_cannot_be_reached_is_tried_again():
             raise OSError("connection refused")
         return FakeReader({Place("a"): 5})
 
-    poller = Poller(connect, ManualClock())
+    clock = ManualClock()
+    poller = Poller(connect, clock)
     poller._watches[Place("a")] = watch = Watch(Place("a"))
     poller.poll()
     assert watch.error == "connection refused"
-    poller.poll()
-    poller.poll()
+    for _ in range(2):
+        clock.advance(2)
+        poller.poll()
     assert (watch.error, watch.sample[1]) == (None, 5)
 
 
@@ -372,6 +484,68 @@ def test_no_more_than_a_thousand_places_are_watched():
         assert poller.watch(Place(f"q{number}")).error is None
     assert "more than 1000" in poller.watch(Place("one more")).error
     assert poller.watch(Place("q5")) is poller.watch(Place("q5"))
+
+
+def test_each_place_is_read_as_often_as_its_most_impatient_rule_asks():
+    """Every 100 ms the one, every second the other; twice as often at the most."""
+    clock, reader = HeldClock(), FakeReader({Place("a"): 5, Place("b"): 7})
+    poller = Poller(lambda: reader, clock)
+    poller.stop()
+    poller.watch(Place("a"))
+    poller.watch(Place("b"))
+    poller.watch(Place("a"), 0.1)
+    for _ in range(1000):
+        poller.poll()
+        clock.advance(0.01)
+    read = Counter(place for places in reader.reads for place in places)
+    assert 80 <= read["a"] <= 130
+    assert 8 <= read["b"] <= 20
+
+
+def test_places_that_are_read_as_often_are_read_together():
+    """Also where they came to be watched one after the other: a hundred, and one read for all."""
+    clock = HeldClock()
+    reader = FakeReader({})
+    poller = Poller(lambda: reader, clock)
+    poller.stop()
+    for number in range(100):
+        poller.watch(Place(f"q{number}"))
+        poller.poll()
+        clock.advance(0.01)
+    reader.reads.clear()
+    for _ in range(1000):
+        poller.poll()
+        clock.advance(0.01)
+    assert len(reader.reads) <= 25
+
+
+def test_a_new_place_is_read_at_once():
+    """Its thread does not sleep on until others are due."""
+    clock = HeldClock()
+    reader = FakeReader({Place("a"): 5, Place("b"): 7})
+    poller = Poller(lambda: reader, clock)
+    try:
+        poller.watch(Place("a"))
+        clock.until_waiting(1)
+        watch = poller.watch(Place("b"))
+        give_up = time.monotonic() + 10
+        while watch.sample is None and time.monotonic() < give_up:
+            time.sleep(0.001)
+        assert watch.sample == (1000.0, 7)
+    finally:
+        poller.stop()
+
+
+def test_a_rule_says_how_often(hand):
+    """A second, unless it says otherwise."""
+    asked = []
+    hand.watch = lambda place, every_s: asked.append(every_s)
+    for more in ({}, {"every": "100ms"}):
+        shield = shield_with({"match": "*", "backlog": {"limit": 5, **more}})
+        signals = Signals(shield.clock.now)
+        signals.backlogs = hand
+        shield.admit(message(signals=signals))
+    assert asked == [1.0, 0.1]
 
 
 def pollers():
@@ -413,7 +587,7 @@ def test_reading_goes_on_with_the_next_client_after_the_last_was_closed(shield):
     for number, hand in enumerate((first, second)):
         signals = Signals(clock.now)
         signals.backlogs = hand
-        shield.admit(message(signals=signals))
+        shield.admit(message(signals=signals)).settle(Outcome.DELIVERED)
         reading(hand, shield, 100 + number)
         assert policy_of(shield).status(clock.now())["waiting"] == pytest.approx(100 + number)
         clock.advance(10)
@@ -425,6 +599,8 @@ def test_reading_goes_on_with_the_next_client_after_the_last_was_closed(shield):
         ({}, "backlog[0].limit: is missing"),
         ({"limit": 0}, "backlog[0].limit: found 0; allowed is 1 or more"),
         ({"limit": 5, "release": "100%"}, "it would never be over"),
+        ({"limit": 5, "every": "0s"}, "backlog[0].every: found '0s'"),
+        ({"limit": 5, "every": "1m"}, "every (60 s) is to be less than forget (30 s)"),
         ({"limit": 5, "unknown": "wait"}, "allowed is 'admit' or 'refuse'"),
         ({"limit": 5, "grupo": "x"}, "did you mean 'group'"),
     ],

@@ -6,15 +6,14 @@ import random
 from collections.abc import Hashable, Mapping
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from shield import URL, Message, Place, Policy, Refusal, Rule, StrictModel, hookimpl
+from shield import URL, Message, Outcome, Place, Policy, Refusal, Rule, StrictModel, hookimpl
 from shield.plugins.backlog.gauge import Gauge
 from shield.units import Seconds, Share
 
-ASK_AGAIN_S = 1.0
-STALE_S = 3.0
-"""Readings that are older may have ended with the last client of that broker."""
+STALE = 3.0
+"""After so many of its pauses, reading may have ended with the last client of that broker."""
 MAX_GAUGES = 1000
 
 
@@ -32,6 +31,8 @@ class BacklogSettings(StrictModel):
     out and not acknowledged; in the publisher's name where the URL has none."""
     release: Share = 0.8
     """The part of the limit at which messages are admitted freely again."""
+    every: Seconds = 1.0
+    """How often it is read: not much more than the limit is to be consumed meanwhile."""
     forget: Seconds = 30.0
     """For how long the last reading is carried on while no other comes; then it is unknown."""
     unknown: Literal["admit", "refuse"] = "admit"
@@ -53,6 +54,15 @@ class BacklogSettings(StrictModel):
             raise ValueError('it would never be over; allowed is less than 100%, as "80%"')
         return release
 
+    @model_validator(mode="after")
+    def _is_read_before_it_is_forgotten(self) -> BacklogSettings:
+        if self.every >= self.forget:
+            raise ValueError(
+                f"every ({self.every:g} s) is to be less than forget ({self.forget:g} s): "
+                "each reading would be forgotten before the next"
+            )
+        return self
+
 
 class Backlog(Policy):
     """Refuses from `limit` on, and less and less down to `release`, while too much waits.
@@ -68,12 +78,18 @@ class Backlog(Policy):
     policy chooses who is refused.
 
     b is the lag of a group (Kafka: ends of the partitions less its commits) or a queue's depth
-    (RabbitMQ: ready messages, or with `management` also those handed out), read once a second for
-    all rules together; in between the slope of the last five seconds goes on, and what this rule
-    sends is counted as it goes. Unknown is not zero, and has an age (`Shield.status`); observers
-    hear of it (`backlog_unknown`, `backlog_known`). Clocks that are stepped do not matter. A
-    reading that differs from what was expected by more than the limit (a topic made anew, offsets
-    that were set) is believed at once, and says nothing of the slope.
+    (RabbitMQ: ready messages, or with `management` also those handed out), read once a second, or
+    as often as `every` says, for all rules together; in between what this rule sends is counted as
+    it goes, and how fast consumers are is tracked from reading to reading (`Gauge`). Unknown is
+    not zero, and has an age (`Shield.status`); observers hear of it (`backlog_unknown`,
+    `backlog_known`). Clocks that are stepped do not matter. A reading that differs from what was
+    expected by much more than the limit (a topic made anew, offsets that were set) is believed at
+    once, and says nothing of how fast they are.
+
+    A limit of less than consumers take from one reading to the next leaves them idle in between
+    while their pace is being learnt, and is held only roughly: for a short queue read often. A
+    Kafka group's lag has in it what is consumed and not committed yet: a limit of some ten
+    milliseconds' worth of messages needs consumers that commit as often.
 
     Bad at: lag that grows for another reason than this rule's messages; then it refuses what it
     can, which may not help.
@@ -90,7 +106,10 @@ class Backlog(Policy):
         self._limit = float(settings.limit)
         self._release = settings.release * settings.limit
         self._via = None if settings.management is None else rule.url(settings.management)
-        self._gauges: dict[tuple[str, Place], Gauge] = {}
+        self._destination = settings.destination
+        self._gauges: dict[tuple[str, str], Gauge] = {}
+        """By broker and destination; looked up several times for each message."""
+        self._stale_s = STALE * settings.every
         self._beside_chooser: bool | None = None
         self.random = random.random
         """Where chance decides; tests put a sequence of their own here."""
@@ -102,7 +121,7 @@ class Backlog(Policy):
         gauge = self._gauge(message)
         if gauge is None:
             self._begin_to_watch(message)
-        elif (age_s := gauge.age_s(now)) is None or age_s > STALE_S:
+        elif (age_s := gauge.age_s(now)) is None or age_s > self._stale_s:
             self._watch_again(message, gauge)
 
     def check(self, message: Message, now: float) -> Refusal | None:
@@ -114,7 +133,7 @@ class Backlog(Policy):
         share = self.excess(message, now)
         if share <= 0.0 or (message.draw or 0.0) >= share:
             return None
-        return Refusal(self, "backlog", ASK_AGAIN_S)
+        return Refusal(self, "backlog", self.settings.every)
 
     def take(self, message: Message, now: float) -> None:
         """Count it: it will wait there."""
@@ -127,6 +146,12 @@ class Backlog(Policy):
         gauge = self._gauge(message)
         if gauge is not None:
             gauge.send(-1)
+
+    def settle(self, message: Message, outcome: Outcome, now: float) -> None:
+        """Count it as arrived: the next reading knows it."""
+        gauge = self._gauge(message)
+        if gauge is not None:
+            gauge.answer()
 
     def pressure(self, message: Message, now: float) -> float:
         """Return 1 for what is refused, else which part of the limit waits."""
@@ -173,28 +198,27 @@ class Backlog(Policy):
         return None if age_s is None or age_s > self.settings.forget else gauge.level(now)
 
     def _place(self, message: Message) -> Place:
-        destination = self.settings.destination or message.destination
-        return Place(destination, self.settings.group, self._via)
+        return Place(self._destination or message.destination, self.settings.group, self._via)
 
     def _gauge(self, message: Message) -> Gauge | None:
         backlogs = None if message.signals is None else message.signals.backlogs
         if backlogs is None:
             return None
-        return self._gauges.get((backlogs.origin, self._place(message)))
+        return self._gauges.get((backlogs.origin, self._destination or message.destination))
 
     def _begin_to_watch(self, message: Message) -> None:
         backlogs = None if message.signals is None else message.signals.backlogs
         if backlogs is None or len(self._gauges) >= MAX_GAUGES:
             return
         place = self._place(message)
-        watch = backlogs.watch(place)
+        watch = backlogs.watch(place, self.settings.every)
         if watch is not None:
-            self._gauges[backlogs.origin, place] = Gauge(watch, jump=self._limit)
+            self._gauges[backlogs.origin, place.destination] = Gauge(watch, self._limit)
 
     def _watch_again(self, message: Message, gauge: Gauge) -> None:
         """Have the place of an old reading watched by the message's client, if it is not."""
         backlogs = None if message.signals is None else message.signals.backlogs
-        watch = None if backlogs is None else backlogs.watch(gauge.watch.place)
+        watch = None if backlogs is None else backlogs.watch(gauge.watch.place, self.settings.every)
         if watch is not None:
             gauge.watch = watch
 
