@@ -4,6 +4,7 @@ import io
 import json
 import os
 import sys
+import threading
 
 import confluent_kafka
 import kafka
@@ -24,6 +25,8 @@ from benchmarks import (
 )
 from benchmarks.__main__ import NAMES, app
 from benchmarks.measure import Effort, Noise, Report, Result, interleave, result_of, spread_of
+from benchmarks.overload.clients import KafkaOffers, KafkaTakes
+from benchmarks.overload.load import body, read
 from benchmarks.watched import Child, Watch
 
 runner = CliRunner()
@@ -110,6 +113,22 @@ def test_kafka_producer_measures_both_sides_and_proves_that_all_arrived(address,
     by_name = {line.name: line for line in lines}
     assert by_name["100 B, shielded"].ratio_to == kafka_producer.BARE
     assert all(line.value > 0 for line in lines)
+
+
+def test_what_a_bare_producer_offers_its_consumer_takes(address, old_protocol, monkeypatch):
+    """Through the mock cluster: each once, and what was taken is committed."""
+    monkeypatch.setitem(kafka.KafkaConsumer.DEFAULT_CONFIG, "api_version", (2, 3))
+    offers = KafkaOffers(address, "overloaded", None)
+    for number in range(25):
+        assert not offers.offer(body(float(number), "critical"), "critical", b"user")
+    offers.close()
+    takes, stop, taken = KafkaTakes(address, "overloaded"), threading.Event(), []
+    for raw in takes.take(stop):
+        taken += [] if raw is None else [read(raw)[0]]
+        if len(taken) == 25:
+            stop.set()
+    takes.close()
+    assert sorted(taken) == list(range(25))
 
 
 def test_the_spool_is_measured_both_ways(address, old_protocol):
