@@ -303,6 +303,21 @@ class Shield:
             run.size -= size
         return Permit(permit.flow, part)
 
+    def join(self, permit: Permit, other: Permit) -> None:
+        """Let one permit of a run hold what another of the same flow holds too: undoes `split`."""
+        run, more = permit.message, other.message
+        with self._lock:
+            other.held = other.open = False
+            run.messages += more.messages
+            run.size += more.size
+
+    def eased(self, over: OverLimit, mark: float) -> bool:
+        """Tell whether the pressure of the policy that refuses it has come down to that mark."""
+        with self._lock:
+            self._pick_up_answers()
+            now = self._now()
+            return self._measure(now)(over.refusal.policy, over.message) <= mark
+
     # --- messages that need no view of their own ----------------------------------------------
 
     def plain_flow(self, destination: str, producer: str) -> Flow | None:
