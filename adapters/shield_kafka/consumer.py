@@ -80,6 +80,7 @@ class KafkaConsumer(Client):  # type: ignore[misc] # kafka-python is untyped
         left_ms = timeout_ms
         while True:
             hand_over.begin()
+            internals.unpark(self)
             if hand_over.waits:
                 fetched = self._fetch_others(left_ms, max_records, update_offsets)
             else:

@@ -241,6 +241,17 @@ def commit_now(consumer: KafkaConsumer) -> None:
     consumer._coordinator.maybe_auto_commit_offsets_now()
 
 
+def unpark(consumer: KafkaConsumer) -> None:
+    """Let the client go on with what it has parked of partitions that were paused.
+
+    3.0.12 does so only where no records are in line, and takes those that are used up for some:
+    a partition that was paused and resumed may starve for as long as others have nothing new.
+    """
+    fetcher = consumer._fetcher
+    if fetcher._paused_partition_records and not fetcher._next_partition_records:
+        fetcher._next_partition_records = None
+
+
 class BytesBeside(ConsumerRecord):  # type: ignore[misc] # kafka-python is untyped
     """A record whose key and value were deserialized, with their bytes."""
 
