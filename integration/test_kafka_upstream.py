@@ -72,7 +72,7 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("client", AT_LEAST)
 @pytest.mark.parametrize("settings", ["", WIDE], ids=["no rules", "wide rules"])
 def test_the_clients_own_tests_pass(kafka, upstream, tmp_path, settings, client):
-    """All of them run and pass, none else is skipped, and the ledger accounts for their messages."""
+    """All run and pass, none is skipped, and the ledger accounts for their messages."""
     (tmp_path / "shield.toml").write_text(settings)
     report = tmp_path / "report.xml"
     tests = f"test/integration/test_{client}_integration.py"
