@@ -1,7 +1,8 @@
 """One member of a group under rules, as a process of its own.
 
-`python -m integration.consuming poll|iterate KAFKA GROUP TOPIC OVERFLOW LOG`. Writes down what it was handed over before it commits that, and what it has committed, so that a
-test can tell also of one that was killed. SIGTERM lets it end in order.
+`python -m integration.consuming poll|iterate KAFKA GROUP TOPIC OVERFLOW LOG`. Writes down
+what it was handed over before it commits that, and what it has committed, so that a test can tell
+also of one that was killed. SIGTERM lets it end in order.
 """
 
 from __future__ import annotations

@@ -18,10 +18,8 @@ from shield.action import Divert, Drop
 from shield_kafka.aside import Aside, Sending
 from shield_kafka.handed import Handed, Run
 from shield_kafka.internals import StateOf, bytes_of
-from shield_kafka.partitions import Partition, at, behind
+from shield_kafka.partitions import LOOK_EVERY_S, Partition, at, behind
 
-LOOK_EVERY_S = 0.01
-"""How soon the answer to a send, or to a commit, is seen."""
 COMMIT_EVERY_S = 0.1
 """How soon an automatic commit that has no answer is tried again, where records wait for it."""
 Records = dict[TopicPartition, list[Any]]
@@ -151,9 +149,7 @@ class HandOver:
         if not self._partitions:
             return inf
         now = self._shield.clock.now()
-        soonest = min(partition.wait_s(now) for partition in self._partitions.values())
-        prompt = self._aside.under_way or any(p.bound for p in self._partitions.values())
-        return min(soonest, LOOK_EVERY_S) if prompt else soonest
+        return min(partition.wait_s(now) for partition in self._partitions.values())
 
     def begin(self) -> None:
         """See where the client's positions are, before it polls."""

@@ -19,6 +19,8 @@ from shield_kafka.internals import Assigned
 
 LOW_MARK = 0.5
 """A partition that a bound has paused goes on when that has emptied to half."""
+LOOK_EVERY_S = 0.01
+"""How soon the answer to a send, or to a commit, is seen."""
 
 
 class Judge(Protocol):
@@ -50,11 +52,11 @@ class Judge(Protocol):
 class Undecided:
     """A record that is next, until it is handed over, or passed: dropped, or safe elsewhere."""
 
-    __slots__ = ("_answer", "_held", "_sending", "_step", "again_at_s", "record")
+    __slots__ = ("_again_at_s", "_answer", "_held", "_sending", "record")
 
     def __init__(self, record: Any, verdict: Permit | OverLimit | Drop) -> None:
         self.record = record
-        self.again_at_s = 0.0
+        self._again_at_s = 0.0
         self._answer: Permit | Drop | None = None
         self._held: Held | None = None
         self._sending: Sending | None = None
@@ -83,6 +85,15 @@ class Undecided:
         """Whether only commits can let it go on."""
         return self._held is not None and self._held.over.retry_after_s is None
 
+    def wait_s(self, now: float) -> float:
+        """Return after how many seconds to ask again."""
+        if self._sending is not None:
+            return 0.0 if self._sending.ended else LOOK_EVERY_S
+        if self._answer is not None:
+            return 0.0
+        again_s = max(0.0, self._again_at_s - now)
+        return min(again_s, LOOK_EVERY_S) if self.bound else again_s
+
     def ask(self, now: float, judge: Judge) -> Permit | Drop | None:
         """Return a Permit to hand it over, a Drop to pass it, or None to ask again later."""
         while self._answer is None:
@@ -101,7 +112,7 @@ class Undecided:
             elif isinstance(step, Permit | Drop):
                 self._answer = step
             else:
-                self.again_at_s = now + step
+                self._again_at_s = now + step
                 return None
         return self._answer
 
@@ -157,13 +168,10 @@ class Partition:
         return bool(self._front) and self._front[0].bound
 
     def wait_s(self, now: float) -> float:
-        """Return after how many seconds to ask again; `inf` where only commits or answers tell."""
+        """Return after how many seconds to ask again; `inf` where the user has paused it."""
         if self.is_empty or not self.state.is_fetchable():
             return inf
-        if not self._front:
-            return 0.0
-        first = self._front[0]
-        return inf if first.under_way or first.bound else max(0.0, first.again_at_s - now)
+        return self._front[0].wait_s(now) if self._front else 0.0
 
     # --- handing over -------------------------------------------------------------------------
 

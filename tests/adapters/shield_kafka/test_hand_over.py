@@ -176,9 +176,10 @@ def test_what_goes_elsewhere_is_passed_only_when_that_is_confirmed():
     assert fetching.poll() == {}
     assert fetching.sends.offsets == [0, 1, 2, 3]
     assert fetching.position() == 0
-    assert fetching.hand_over.wait_s() <= 0.01
+    assert fetching.hand_over.wait_s() == 0.01
     assert counts(fetching.shield.ledger()) == {"offered": 5, "in_flight": 5}
     fetching.sends.end()
+    assert fetching.hand_over.wait_s() == 0.0
     assert fetching.poll() == {0: list(range(4, 10))}
     assert fetching.position() == 10
     assert counts(fetching.shield.ledger()) == {"offered": 10, "overflowed": 4, "in_flight": 6}
