@@ -87,7 +87,9 @@ class Carrier:
         deadline = time.monotonic() + timeout_s
         with suppress(KafkaError):  # not all are answered
             self._producer.flush(timeout_s)
-        self._producer.close(max(0.0, deadline - time.monotonic()))
+            self._producer.close(max(0.0, deadline - time.monotonic()))
+        if not internals.is_closed(self._producer):
+            internals.abandon(self._producer)
 
 
 def _soon(configs: dict[str, object]) -> dict[str, object]:

@@ -19,6 +19,9 @@ from shield_kafka.hand_over import HandOver, Records
 CLOSE_WITHIN_S = 5.0
 """How long `close` waits for the answers to what is being sent elsewhere."""
 
+JOIN_WITHIN_MS = 1000
+"""How long a poll may last that joins the group, though records wait: first it may commit."""
+
 
 class KafkaConsumer(Client):  # type: ignore[misc] # kafka-python is untyped
     """`kafka.KafkaConsumer` under rules with `direction = "consume"`: same arguments and results.
@@ -99,7 +102,10 @@ class KafkaConsumer(Client):  # type: ignore[misc] # kafka-python is untyped
         hand_over = self._hand_over
         if hand_over.commit_is_due():
             internals.commit_now(self)
-        wait_ms = min(left_ms, hand_over.wait_s() * 1000)
+        wait_ms = hand_over.wait_s() * 1000
+        if internals.must_join(self):
+            wait_ms = max(wait_ms, JOIN_WITHIN_MS)
+        wait_ms = min(left_ms, wait_ms)
         with hand_over.pausing():
             fetched: Records = super().poll(wait_ms, max_records, update_offsets)
         return fetched

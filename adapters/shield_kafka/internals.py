@@ -150,6 +150,18 @@ def end_soon(producer: KafkaProducer) -> None:
     producer._closed = True
 
 
+def is_closed(producer: KafkaProducer) -> bool:
+    """Tell whether `close` came to its end: it raises before that where sends are unanswered."""
+    return bool(producer._closed)
+
+
+def abandon(producer: KafkaProducer) -> None:
+    """Fail what is unanswered, and let the I/O thread end."""
+    producer._unregister_cleanup()
+    producer._sender.force_close()
+    producer._closed = True
+
+
 class Produced(NamedTuple):
     """What an answered produce request tells: times in seconds, and requests still unanswered."""
 
@@ -239,6 +251,11 @@ def on_committed(
 def commit_now(consumer: KafkaConsumer) -> None:
     """Begin the automatic commit before its time has come; nothing where it is not enabled."""
     consumer._coordinator.maybe_auto_commit_offsets_now()
+
+
+def must_join(consumer: KafkaConsumer) -> bool:
+    """Tell whether the next poll begins with joining the group anew, and a commit before that."""
+    return bool(consumer._coordinator.need_rejoin())
 
 
 def unpark(consumer: KafkaConsumer) -> None:

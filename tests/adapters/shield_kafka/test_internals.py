@@ -175,6 +175,16 @@ def test_the_result_that_we_complete_is_made_as_the_clients():
     assert parameters(own.failure) == ["error"]
 
 
+def test_a_producer_can_be_abandoned(bare):
+    """Its thread ends; `close` has nothing left to do."""
+    assert not internals.is_closed(bare)
+    internals.abandon(bare)
+    bare._sender.join(5)
+    assert not bare._sender.is_alive()
+    assert internals.is_closed(bare)
+    assert "self.flush(timeout)" in inspect.getsource(kafka.KafkaProducer.close)
+
+
 # --- the consumer -------------------------------------------------------------------------------
 
 
@@ -251,6 +261,15 @@ def test_a_commit_can_be_begun_before_its_time(consumer):
     assert "enable_auto_commit" in inspect.getsource(
         type(consumer._coordinator).maybe_auto_commit_offsets_now
     )
+
+
+def test_it_is_known_when_the_group_must_be_joined(consumer):
+    """Where topics are subscribed and it was not yet; never with partitions of the user's."""
+    consumer.assign([TopicPartition("t", 0)])
+    assert not internals.must_join(consumer)
+    consumer.unsubscribe()
+    consumer.subscribe(["t"])
+    assert internals.must_join(consumer)
 
 
 def test_what_is_used_up_makes_way_for_what_is_parked(consumer):
