@@ -25,6 +25,7 @@ NAMES = (
     "buffer",
     "spool",
     "redrive",
+    "consumer",
 )
 Name = StrEnum("Name", [(name, name) for name in (*NAMES, ALL)])  # type: ignore[misc]
 
@@ -45,6 +46,7 @@ benchmark could not be run, or a message was not accounted for.
   buffer            1,000,000 messages in a buffer: memory and drain; a real Kafka, 5 minutes
   spool             onto the disk, and out of it into a real Kafka; 3-4 minutes
   redrive           a topic brought back, against a bare loop; a real Kafka, 10 minutes
+  consumer          poll and iteration, shielded against bare kafka-python; a real Kafka, 4 minutes
   all             all of them
 
 \b

@@ -15,6 +15,7 @@ from benchmarks import (
     blocked_publisher,
     buffer,
     buffered_sender,
+    consumer,
     decide,
     kafka_producer,
     rabbitmq_memory,
@@ -109,6 +110,17 @@ def test_kafka_producer_measures_both_sides_and_proves_that_all_arrived(address,
     lines = kafka_producer._compare(address, "bench", 100, Effort(1, quick=True), Noise())
     by_name = {line.name: line for line in lines}
     assert by_name["100 B, shielded"].ratio_to == kafka_producer.BARE
+    assert all(line.value > 0 for line in lines)
+
+
+def test_consumer_measures_both_ways_and_proves_that_all_was_handed_over(address, monkeypatch):
+    """The same."""
+    for client in (kafka.KafkaProducer, kafka.KafkaConsumer):
+        monkeypatch.setitem(client.DEFAULT_CONFIG, "api_version", (2, 3))
+    lines = consumer._compare(address, "consumed", 100, Effort(1, quick=True), Noise())
+    assert [line.name for line in lines if line.target] == [
+        f"{way}, 100 B, shielded" for way in ("poll", "iteration")
+    ]
     assert all(line.value > 0 for line in lines)
 
 
