@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import time
 from contextlib import suppress
 
@@ -53,6 +54,7 @@ class Carrier:
         except Exception as error:
             raise ShieldError(f"cannot connect to {where}: {error!r}") from None
         self._where = where
+        self._process = os.getpid()
         # The client has its own end at exit registered now, without waiting: ours goes before it.
         atexit.register(self.close, EXIT_WITHIN_S)
 
@@ -84,6 +86,8 @@ class Carrier:
     def close(self, timeout_s: float) -> None:
         """Wait for the answers to all sends; fail what has none in time."""
         atexit.unregister(self.close)
+        if os.getpid() != self._process:
+            return  # forked: what is unanswered is the parent's
         deadline = time.monotonic() + timeout_s
         with suppress(KafkaError):  # not all are answered
             self._producer.flush(timeout_s)

@@ -116,12 +116,12 @@ class HandOver:
     @contextmanager
     def pausing(self) -> Iterator[None]:
         """Have nothing fetched for partitions of which records wait."""
-        ours = []
-        for place, partition in self._partitions.items():
-            if not partition.state.paused:
-                partition.state.paused = True
-                ours.append((place, partition.state))
-                self.paused.add(place)
+        with self._lock:
+            waiting = {place: partition.state for place, partition in self._partitions.items()}
+            ours = [(place, state) for place, state in waiting.items() if not state.paused]
+            self.paused.update(place for place, _ in ours)
+            for _, state in ours:
+                state.paused = True
         try:
             yield
         finally:
@@ -138,7 +138,8 @@ class HandOver:
     def commit_is_due(self) -> bool:
         """Tell whether records wait for a commit of those before them, and none is under way."""
         now = self._shield.clock.now()
-        bound = any(p.bound for p in self._partitions.values()) and any(self._handed.values())
+        with self._lock:
+            bound = any(p.bound for p in self._partitions.values()) and any(self._handed.values())
         if not bound or now < self._commit_at_s:
             return False
         self._commit_at_s = now + COMMIT_EVERY_S
@@ -146,10 +147,9 @@ class HandOver:
 
     def wait_s(self) -> float:
         """Return after how many seconds some of what waits may be handed over."""
-        if not self._partitions:
-            return inf
         now = self._shield.clock.now()
-        return min(partition.wait_s(now) for partition in self._partitions.values())
+        with self._lock:
+            return min((p.wait_s(now) for p in self._partitions.values()), default=inf)
 
     def begin(self) -> None:
         """See where the client's positions are, before it polls."""
@@ -177,25 +177,48 @@ class HandOver:
 
     def hand_over(self, fetched: Records, most: int, *, update_offsets: bool) -> Records:
         """Return what the user gets now, of what has waited and of what was fetched."""
+        given: Records = {}
         with self._lock:
             self.drop_lost()
-            given: Records = {}
-            if self._partitions:
-                most = self._hand_waiting(fetched, given, most, update_offsets=update_offsets)
-            for place, records in fetched.items():
-                state = self._state_of(place)
-                if state is None or state.position is None:
-                    continue  # another thread has taken it away: it is fetched again
-                handed = self._handed_of(place, state)
-                if not self._all_at_once(place, handed, records, most):
-                    if update_offsets:
-                        start, end = at(records[0]), state.position
-                    else:
-                        start, end = state.position, behind(records[-1])
-                    self._partitions[place] = Partition(state, handed, records, start, end)
-                    records = self._take(place, most, update_offsets=update_offsets)
-                most -= self._give(given, place, records, update_offsets=update_offsets)
-            return given
+            try:
+                self._hand_over(given, fetched, most, update_offsets=update_offsets)
+            except BaseException:
+                self._undo(given, fetched)
+                raise
+        return given
+
+    def _hand_over(
+        self, given: Records, fetched: Records, most: int, *, update_offsets: bool
+    ) -> None:
+        if self._partitions:
+            most = self._hand_waiting(given, fetched, most, update_offsets=update_offsets)
+        for place, records in fetched.items():
+            state = self._state_of(place)
+            if state is None or state.position is None:
+                continue  # another thread has taken it away: it is fetched again
+            handed = self._handed_of(place, state)
+            if not self._all_at_once(place, handed, records, most):
+                if update_offsets:
+                    start, end = at(records[0]), state.position
+                else:
+                    start, end = state.position, behind(records[-1])
+                self._partitions[place] = Partition(state, handed, records, start, end)
+                records = self._take(place, most, update_offsets=update_offsets)
+            most -= self._give(given, place, records, update_offsets=update_offsets)
+
+    def _undo(self, given: Records, fetched: Records) -> None:
+        """Have everything fetched again that the user does not get now: he gets an error."""
+        for place in fetched.keys() | self._partitions.keys():
+            state = self._state_of(place)
+            first = given.get(place) or fetched.get(place)
+            if state is not None and state.position is not None:
+                if first:
+                    state.position = at(first[0])
+                self._handed_of(place, state).take_back(state.position.offset, inf)
+            partition = self._partitions.pop(place, None)
+            if partition is not None:
+                partition.let_go()
+        self._iterated.clear()
 
     def _all_at_once(
         self, place: TopicPartition, handed: Handed, records: list[Any], most: int
@@ -222,7 +245,7 @@ class HandOver:
         return len(records)
 
     def _hand_waiting(
-        self, fetched: Records, given: Records, most: int, *, update_offsets: bool
+        self, given: Records, fetched: Records, most: int, *, update_offsets: bool
     ) -> int:
         """Hand over what may be now of what has waited; return how much room is left."""
         for place, partition in list(self._partitions.items()):
@@ -235,9 +258,10 @@ class HandOver:
         return most
 
     def _take(self, place: TopicPartition, most: int, *, update_offsets: bool) -> list[Any]:
-        partition = self._partitions.pop(place)
+        partition = self._partitions[place]
         records = partition.take(most, self._shield.clock.now(), self._judge(place.topic))
         partition.place(records, update_offsets=update_offsets)
+        del self._partitions[place]
         if not partition.is_done:
             self._partitions[place] = partition  # behind the others: they take turns
         return records

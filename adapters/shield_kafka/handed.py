@@ -101,7 +101,7 @@ class Handed:
         for run in runs:
             run.permit.settle(Outcome.FAILED)
 
-    def take_back(self, first: Offset, end: Offset) -> None:
+    def take_back(self, first: Offset, end: float) -> None:
         """Undo what was admitted from one offset up to another: it was not handed over."""
         with self._lock:
             back = [run for run in self._runs if run.end > first and run.first < end]

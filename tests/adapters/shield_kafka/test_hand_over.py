@@ -311,6 +311,46 @@ def test_what_the_user_pauses_while_it_is_paused_for_the_poll_stays_paused():
     assert fetching.state().paused
 
 
+def interrupt(monkeypatch, fetching, **how):
+    """Poll, and be interrupted in the middle of it."""
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fetching.sends, "send", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fetching.poll(**how)
+
+
+@pytest.mark.parametrize("update_offsets", [True, False])
+def test_an_interrupt_on_the_way_loses_nothing(monkeypatch, update_offsets):
+    """The user gets it instead of records, and these are fetched again."""
+    fetching = aging(lambda offset: offset == 14, 0, 1, over_limit="overflow late")
+    fetching.poll()
+    interrupt(monkeypatch, fetching, update_offsets=update_offsets)
+    assert (fetching.position(0), fetching.position(1)) == (10, 10)
+    assert fetching.shield.ledger().in_flight == 20
+    assert fetching.poll() == {0: [10, 11, 12, 13], 1: [10, 11, 12, 13]}
+
+
+def test_an_interrupt_while_records_wait_loses_none_of_them(monkeypatch):
+    """They are fetched again as well."""
+    fetching = aging(lambda offset: offset == 14, 0, 1, over_limit="overflow late")
+    for _ in range(2):
+        fetching.poll()
+    fetching.sends.end(RuntimeError("no"))
+    fetching.poll()
+    fetching.shield.clock.advance(ANEW_S + 0.1)
+    interrupt(monkeypatch, fetching)
+    assert (fetching.position(0), fetching.position(1)) == (14, 14)
+    assert not fetching.hand_over.waits
+    assert fetching.shield.ledger().in_flight == 28
+    fetching.poll()
+    fetching.sends.end()
+    assert fetching.poll() == {0: list(range(15, 24)), 1: list(range(15, 24))}
+
+
 # --- iteration ----------------------------------------------------------------------------------
 
 
