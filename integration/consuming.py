@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, TopicPartition
+from kafka.errors import KafkaError
 
 from shield_kafka import KafkaConsumer
 
@@ -66,19 +67,17 @@ class Listener(ConsumerRebalanceListener):  # type: ignore[misc] # kafka-python 
 
 
 def poll(consumer: KafkaConsumer, log: Log, ended: list[int]) -> None:
-    """Hand over with `poll`, and commit after each batch."""
+    """Hand over with `poll`, and commit after each; what was passed has moved the position, too."""
     while not ended:
-        batches = consumer.poll(200)
-        for place, records in batches.items():
+        for place, records in consumer.poll(200).items():
             log.write("handed", at_of=[place.partition, [record.offset for record in records]])
-        if batches:
-            try:
-                consumer.commit()
-            except Exception as error:  # a rebalance; what it covered comes again
-                log.write("not committed", error=repr(error))
-            else:
-                offsets = {p.partition: consumer.position(p) for p in consumer.assignment()}
-                log.write("committed", offsets=offsets)
+        try:
+            consumer.commit()
+        except KafkaError as error:  # a rebalance; what it covered comes again
+            log.write("not committed", error=repr(error))
+        else:
+            offsets = {p.partition: consumer.position(p) for p in consumer.assignment()}
+            log.write("committed", offsets=offsets)
 
 
 def iterate(consumer: KafkaConsumer, log: Log, ended: list[int]) -> None:

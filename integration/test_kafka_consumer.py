@@ -19,7 +19,6 @@ from integration.consuming import committed
 from integration.reading import count, read
 
 PARTITIONS = 6
-MESSAGES = 4500
 OLD_EVERY = 9
 """Each ninth message is an hour too old."""
 
@@ -50,34 +49,39 @@ class Member:
 
 
 class Load:
-    """A thread that sends numbered messages, a part of them too old, at a steady rate."""
+    """A thread that sends numbered messages, a part of them too old: 1,100 a second, until told.
+
+    Two members are handed 1,000 a second at the most, three 1,500.
+    """
 
     def __init__(self, address: str, topic: str) -> None:
         self._producer = KafkaProducer(bootstrap_servers=address)
         self._topic = topic
+        self._enough = threading.Event()
         self._thread = threading.Thread(target=self._send)
+        self.messages = 0
         self.old: set[tuple[int, int]] = set()
+        """Partition and offset of those that are too old."""
 
     def _send(self) -> None:
         futures = []
         old_ms = int((time.time() - 7200) * 1000)
-        for number in range(MESSAGES):
-            old = number % OLD_EVERY == 0
-            at_ms = old_ms if old else None
-            sent = self._producer.send(self._topic, b"%d" % number, timestamp_ms=at_ms)
-            futures.append((old, sent))
-            if number % 25 == 0:
-                time.sleep(0.025)
-        for old, future in futures:
-            at = future.get(30)
-            if old:
-                self.old.add((at.partition, at.offset))
+        while not self._enough.wait(0.025):
+            for _ in range(28):
+                at_ms = None if self.messages % OLD_EVERY else old_ms
+                body = b"%d" % self.messages
+                sent = self._producer.send(self._topic, body, timestamp_ms=at_ms)
+                if at_ms is not None:
+                    futures.append(sent)
+                self.messages += 1
+        self.old = {(at.partition, at.offset) for at in (future.get(30) for future in futures)}
 
     def __enter__(self) -> Load:
         self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._enough.set()
         self._thread.join()
         self._producer.close()
 
@@ -125,7 +129,7 @@ def test_through_rebalances_and_a_kill_every_record_is_handed_over_or_shed(kafka
 
     def all_committed() -> bool:
         at = committed(kafka.address, members.group, members.topic, PARTITIONS)
-        return sum(at.values()) == MESSAGES
+        return sum(at.values()) == load.messages
 
     until(all_committed, 60, "the rest is not committed")
     for member in (first, third):
@@ -135,11 +139,11 @@ def test_through_rebalances_and_a_kill_every_record_is_handed_over_or_shed(kafka
     group = [first, second, third]
     handed = {at for member in group for at in member.handed}
     overflowed = read(kafka.address, members.overflow)
-    assert count(kafka.address, members.topic) == MESSAGES
+    assert count(kafka.address, members.topic) == load.messages
     everything = {(r.partition, r.offset) for r in read(kafka.address, members.topic)}
     assert handed.isdisjoint(load.old)
     assert handed | load.old == everything
-    old_bodies = {b"%d" % number for number in range(0, MESSAGES, OLD_EVERY)}
+    old_bodies = {b"%d" % number for number in range(0, load.messages, OLD_EVERY)}
     assert {record.value for record in overflowed} == old_bodies
     for member in group:
         check_commits(member, group, load.old)
