@@ -21,6 +21,8 @@ LOW_MARK = 0.5
 """A partition that a bound has paused goes on when that has emptied to half."""
 LOOK_EVERY_S = 0.01
 """How soon the answer to a send, or to a commit, is seen."""
+UNSURE_S = 0.1
+"""How soon it is seen that the client has found a position valid, as after a change of leader."""
 
 
 class Judge(Protocol):
@@ -83,7 +85,8 @@ class Undecided:
     @property
     def bound(self) -> bool:
         """Whether only commits can let it go on."""
-        return self._held is not None and self._held.over.retry_after_s is None
+        held = self._held
+        return held is not None and self._answer is None and held.over.retry_after_s is None
 
     def wait_s(self, now: float) -> float:
         """Return after how many seconds to ask again."""
@@ -169,8 +172,10 @@ class Partition:
 
     def wait_s(self, now: float) -> float:
         """Return after how many seconds to ask again; `inf` where the user has paused it."""
-        if self.is_empty or not self.state.is_fetchable():
+        if self.is_empty or self.state.paused:
             return inf
+        if not self.state.is_fetchable():
+            return UNSURE_S
         return self._front[0].wait_s(now) if self._front else 0.0
 
     # --- handing over -------------------------------------------------------------------------

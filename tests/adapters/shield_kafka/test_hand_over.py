@@ -9,6 +9,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from shield import Reject, hookimpl
 from shield.receiving import ANEW_S
+from shield_kafka.partitions import UNSURE_S
 from tests.adapters.shield_kafka.fetching import Fetching, State
 from tests.making import counts, shield_with
 
@@ -298,6 +299,21 @@ def test_what_the_user_has_paused_is_not_handed_over_and_stays_paused():
     assert fetching.state().paused
     fetching.state().paused = False
     assert fetching.poll() == {0: list(range(10, 15))}
+
+
+def test_what_waits_while_the_client_is_unsure_of_a_position_is_asked_about_soon(monkeypatch):
+    """As after a change of leader: a poll without end would otherwise never come back to it."""
+    fetching = Fetching(shield_with(rule(quota=TEN)))
+    fetching.fetch = 15
+    fetching.poll()
+    monkeypatch.setattr(fetching.state(), "is_fetchable", lambda: False)
+    fetching.shield.clock.advance(10.0)
+    assert fetching.poll() == {}
+    assert fetching.hand_over.wait_s() == UNSURE_S
+    monkeypatch.undo()
+    assert fetching.poll() == {0: list(range(10, 15))}
+    fetching.state().paused = True
+    assert fetching.hand_over.wait_s() == float("inf")
 
 
 def test_what_the_user_pauses_while_it_is_paused_for_the_poll_stays_paused():
