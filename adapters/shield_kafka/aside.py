@@ -120,7 +120,7 @@ def envelope_of(record: Any, consumer: str) -> Envelope:
         kind="kafka",
         key=key,
         headers=own,
-        timestamp_ms=None if record.timestamp is None else max(0, record.timestamp),
+        timestamp_ms=None if record.timestamp in (None, -1) else record.timestamp,
         producer=consumer,
         marks=marks,
     )
