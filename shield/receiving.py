@@ -51,7 +51,7 @@ class Held:
         when something of the rule was acknowledged.
         """
         if self._until_s is not None:
-            permit = self._ask(now)
+            permit = self._ask(now, self._until_s)
             if permit is not None:
                 return permit
             if self.over.rule is not self._rule:
@@ -74,12 +74,13 @@ class Held:
         self._until_s = now + ANEW_S
         return self._wait_s(now)
 
-    def _ask(self, now: float) -> Permit | None:
+    def _ask(self, now: float, until_s: float) -> Permit | None:
+        """Ask once more; where only acknowledgements help, not before the low mark is reached."""
         if self._any_room_at_s is None:
             self._any_room_at_s = now + ANEW_S
-        until_s = min(self._any_room_at_s, self._until_s or inf)
         bound = self.over.retry_after_s is None and self._low_mark < 1.0
-        if bound and now < until_s and not self._shield.eased(self.over, self._low_mark):
+        waits = bound and now < min(self._any_room_at_s, until_s)
+        if waits and not self._shield.eased(self.over, self._low_mark):
             return None
         return self._shield.ask_once(self.over)
 

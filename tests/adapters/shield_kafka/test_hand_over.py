@@ -145,6 +145,25 @@ def test_records_that_policies_tell_apart_are_decided_on_one_by_one():
     assert fetching.poll() == {0: [4]}
 
 
+def test_a_rule_in_shadow_hands_over_everything_and_counts_what_it_would_hold_back():
+    """Each of those is decided on by itself, so that it can be counted."""
+    fetching = Fetching(shield_with(rule(quota=TEN, mode="shadow", over_limit="drop")))
+    fetching.fetch = 15
+    assert fetching.poll() == {0: list(range(15))}
+    ledger = fetching.shield.ledger()
+    assert counts(ledger) == {"offered": 15, "in_flight": 15}
+    assert sum(ledger.over_limit.values()) == 5
+
+
+def test_a_rule_tells_its_pressure():
+    """Of what is handed over and not committed."""
+    fetching = Fetching(shield_with(rule(in_flight={"messages": 20})))
+    fetching.poll()
+    assert fetching.shield.pressure("in") == 0.5
+    fetching.commit()
+    assert fetching.shield.pressure("in") == 0.0
+
+
 # --- dropped, and sent elsewhere --------------------------------------------------------------
 
 
