@@ -26,6 +26,7 @@ NAMES = (
     "spool",
     "redrive",
     "overload",
+    "consumer",
 )
 Name = StrEnum("Name", [(name, name) for name in (*NAMES, ALL)])  # type: ignore[misc]
 
@@ -47,6 +48,7 @@ benchmark could not be run, or a message was not accounted for.
   spool             onto the disk, and out of it into a real Kafka; 3-4 minutes
   redrive           a topic brought back, against a bare loop; a real Kafka, 10 minutes
   overload          a bounded consumer under ten times its load; both brokers, 25 minutes; draws
+  consumer          poll and iteration, shielded against bare kafka-python; a real Kafka, 4 minutes
   all             all of them
 
 \b

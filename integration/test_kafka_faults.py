@@ -1,4 +1,4 @@
-"""The shielded producer while its Kafka is killed, frozen, or lacks a topic."""
+"""The shielded clients while their Kafka is killed, frozen, or lacks a topic."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 import shield
 from integration.brokers import Broker, create_topic
 from integration.reading import count, read
-from shield_kafka import KafkaProducer
+from shield_kafka import KafkaConsumer, KafkaProducer
 
 IN_FLIGHT = {"messages": 2000, "bytes": "4MiB"}
 
@@ -349,3 +349,91 @@ def test_buffered_messages_outlive_a_broker_that_is_killed(own_kafka, topics):
         own.resume()
         producer.close(timeout=30)
     assert producer.shield.ledger().in_flight == 0
+
+
+# --- the consumer -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stale(own_kafka: Broker, topics: tuple[str, str]) -> Iterator[KafkaConsumer]:
+    """A consumer of 3,000 messages that are too old, and go to the overflow topic; 100 are not."""
+    topic, overflow = topics
+    with kafka.KafkaProducer(bootstrap_servers=own_kafka.address) as bare:
+        for number in range(3000):
+            bare.send(topic, b"%d" % number, timestamp_ms=1000, partition=0)
+        for number in range(3000, 3100):
+            bare.send(topic, b"%d" % number, partition=0)
+    rule = {
+        "name": "fresh",
+        "match": topic,
+        "direction": "consume",
+        "max_age": "1h",
+        "over_limit": [f"overflow {overflow}"],
+    }
+    consumer = KafkaConsumer(
+        topic,
+        bootstrap_servers=own_kafka.address,
+        shield={"rules": [rule]},
+        group_id=topic,
+        auto_offset_reset="earliest",
+        max_poll_records=300,
+    )
+    yield consumer
+    consumer.close(timeout_ms=5000)
+
+
+def divert_some(consumer: KafkaConsumer) -> None:
+    """Poll until some were confirmed elsewhere, and others are on their way."""
+    while not consumer.assignment():
+        consumer.poll(500)  # with less, the client itself may never come to join its group
+    while consumer.shield.ledger().overflowed < 300:
+        assert consumer.poll(5) == {}
+
+
+def test_a_broker_frozen_while_a_consumer_diverts_passes_nothing_unconfirmed(
+    own_kafka, topics, stale
+):
+    """`poll` comes back in time meanwhile; afterwards all goes on where it was."""
+    place = kafka.TopicPartition(topics[0], 0)
+    divert_some(stale)
+    own_kafka.pause()
+    try:
+        for _ in range(10):
+            begun = time.monotonic()
+            assert stale.poll(200) == {}
+            assert time.monotonic() - begun < 1.0
+            ledger = stale.shield.ledger()
+            assert ledger.balanced
+            assert stale.position(place) <= ledger.overflowed
+    finally:
+        own_kafka.resume()
+    found: list[bytes] = []
+    deadline = time.monotonic() + 60
+    while len(found) < 100 and time.monotonic() < deadline:
+        for records in stale.poll(500).values():
+            found += [record.value for record in records]
+    assert found == [b"%d" % number for number in range(3000, 3100)]
+    overflowed = {record.value for record in read(own_kafka.address, topics[1])}
+    assert overflowed == {b"%d" % number for number in range(3000)}
+    assert stale.shield.ledger().overflowed == 3000
+
+
+def test_a_consumer_that_closes_while_its_broker_is_gone_leaves_the_rest_to_others(
+    own_kafka, topics, stale
+):
+    """Within its time; what was not confirmed has failed here, and comes again."""
+    divert_some(stale)
+    own_kafka.pause()
+    try:
+        begun = time.monotonic()
+        stale.close(timeout_ms=2000)
+        assert time.monotonic() - begun < 12.0
+    finally:
+        own_kafka.resume()
+    ledger = stale.shield.ledger()
+    assert ledger.balanced
+    assert (ledger.in_flight, ledger.delivered) == (0, 0)
+    assert ledger.failed > 0
+    with kafka.KafkaConsumer(bootstrap_servers=own_kafka.address, group_id=topics[0]) as other:
+        committed = other.committed(kafka.TopicPartition(topics[0], 0)) or 0
+    assert committed <= ledger.overflowed

@@ -25,10 +25,18 @@ class Held:
     old meanwhile. A chain that runs out, as where an overflow send fails and nothing follows,
     begins anew after a second: a consumer has nobody to raise to, and its broker still has the
     message.
+
+    Args:
+        over: the verdict.
+        low_mark: to which part the bound that refuses it must have emptied before it is admitted,
+            for a consumer that pauses: else it would pause and resume for every message. After a
+            second any room will do, lest it wait for others who wait for it.
     """
 
-    def __init__(self, over: OverLimit) -> None:
+    def __init__(self, over: OverLimit, low_mark: float = 1.0) -> None:
         self.over = over
+        self._low_mark = low_mark
+        self._any_room_at_s: float | None = None
         self._shield = over.shield
         self._rule = over.rule
         self._position = 0
@@ -43,7 +51,7 @@ class Held:
         when something of the rule was acknowledged.
         """
         if self._until_s is not None:
-            permit = self._shield.ask_once(self.over)
+            permit = self._ask(now, self._until_s)
             if permit is not None:
                 return permit
             if self.over.rule is not self._rule:
@@ -65,6 +73,16 @@ class Held:
             self._position += 1
         self._until_s = now + ANEW_S
         return self._wait_s(now)
+
+    def _ask(self, now: float, until_s: float) -> Permit | None:
+        """Ask once more; where only acknowledgements help, not before the low mark is reached."""
+        if self._any_room_at_s is None:
+            self._any_room_at_s = now + ANEW_S
+        bound = self.over.retry_after_s is None and self._low_mark < 1.0
+        waits = bound and now < min(self._any_room_at_s, until_s)
+        if waits and not self._shield.eased(self.over, self._low_mark):
+            return None
+        return self._shield.ask_once(self.over)
 
     def diverted(self) -> None:
         """Count it as overflowed: the send that `next` asked for is confirmed. Acknowledge it."""

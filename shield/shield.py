@@ -249,6 +249,8 @@ class Shield:
         flow = self._flow_in(delivery)
         now = self._now() if now is None else now
         with self._lock:
+            if self.answers:
+                self._pick_up_answers(now)
             self._count_received(flow, delivery)
             if flow.offers:
                 self._tell_offered(flow, delivery, now)
@@ -268,6 +270,8 @@ class Shield:
         flow = self._flow_in(run)
         now = self._now() if now is None else now
         with self._lock:
+            if self.answers:
+                self._pick_up_answers(now)
             if self.lines or not flow.admits(run, now):
                 return None
             self._count_received(flow, run)
@@ -302,6 +306,21 @@ class Shield:
             run.messages -= messages
             run.size -= size
         return Permit(permit.flow, part)
+
+    def join(self, permit: Permit, other: Permit) -> None:
+        """Let one permit of a run hold what another of the same flow holds too: undoes `split`."""
+        run, more = permit.message, other.message
+        with self._lock:
+            other.held = other.open = False
+            run.messages += more.messages
+            run.size += more.size
+
+    def eased(self, over: OverLimit, mark: float) -> bool:
+        """Tell whether the pressure of the policy that refuses it has come down to that mark."""
+        with self._lock:
+            self._pick_up_answers()
+            now = self._now()
+            return self._measure(now)(over.refusal.policy, over.message) <= mark
 
     # --- messages that need no view of their own ----------------------------------------------
 

@@ -16,6 +16,7 @@ from benchmarks import (
     blocked_publisher,
     buffer,
     buffered_sender,
+    consumer,
     decide,
     kafka_producer,
     rabbitmq_memory,
@@ -129,6 +130,17 @@ def test_what_a_bare_producer_offers_its_consumer_takes(address, old_protocol, m
             stop.set()
     takes.close()
     assert sorted(taken) == list(range(25))
+
+
+def test_consumer_measures_both_ways_and_proves_that_all_was_handed_over(address, monkeypatch):
+    """The same."""
+    for client in (kafka.KafkaProducer, kafka.KafkaConsumer):
+        monkeypatch.setitem(client.DEFAULT_CONFIG, "api_version", (2, 3))
+    lines = consumer._compare(address, "consumed", 100, Effort(1, quick=True), Noise())
+    assert [line.name for line in lines if line.target] == [
+        f"{way}, 100 B, shielded" for way in ("poll", "iteration")
+    ]
+    assert all(line.value > 0 for line in lines)
 
 
 def test_the_spool_is_measured_both_ways(address, old_protocol):

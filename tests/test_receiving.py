@@ -129,6 +129,30 @@ def test_parts_of_a_run_hold_together_what_it_held(parts):
     assert shield.receive_run(delivery(messages=total, size=total * 10)) is not None
 
 
+@given(st.lists(st.integers(1, 40), min_size=2, max_size=8))
+def test_joined_runs_hold_together_what_each_held(runs):
+    """As where one is never cut: what is acknowledged frees all of it."""
+    total = sum(runs)
+    shield = shield_with(rule(in_flight={"messages": total, "bytes": total * 10}))
+    first, *others = (shield.receive_run(delivery(messages=n, size=n * 10)) for n in runs)
+    for other in others:
+        shield.join(first, other)
+        assert not other.settle(Outcome.FAILED)
+    first.settle(Outcome.DELIVERED)
+    assert counts(shield.ledger()) == {"offered": total, "delivered": total}
+    assert shield.receive_run(delivery(messages=total, size=total * 10)) is not None
+
+
+def test_what_was_acknowledged_makes_room_for_the_next():
+    """Also where nobody has looked at the ledger in between."""
+    shield = shield_with(rule(in_flight={"messages": 10}))
+    for _ in range(3):
+        use_up(shield).delivered()
+    for _ in range(30):
+        shield.receive(delivery()).delivered()
+    assert counts(shield.ledger()) == {"offered": 60, "delivered": 60}
+
+
 # --- over the limit ---------------------------------------------------------------------------
 
 
@@ -223,6 +247,30 @@ def test_a_delivery_that_goes_back_to_its_broker_has_failed():
     use_up(shield).settle(Outcome.DELIVERED)
     held(shield).let_go()
     assert counts(shield.ledger()) == {"offered": 11, "delivered": 10, "failed": 1}
+
+
+def test_a_consumer_that_pauses_goes_on_at_the_low_mark():
+    """When the bound has emptied that far, and not for every acknowledgement."""
+    shield = shield_with(rule(in_flight={"messages": 10}))
+    handed = [shield.receive(delivery()) for _ in range(10)]
+    one = Held(shield.receive(delivery()), low_mark=0.5)
+    for permit_ in handed[:4]:
+        permit_.settle(Outcome.DELIVERED)
+        assert isinstance(one.next(0.0), float)
+    handed[4].settle(Outcome.DELIVERED)
+    assert isinstance(one.next(0.0), Permit)
+
+
+@pytest.mark.parametrize(("chain", "limit_s"), [([], ANEW_S), (["wait 300ms", "drop"], 0.3)])
+def test_after_a_second_or_when_its_wait_ends_any_room_will_do(chain, limit_s):
+    """Lest it waits for others who wait for it, or is dropped although it could be admitted."""
+    shield = shield_with(rule(in_flight={"messages": 10}, over_limit=chain))
+    handed = [shield.receive(delivery()) for _ in range(10)]
+    one = Held(shield.receive(delivery()), low_mark=0.5)
+    handed[0].settle(Outcome.DELIVERED)
+    assert isinstance(one.next(0.0), float)
+    assert isinstance(one.next(limit_s - 0.01), float)
+    assert isinstance(one.next(limit_s), Permit)
 
 
 # --- too old ----------------------------------------------------------------------------------

@@ -8,13 +8,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from shield_kafka.consumer import KafkaConsumer
     from shield_kafka.errors import ForkedProducerError, OverLimitError
     from shield_kafka.producer import KafkaProducer
 
-__all__ = ["ForkedProducerError", "KafkaProducer", "OverLimitError"]
+__all__ = ["ForkedProducerError", "KafkaConsumer", "KafkaProducer", "OverLimitError"]
 
 _MODULES = {
     "ForkedProducerError": "errors",
+    "KafkaConsumer": "consumer",
     "KafkaProducer": "producer",
     "OverLimitError": "errors",
 }

@@ -21,7 +21,10 @@ _CHOICES = {
     "compression_type": _CODECS,
 }
 _TEXTS = ("client_id", "ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_password")
-_CONNECTS = ("api_version", "bootstrap_servers", "client_id", "sasl_", "security_", "ssl_")
+_CONNECTS = (
+    *("api_version", "bootstrap_servers", "client_id", "proxy_url", "sasl_", "security_"),
+    *("socks5_proxy", "ssl_"),
+)
 """How the names of what says where a cluster is, and who to be there, begin."""
 _PRODUCER_ONLY = ("compression_type", "linger_ms")
 _CONSUMER_ONLY = ("group_id",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import time
 from contextlib import suppress
 
@@ -53,6 +54,7 @@ class Carrier:
         except Exception as error:
             raise ShieldError(f"cannot connect to {where}: {error!r}") from None
         self._where = where
+        self._process = os.getpid()
         # The client has its own end at exit registered now, without waiting: ours goes before it.
         atexit.register(self.close, EXIT_WITHIN_S)
 
@@ -84,10 +86,14 @@ class Carrier:
     def close(self, timeout_s: float) -> None:
         """Wait for the answers to all sends; fail what has none in time."""
         atexit.unregister(self.close)
+        if os.getpid() != self._process:
+            return  # forked: what is unanswered is the parent's
         deadline = time.monotonic() + timeout_s
         with suppress(KafkaError):  # not all are answered
             self._producer.flush(timeout_s)
-        self._producer.close(max(0.0, deadline - time.monotonic()))
+            self._producer.close(max(0.0, deadline - time.monotonic()))
+        if not internals.is_closed(self._producer):
+            internals.abandon(self._producer)
 
 
 def _soon(configs: dict[str, object]) -> dict[str, object]:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
-from kafka import KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer
+from kafka.consumer.fetcher import ConsumerRecord, Fetcher
 from kafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 from kafka.future import Future
 from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
-from kafka.structs import TopicPartition
+from kafka.structs import OffsetAndMetadata, TopicPartition
 
 log = logging.getLogger("shield.kafka")
 
@@ -149,6 +150,18 @@ def end_soon(producer: KafkaProducer) -> None:
     producer._closed = True
 
 
+def is_closed(producer: KafkaProducer) -> bool:
+    """Tell whether `close` came to its end: it raises before that where sends are unanswered."""
+    return bool(producer._closed)
+
+
+def abandon(producer: KafkaProducer) -> None:
+    """Fail what is unanswered, and let the I/O thread end."""
+    producer._unregister_cleanup()
+    producer._sender.force_close()
+    producer._closed = True
+
+
 class Produced(NamedTuple):
     """What an answered produce request tells: times in seconds, and requests still unanswered."""
 
@@ -184,3 +197,108 @@ def on_produced(producer: KafkaProducer, heard: Callable[[Produced], None]) -> N
         handle(node_id, send_time, batches, response)
 
     sender._handle_produce_response = hear
+
+
+# --- the consumer -------------------------------------------------------------------------------
+
+
+class Assigned(Protocol):
+    """One assigned partition as the client keeps it (`TopicPartitionState`).
+
+    A partition that goes to another member and comes back has a new one: by that it is seen that
+    what was known of it is over.
+    """
+
+    paused: bool
+    position: OffsetAndMetadata | None
+    """From where it is fetched, and what is committed; settable where it is not None."""
+
+    def is_fetchable(self) -> bool:
+        """Tell whether records may be handed over: not paused, not being revoked, not reset."""
+        ...
+
+
+StateOf = Callable[[TopicPartition], Assigned | None]
+
+
+def states_of(consumer: KafkaConsumer) -> StateOf:
+    """Return what finds the state of a partition; None for one that is not assigned."""
+    find: StateOf = consumer._subscription.assignment.get
+    return find
+
+
+def on_committed(
+    consumer: KafkaConsumer, heard: Callable[[Mapping[TopicPartition, OffsetAndMetadata]], None]
+) -> None:
+    """Have `heard` called for each commit that the broker has taken whole, whoever began it.
+
+    Mostly on the I/O thread: commits of the user's and automatic ones, before a rebalance and on
+    close as well. An error of `heard` is none of the client's.
+    """
+    coordinator = consumer._coordinator
+    handle = coordinator._handle_offset_commit_response
+
+    def hear(offsets: Any, send_time: float, response: Any) -> None:
+        handle(offsets, send_time, response)  # raises where a partition was refused
+        try:
+            heard(offsets)
+        except Exception:
+            log.exception("a commit was not noted")
+
+    coordinator._handle_offset_commit_response = hear
+
+
+def commit_now(consumer: KafkaConsumer) -> None:
+    """Begin the automatic commit before its time has come; nothing where it is not enabled."""
+    consumer._coordinator.maybe_auto_commit_offsets_now()
+
+
+def must_join(consumer: KafkaConsumer) -> bool:
+    """Tell whether the next poll begins with joining the group anew, and a commit before that."""
+    return bool(consumer._coordinator.need_rejoin())
+
+
+def unpark(consumer: KafkaConsumer) -> None:
+    """Let the client go on with what it has parked of partitions that were paused.
+
+    3.0.12 does so only where no records are in line, and takes those that are used up for some:
+    a partition that was paused and resumed may starve for as long as others have nothing new.
+    """
+    fetcher = consumer._fetcher
+    if fetcher._paused_partition_records and not fetcher._next_partition_records:
+        fetcher._next_partition_records = None
+
+
+class BytesBeside(ConsumerRecord):  # type: ignore[misc] # kafka-python is untyped
+    """A record whose key and value were deserialized, with their bytes."""
+
+    raw: tuple[bytes | None, bytes | None]
+
+
+BytesBeside.__name__ = BytesBeside.__qualname__ = ConsumerRecord.__name__
+
+
+class _WithBytes(Fetcher.PartitionRecords):  # type: ignore[misc] # kafka-python is untyped
+    """Unpacks fetched data as the client does, and keeps the bytes of each record with it."""
+
+    def _unpack_records(self, *arguments: Any) -> Iterator[BytesBeside]:
+        for record in super()._unpack_records(*arguments):
+            beside = BytesBeside(*record)
+            beside.raw = self._key, self._value
+            yield beside
+
+    def _deserialize(self, deserializer: Any, topic: str, headers: Any, data: Any) -> Any:
+        """Note the data: the last two that were deserialized are the record's key and value."""
+        self._key, self._value = getattr(self, "_value", None), data
+        return super()._deserialize(deserializer, topic, headers, data)
+
+
+def keep_bytes(consumer: KafkaConsumer) -> None:
+    """Have records keep their bytes, where deserializers would leave nothing of them."""
+    consumer._fetcher.PartitionRecords = _WithBytes
+
+
+def bytes_of(record: ConsumerRecord) -> tuple[bytes | None, bytes | None]:
+    """Return key and value as they were fetched."""
+    raw: tuple[bytes | None, bytes | None] = getattr(record, "raw", (record.key, record.value))
+    return raw

@@ -6,6 +6,9 @@ _DEFAULTS: dict[str, Setting] = {
     "num.partitions": 4,
     "auto.create.topics.enable": True,
     "group.initial.rebalance.delay.ms": 0,
+    # A member that was killed is missed only when its session has run out (default minimum 6 s);
+    # kafka-python's own tests have short sessions, too.
+    "group.min.session.timeout.ms": 1000,
     # One broker holds every replica; each partition of these topics costs start-up time.
     "offsets.topic.replication.factor": 1,
     "offsets.topic.num.partitions": 4,

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import confluent_kafka
+import kafka
 import pytest
+from kafka import TopicPartition
 
 import shield
-from shield_kafka import KafkaProducer
+from shield_kafka import KafkaConsumer, KafkaProducer
 from shield_kafka.embedded import API_VERSION, EmbeddedKafka
 
 Producers = Callable[..., KafkaProducer]
+Consumers = Callable[..., KafkaConsumer]
 Read = Callable[[str], list[confluent_kafka.Message]]
 
 _names = itertools.count()
@@ -73,3 +76,43 @@ def read(bootstrap: str) -> Read:
             consumer.close()
 
     return read
+
+
+@pytest.fixture
+def written(bootstrap: str, topic: str) -> Callable[..., str]:
+    """Write records into one partition of this test's topic with the bare client."""
+
+    def write(bodies: Iterable[bytes], **more: Any) -> str:
+        with kafka.KafkaProducer(bootstrap_servers=bootstrap, api_version=API_VERSION) as producer:
+            for body in bodies:
+                producer.send(topic, body, partition=0, **more)
+            producer.flush(10)
+        return topic
+
+    return write
+
+
+@pytest.fixture
+def consumers(bootstrap: str) -> Iterator[Consumers]:
+    """Make shielded consumers that are closed at the end of the test.
+
+    Without a group they read partition 0 of the topic from its beginning: joining one takes the
+    mock cluster three seconds.
+    """
+    with ExitStack() as stack:
+
+        def make(
+            topic: str, rules: list[dict[str, Any]] | shield.Shield = (), **configs: Any
+        ) -> KafkaConsumer:
+            chosen = (
+                rules if isinstance(rules, shield.Shield) else shield.Shield({"rules": [*rules]})
+            )
+            topics = [topic] if configs.get("group_id") else []
+            configs = {"api_version": API_VERSION, "auto_offset_reset": "earliest"} | configs
+            consumer = KafkaConsumer(*topics, bootstrap_servers=bootstrap, shield=chosen, **configs)
+            stack.callback(consumer.close, timeout_ms=5000)
+            if not topics:
+                consumer.assign([TopicPartition(topic, 0)])
+            return consumer
+
+        yield make

@@ -9,10 +9,18 @@ from types import SimpleNamespace
 
 import kafka
 import pytest
-from kafka.errors import KafkaTimeoutError, UnknownTopicOrPartitionError
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import (
+    CommitFailedError,
+    KafkaTimeoutError,
+    RebalanceInProgressError,
+    UnknownTopicOrPartitionError,
+)
 from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
 from kafka.producer.producer_batch import ProducerBatch
-from kafka.structs import TopicPartition
+from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
+from kafka.serializer import Deserializer
+from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from shield_kafka import internals
 
@@ -165,3 +173,144 @@ def test_the_result_that_we_complete_is_made_as_the_clients():
     assert parameters(own.wait) == ["timeout"]
     assert parameters(own.success) == ["value"]
     assert parameters(own.failure) == ["error"]
+
+
+def test_a_producer_can_be_abandoned(bare):
+    """Its thread ends; `close` has nothing left to do."""
+    assert not internals.is_closed(bare)
+    internals.abandon(bare)
+    bare._sender.join(5)
+    assert not bare._sender.is_alive()
+    assert internals.is_closed(bare)
+    assert "self.flush(timeout)" in inspect.getsource(kafka.KafkaProducer.close)
+
+
+# --- the consumer -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def consumer():
+    consumer = kafka.KafkaConsumer(api_version=(2, 3), group_id="g")
+    yield consumer
+    consumer.close(autocommit=False, timeout_ms=100)
+
+
+def test_the_consumers_poll_is_called_as_we_define_it():
+    """Iteration polls without moving positions; it moves them itself, and asks what is paused."""
+    assert parameters(kafka.KafkaConsumer.poll) == [
+        *("self", "timeout_ms", "max_records", "update_offsets")
+    ]
+    source = inspect.getsource(kafka.KafkaConsumer._message_generator_v2)
+    assert "self.poll(timeout_ms=timeout_ms, update_offsets=False)" in source
+    assert "self._subscription.assignment[tp].position = OffsetAndMetadata(" in source
+    assert "is_fetchable(tp)" in source
+
+
+def test_a_partitions_state_is_found_and_is_another_one_when_it_was_away(consumer):
+    """What stays assigned keeps its own."""
+    find = internals.states_of(consumer)
+    first, second = TopicPartition("t", 0), TopicPartition("t", 1)
+    consumer.assign([first])
+    state = find(first)
+    assert (state.paused, state.position, state.is_fetchable()) == (False, None, False)
+    consumer.seek(first, 5)
+    assert state.position.offset == 5
+    state.position = OffsetAndMetadata(7, "", -1)
+    assert consumer.position(first) == 7
+    state.paused = True
+    assert consumer.paused() == {first}
+    assert not state.is_fetchable()
+    consumer.assign([first, second])
+    assert find(first) is state
+    consumer.assign([second])
+    assert find(first) is None
+    consumer.assign([first])
+    assert find(first) is not state
+
+
+def test_a_commit_is_heard_when_the_broker_has_taken_it_whole(consumer):
+    """The client raises where it has not; an error of ours is none of its own."""
+    coordinator = consumer._coordinator
+    assert parameters(coordinator._handle_offset_commit_response) == [
+        *("offsets", "send_time", "response")
+    ]
+    assert "self._handle_offset_commit_response(offsets, send_time, response)" in inspect.getsource(
+        type(coordinator)._send_offset_commit_request
+    )
+    heard = []
+    internals.on_committed(consumer, heard.append)
+    offsets = {TopicPartition("t", 0): OffsetAndMetadata(5, "", -1)}
+    coordinator._handle_offset_commit_response(
+        offsets, 0.0, SimpleNamespace(topics=[("t", [(0, 0)])])
+    )
+    assert heard == [offsets]
+    with pytest.raises(CommitFailedError):
+        coordinator._handle_offset_commit_response(
+            offsets, 0.0, SimpleNamespace(topics=[("t", [(0, RebalanceInProgressError.errno)])])
+        )
+    assert heard == [offsets]
+    internals.on_committed(consumer, lambda offsets: 1 / 0)
+    coordinator._handle_offset_commit_response(
+        offsets, 0.0, SimpleNamespace(topics=[("t", [(0, 0)])])
+    )
+
+
+def test_a_commit_can_be_begun_before_its_time(consumer):
+    """Nothing happens where no coordinator is known."""
+    internals.commit_now(consumer)
+    assert "enable_auto_commit" in inspect.getsource(
+        type(consumer._coordinator).maybe_auto_commit_offsets_now
+    )
+
+
+def test_it_is_known_when_the_group_must_be_joined(consumer):
+    """Where topics are subscribed and it was not yet; never with partitions of the user's."""
+    consumer.assign([TopicPartition("t", 0)])
+    assert not internals.must_join(consumer)
+    consumer.unsubscribe()
+    consumer.subscribe(["t"])
+    assert internals.must_join(consumer)
+
+
+def test_what_is_used_up_makes_way_for_what_is_parked(consumer):
+    """And what is not stays in line."""
+    fetcher = consumer._fetcher
+    used_up = fetcher.PartitionRecords(0, TopicPartition("t", 0), MemoryRecords(b""))
+    used_up.drain()
+    for parked, in_line, left in [
+        ({}, used_up, used_up),
+        ({TopicPartition("t", 1): used_up}, used_up, None),
+        ({TopicPartition("t", 1): used_up}, "unread", "unread"),
+    ]:
+        fetcher._paused_partition_records, fetcher._next_partition_records = parked, in_line
+        internals.unpark(consumer)
+        assert fetcher._next_partition_records is left
+    fetcher._paused_partition_records, fetcher._next_partition_records = {}, None
+
+
+def test_records_keep_the_bytes_that_were_deserialized(consumer):
+    """Key and value of each, also where one of them is None, or has no deserializer."""
+    builder = MemoryRecordsBuilder(2, 0, 10_000)
+    for key, value in [(b"k1", b"v1"), (None, b"v2"), (b"k3", None)]:
+        builder.append(1000, key, value, [])
+    builder.close()
+    internals.keep_bytes(consumer)
+
+    class Text(Deserializer):
+        def deserialize(self, topic, headers, data):
+            return None if data is None else data.decode()
+
+    unpacked = consumer._fetcher.PartitionRecords(
+        0, TopicPartition("t", 0), MemoryRecords(builder.buffer()), None, Text()
+    )
+    records = unpacked.take()
+    assert [(record.key, record.value) for record in records] == [
+        *((b"k1", "v1"), (None, "v2"), (b"k3", None))
+    ]
+    assert [internals.bytes_of(record) for record in records] == [
+        *((b"k1", b"v1"), (None, b"v2"), (b"k3", None))
+    ]
+    bare = ConsumerRecord(*records[0])
+    assert records[0] == bare
+    assert internals.bytes_of(bare) == (b"k1", "v1")
+    assert "self.PartitionRecords(" in inspect.getsource(type(consumer._fetcher))

@@ -1,4 +1,4 @@
-"""OpenTelemetry's instrumentation of kafka-python sees our producer's sends as the client's."""
+"""OpenTelemetry's instrumentation of kafka-python sees our clients as its own."""
 
 from __future__ import annotations
 
@@ -88,3 +88,20 @@ def test_a_raised_message_is_no_send_and_no_span(spans, producers, topic):
     with pytest.raises(shield.OverLimitError):
         producer.send(topic, b"v")
     assert len(spans.take()) == 1
+
+
+def test_each_record_iterated_over_is_one_span_in_the_trace_of_its_sender(
+    spans, producers, consumers, topic
+):
+    """Also of a consumer under a rule."""
+    producers().send(topic, b"v", b"k", partition=0).get(5)
+    (sent,) = spans.take()
+    rule = {"match": topic, "direction": "consume", "quota": "100/s"}
+    record = next(consumers(topic, [rule]))
+    assert record.value == b"v"
+    (received,) = spans.take()
+    assert received.name == f"{topic} receive"
+    assert received.attributes["messaging.destination"] == topic
+    assert received.attributes["messaging.kafka.partition"] == 0
+    linked = {received.context.trace_id, *(link.context.trace_id for link in received.links)}
+    assert sent.context.trace_id in linked

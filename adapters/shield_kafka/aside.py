@@ -1,0 +1,139 @@
+"""Where a consumer sends what is over its limit, with a confirm: before that it skips nothing."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from shield import Envelope, OverLimit, Transport
+from shield.action import Divert
+from shield.envelope import split_headers
+from shield.headers import BROKER, diverted
+from shield_kafka import internals
+from shield_kafka.address import address_like
+from shield_kafka.elsewhere import KafkaTransport
+
+MOST_MESSAGES = 1000
+MOST_BYTES = 8 * 1024**2
+"""What one consumer lets be under way at once: well below the bound of an `overflow`."""
+
+
+class Sending:
+    """One record on its way aside; `error` is known once it has `ended`."""
+
+    __slots__ = ("ended", "error")
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.error: Exception | None = None
+
+
+class Aside:
+    """Sends records to overflow topics of their own cluster, or wherever a transport goes.
+
+    For the cluster it makes a producer of its own with the first record, from what the consumer's
+    configuration says about connecting.
+    """
+
+    def __init__(self, configs: Mapping[str, Any]) -> None:
+        self._address = address_like(configs, topic="")
+        self._lock = threading.Lock()
+        self._own: Transport | None = None
+        self._messages = self._bytes = 0
+        _alive.add(self)
+
+    @property
+    def under_way(self) -> int:
+        """How many have no answer yet."""
+        return self._messages
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may be under way."""
+        return self._messages < MOST_MESSAGES and self._bytes < MOST_BYTES
+
+    def send(self, record: Any, over: OverLimit, step: Divert) -> Sending:
+        """Begin to send a record whole, with the headers that say why; `step.done` is called."""
+        sending = Sending()
+        size = over.message.size
+        with self._lock:
+            self._messages += 1
+            self._bytes += size
+        unanswered = [step.done]
+
+        def ended(error: Exception | None) -> None:
+            try:
+                done = unanswered.pop()
+            except IndexError:
+                return  # a transport that answers twice, or answers and raises
+            done()
+            with self._lock:
+                self._messages -= 1
+                self._bytes -= size
+            sending.error, sending.ended = error, True
+
+        transport, marks = step.transport, diverted(over)
+        envelope = envelope_of(record, over.message.producer)
+        if transport is None:
+            transport = self._within()
+            envelope = replace(envelope.marked(marks), destination=step.destination)
+        else:
+            envelope = envelope.marked(marks | {BROKER: self._address.origin})
+        try:
+            transport.send(envelope, ended)
+        except Exception as error:
+            over.shield.plugin_failed(transport, error)
+            ended(error)
+        return sending
+
+    def _within(self) -> Transport:
+        """Return what sends to the consumer's own cluster."""
+        with self._lock:
+            if self._own is None:
+                self._own = KafkaTransport(self._address)
+            return self._own
+
+    def close(self, timeout_s: float) -> None:
+        """Close the producer, if one was made."""
+        with self._lock:
+            own, self._own = self._own, None
+        if own is not None:
+            own.close(timeout_s)
+
+    def _leave_to_the_parent(self) -> None:
+        self._lock = threading.Lock()
+        _inherited.append(self._own)
+        self._own = None
+
+
+def envelope_of(record: Any, consumer: str) -> Envelope:
+    """Return the whole message that a record is, in the bytes that were fetched."""
+    key, value = internals.bytes_of(record)
+    own, marks = split_headers(tuple((name, data or b"") for name, data in record.headers or ()))
+    return Envelope(
+        destination=record.topic,
+        body=value,
+        kind="kafka",
+        key=key,
+        headers=own,
+        timestamp_ms=None if record.timestamp in (None, -1) else record.timestamp,
+        producer=consumer,
+        marks=marks,
+    )
+
+
+_alive: weakref.WeakSet[Aside] = weakref.WeakSet()
+_inherited: list[Transport | None] = []
+"""In a forked child: what is the parent's. It is never touched, and never collected."""
+
+
+def _mark_forked() -> None:
+    for aside in list(_alive):
+        aside._leave_to_the_parent()
+
+
+os.register_at_fork(after_in_child=_mark_forked)
