@@ -273,6 +273,48 @@ class Shield:
             self._count_received(flow, run)
             return self._take(flow, run, now)
 
+    def would_receive(self, delivery: Delivery, now: float | None = None) -> bool:
+        """Tell whether a delivery like this one would be admitted now. Counts and charges nothing.
+
+        For who has to ask its broker for a message, and rather leaves it there. Somebody else may
+        be faster, and what is known of a message only once it is there may still refuse it.
+        """
+        flow = self._flow_in(delivery)
+        now = self._now() if now is None else now
+        asked = [policy for policy in flow.policies if not policy.rule.shadow]
+        with self._lock:
+            self._pick_up_answers()
+            return all(self._would_admit(policy, delivery, now) for policy in asked)
+
+    def _would_admit(self, policy: Policy, message: Message, now: float) -> bool:
+        try:
+            return self._ask(policy, message, now, LAST) is None
+        except Exception as error:
+            self._hooks.failed(policy, error)
+            return self._hooks.fail_open
+
+    def receives(self, destination: str | None, consumer: str) -> bool:
+        """Tell whether anything here has a say in what that consumer receives from there.
+
+        A rule that covers it, or a plugin's hook; without a destination, from anywhere. Who is
+        told no need not offer its deliveries.
+        """
+        rules = [rule for rule in self.rules if rule.direction == "consume"]
+        if destination is None:
+            return bool(rules) or self._hooks.sees("consume")
+        covered = any(rule.covers(destination, consumer, "consume") for rule in rules)
+        return covered or self._hooks.sees("consume")
+
+    def most_unanswered(self, destination: str, consumer: str) -> int | None:
+        """Return how many deliveries from there its rules let be unanswered; None for any."""
+        bounds = [
+            policy.most_unanswered()
+            for rule in self.rules
+            if rule.covers(destination, consumer, "consume") and not rule.shadow
+            for policy in rule.policies
+        ]
+        return min((bound for bound in bounds if bound is not None), default=None)
+
     def takes_runs(self, delivery: Delivery) -> bool:
         """Tell whether deliveries like this one can be decided on together."""
         per_message = self.watched or self._hooks.prepares("consume")

@@ -25,6 +25,7 @@ class Shielding:
         chosen = shield_for(self.shield)
         channel = super().channel(*args, **kwargs)  # type: ignore[misc]
         guard_of(channel).act(chosen, self.shield_producer)
+        channel.shield_opened()
         return channel
 
 

@@ -38,6 +38,7 @@ class Guard:
         "_calls",
         "acts",
         "admit",
+        "consumes",
         "counts",
         "for_good",
         "instrumented",
@@ -50,6 +51,8 @@ class Guard:
     def __init__(self, instrumented: Publish | None, counts: bool) -> None:
         self.instrumented = instrumented
         """What stood in the place of the channel's own `basic_publish` when it was shielded."""
+        self.consumes: Callable[..., Any] | None = None
+        """What stood in that of its `basic_consume`."""
         self.counts = counts
         """Whether confirms that are turned on now can be counted from the first one on."""
         self.window: Window[object] | None = None
@@ -68,6 +71,11 @@ class Guard:
         self.shield = shield
         self.admit = shield.admit
         self.producer = producer or shield.settings.producer
+
+    @property
+    def terms(self) -> tuple[Shield, str]:
+        """Whose rules these are, and who the channel's user is to them."""
+        return self.shield, self.producer
 
     def begin(self, shield: Shield, producer: str | None) -> None:
         """Act during one more call; a Shield that it is under already stays."""

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from math import inf
 from typing import Any
 
 from pika import BasicProperties, BlockingConnection, SelectConnection, frame, spec
+from pika.adapters.blocking_connection import BlockingChannel, _IoloopTimerContext
 from pika.channel import Channel
 from pika.connection import Parameters
 from pika.exceptions import StreamLostError
@@ -64,6 +66,81 @@ def parameters_of(connection: Any) -> Parameters:
 def on_close(connection: Any, callback: Callable[[Any], None]) -> None:
     """Call back with the connection when it has closed, whoever closed it."""
     _loop_connection(connection).add_on_close_callback(lambda *_: callback(connection))
+
+
+# --- consuming ------------------------------------------------------------------------------------
+
+
+def channel_beneath(channel: BlockingChannel) -> Channel:
+    """Return the channel beneath a blocking one: what it sends is written, and not waited for."""
+    return channel._impl
+
+
+def call_later(connection: Any, delay_s: float, callback: Callable[[], None]) -> None:
+    """Call back after so long, where this connection calls its users' callbacks."""
+    if isinstance(connection, BlockingConnection):
+        connection.call_later(delay_s, callback)
+    else:
+        connection._adapter_call_later(delay_s, callback)
+
+
+def call_from_any_thread(connection: Any, callback: Callable[[], None]) -> bool:
+    """Call back on the connection's own thread, as soon as it reads or writes; False where closed.
+
+    A blocking connection does so also inside its other calls, unlike what its public method asks
+    for: so the callback must not run users' code.
+    """
+    if isinstance(connection, BlockingConnection):
+        with connection._cleanup_mutex:
+            return _call_on_loop(connection._impl, callback)
+    return _call_on_loop(connection, callback)
+
+
+def _call_on_loop(connection: Any, callback: Callable[[], None]) -> bool:
+    if connection.is_closed:
+        return False
+    try:
+        connection._adapter_add_callback_threadsafe(callback)
+    except Exception:  # its loop was closed by another thread at this moment
+        return False
+    return True
+
+
+def process_events(channel: BlockingChannel, within_s: float | None) -> None:
+    """Serve the connection until something has happened, or the time is over.
+
+    Raises:
+        ChannelClosedByBroker: as pika's own `consume` does.
+    """
+    channel._process_data_events(time_limit=within_s)
+
+
+def serve(channel: BlockingChannel) -> None:
+    """Read and write what there is without calling users' callbacks, as `basic_get` does."""
+    connection = channel.connection
+    with _IoloopTimerContext(0, connection._impl) as timer:
+        channel._flush_output(timer.is_ready)
+
+
+def first_undispatched(channel: Any) -> float:
+    """Return the lowest delivery tag that pika has read and not handed over; infinity for none."""
+    if not isinstance(channel, BlockingChannel):
+        return inf
+    generator = channel._queue_consumer_generator
+    queues = [channel._pending_events, () if generator is None else generator.pending_events]
+    return min((_first_tag(events) for events in queues), default=inf)
+
+
+def _first_tag(events: Iterable[Any]) -> float:
+    methods = (event.method for event in events)
+    return next((each.delivery_tag for each in methods if isinstance(each, Basic.Deliver)), inf)
+
+
+def say_empty(channel: Channel) -> None:
+    """Tell who listens for it that a queue had no message, as the broker does."""
+    number = channel.channel_number
+    answer = frame.Method(number, Basic.GetEmpty())
+    channel.callbacks.process(number, Basic.GetEmpty, channel, answer)
 
 
 def _loop_connection(connection: Any) -> Any:

@@ -1,0 +1,30 @@
+"""How much a broker may push to a consumer under rules."""
+
+from __future__ import annotations
+
+from shield import Shield
+
+MOST = 65_535
+"""AMQP has sixteen bits for it."""
+AHEAD = 10_000
+"""What a consumer is pushed ahead of its quota, where its user has set no prefetch."""
+
+
+def prefetch_for(shield: Shield, consumer: str, queue: str, user: int) -> int:
+    """Return how many messages of a queue are to be pushed unacknowledged; 0 is any number.
+
+    Args:
+        shield: whose rules these are.
+        consumer: who receives.
+        queue: from where.
+        user: what the user has set himself; a smaller number of his stays.
+
+    No more than the rules let be unacknowledged: what could not be handed over here may as well
+    go to another consumer, and must not fill memory.
+    """
+    if not shield.receives(queue, consumer):
+        return user
+    most = shield.most_unanswered(queue, consumer)
+    if most is None:
+        return user or AHEAD
+    return min(most, user or most, MOST)
