@@ -249,6 +249,8 @@ class Shield:
         flow = self._flow_in(delivery)
         now = self._now() if now is None else now
         with self._lock:
+            if self.answers:
+                self._pick_up_answers(now)
             self._count_received(flow, delivery)
             if flow.offers:
                 self._tell_offered(flow, delivery, now)
@@ -268,6 +270,8 @@ class Shield:
         flow = self._flow_in(run)
         now = self._now() if now is None else now
         with self._lock:
+            if self.answers:
+                self._pick_up_answers(now)
             if self.lines or not flow.admits(run, now):
                 return None
             self._count_received(flow, run)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shield import Delivery, Outcome, OverLimit, Permit, SettingsError, hookimpl
+from shield import Delivery, Outcome, OverLimit, Permit, Policy, SettingsError, hookimpl
 from shield.action import Divert, Drop
 from shield.errors import Reject
 from shield.receiving import ANEW_S, Held
-from tests.making import counts, permit, shield_with
+from tests.making import Kinds, counts, permit, shield_with
 
 QUOTA = {"rate": "10/s", "burst": 10}
 NOW_S = 1_700_000_000.0
@@ -266,3 +266,72 @@ def test_hooks_see_deliveries_and_only_those():
         shield.receive(delivery(size=5000))
     assert hooked.ended == [("orders", "delivered")]
     assert counts(shield.ledger()) == {"offered": 3, "delivered": 2, "dropped": 1}
+
+
+# --- asked before there is one ------------------------------------------------------------------
+
+
+def test_what_was_acknowledged_makes_room_for_the_next():
+    """At once, though an answer is only put down by who brings it."""
+    shield = shield_with(rule(in_flight={"messages": 1}))
+    for _ in range(3):
+        permit = shield.receive(delivery())
+        assert isinstance(permit, Permit)
+        permit.delivered()
+    run = shield.receive_run(delivery())
+    assert run is not None
+
+
+def test_asking_whether_one_would_be_admitted_changes_nothing():
+    """It is neither offered nor charged; a rule in shadow has no say."""
+    shield = shield_with(
+        rule(quota=QUOTA), rule(name="shadow", quota={"rate": "1/h", "burst": 1}, mode="shadow")
+    )
+    for _ in range(20):
+        assert shield.would_receive(delivery())
+    for _ in range(10):
+        assert isinstance(shield.receive(delivery()), Permit)
+    assert not shield.would_receive(delivery())
+    assert counts(shield.ledger()) == {"offered": 10, "in_flight": 10}
+
+
+def test_a_policy_that_fails_admits_what_it_is_asked_about():
+    """Or refuses it, where that is the setting."""
+
+    class Fails(Policy):
+        def check(self, message, now):
+            raise ZeroDivisionError
+
+    for answer, admits in (("open", True), ("closed", False)):
+        shield = shield_with(
+            rule(fails={}), plugins=[Kinds(policies={"fails": Fails})], on_plugin_error=answer
+        )
+        assert shield.would_receive(delivery()) is admits
+        assert shield.plugin_errors == {"in.fails": 1}
+
+
+def test_who_has_a_say_in_deliveries_is_known_before_they_come():
+    """A rule that covers the queue and the consumer, or a plugin's hook; a rule to publish has none."""
+    shield = shield_with(
+        {"match": "*", "quota": "1/s"},
+        rule(match="a*", producers="c", max_age="5s", over_limit="drop"),
+    )
+    assert shield.receives("abc", "c")
+    assert shield.receives(None, "c")
+    assert not shield.receives("b", "c")
+    assert not shield.receives("abc", "d")
+    assert not shield_with({"match": "*", "quota": "1/s"}).receives(None, "c")
+    assert shield_with(plugins=[Hooked()]).receives("anything", "c")
+
+
+def test_the_bound_of_deliveries_is_the_lowest_of_all_rules():
+    """Not of those in shadow, and not of bytes."""
+    shield = shield_with(
+        rule(name="a", in_flight={"messages": 50}),
+        rule(name="b", in_flight={"messages": 20}, match="orders"),
+        rule(name="c", in_flight={"messages": 5}, mode="shadow"),
+        rule(name="d", in_flight={"bytes": "1MiB"}),
+    )
+    assert shield.most_unanswered("orders", "c") == 20
+    assert shield.most_unanswered("other", "c") == 50
+    assert shield_with(rule(quota=QUOTA)).most_unanswered("orders", "c") is None

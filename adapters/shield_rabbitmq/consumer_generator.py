@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,12 +32,12 @@ class Drawn(Line):
     def generate(self, source: Iterator[Item], quiet_s: float | None) -> Iterator[Item]:
         """Yield what the rules admit of what pika yields; nothing, after so long without any."""
         channel = self.intake.channel
-        asked_s = time.monotonic()
+        asked_s = self.shield.clock.now()
         while self.intake.drawn is self:
             ready = self.ready()
             if isinstance(ready, tuple):
                 yield from self._hand_over(*ready)
-                asked_s = time.monotonic()
+                asked_s = self.shield.clock.now()
                 continue
             if ready is None and not (self.leaving and not channel.get_waiting_message_count()):
                 item = self._draw(source)
@@ -46,14 +45,14 @@ class Drawn(Line):
                     return
                 if item[0] is None or not self._covered:
                     yield item
-                    asked_s = time.monotonic()
+                    asked_s = self.shield.clock.now()
                 continue
             wait_s = LOOK_EVERY_S if ready is None else ready
-            left_s = wait_s if quiet_s is None else asked_s + quiet_s - time.monotonic()
+            left_s = wait_s if quiet_s is None else asked_s + quiet_s - self.shield.clock.now()
             internals.process_events(channel, max(0.0, min(wait_s, left_s)))
-            if quiet_s is not None and time.monotonic() >= asked_s + quiet_s:
+            if quiet_s is not None and self.shield.clock.now() >= asked_s + quiet_s:
                 yield NOTHING
-                asked_s = time.monotonic()
+                asked_s = self.shield.clock.now()
 
     def _draw(self, source: Iterator[Item]) -> Item | None:
         """Take the next from pika; None where its consumer is no more."""
