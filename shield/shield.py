@@ -77,6 +77,7 @@ class Shield:
         self._prepares, self._unlogged = self._hooks.prepares("publish"), self._hooks.unlogged
         self.watched = bool(self._hooks.observers or self._hooks.listens)
         """Whether plugins want to hear of each message; then each is settled at once."""
+        self._prepares_received = self._hooks.prepares("consume")
         self._start_empty()
         _shields.add(self)
 
@@ -244,17 +245,24 @@ class Shield:
         Raises:
             Reject: a plugin's before-hook refused it; it is counted as dropped.
         """
-        if self._hooks.prepares("consume"):
+        if self._prepares_received:
             self._prepare(delivery)
-        flow = self._flow_in(delivery)
-        now = self._now() if now is None else now
-        with self._lock:
+        flow = self._received.get((delivery.producer, delivery.destination)) or self._flow(delivery)
+        if now is None:
+            now = self._now()
+        self._lock.acquire()  # as in `admit`
+        try:
             if self.answers:
                 self._pick_up_answers(now)
-            self._count_received(flow, delivery)
+            account = flow.account
+            account.offered += delivery.messages
+            account.in_flight += delivery.messages
+            flow.last = delivery
             if flow.offers:
                 self._tell_offered(flow, delivery, now)
             verdict = self._judge(flow, delivery, now)
+        finally:
+            self._lock.release()
         if self.watched:
             self._report_verdict(verdict)
         if self._unlogged:

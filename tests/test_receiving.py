@@ -311,7 +311,7 @@ def test_a_policy_that_fails_admits_what_it_is_asked_about():
 
 
 def test_who_has_a_say_in_deliveries_is_known_before_they_come():
-    """A rule that covers the queue and the consumer, or a plugin's hook; a rule to publish has none."""
+    """A rule that covers queue and consumer, or a plugin's hook; a rule about sending has none."""
     shield = shield_with(
         {"match": "*", "quota": "1/s"},
         rule(match="a*", producers="c", max_age="5s", over_limit="drop"),

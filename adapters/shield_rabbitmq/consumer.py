@@ -41,7 +41,6 @@ class Line:
         """Whether nothing is handed over from here any more."""
         self._waiting: deque[Arrival] = deque()
         self._leaving: dict[int, Arrival] = {}
-        intake.lines.add(self)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -49,6 +48,7 @@ class Line:
     def put(self, arrival: Arrival) -> None:
         """Let a message wait."""
         self._waiting.append(arrival)
+        self.intake.lines.add(self)
         if not self.auto_ack:
             self.intake.tags.withheld.add(arrival.method.delivery_tag)
 
@@ -82,7 +82,13 @@ class Line:
                 self._divert(arrival, step)
             else:
                 self._ack(arrival)
+        self._note()
         return None
+
+    def _note(self) -> None:
+        """Let the channel forget a line that holds nothing."""
+        if not self._waiting and not self._leaving:
+            self.intake.lines.discard(self)
 
     def _next(self, arrival: Arrival) -> Permit | Drop | Divert | float:
         """Offer it, the first time; then ask what is to be done with it, as `Held.next`."""
@@ -127,10 +133,12 @@ class Line:
         assert held is not None
         if error is None:
             self._ack(arrival)
+            self._note()
             return
         log.warning("a message of queue %r was not diverted: %s", self.queue, error)
         if arrival.tag is None or self.ended:
             self._hand_back(arrival)
+            self._note()
         else:
             held.failed()
             self._waiting.appendleft(arrival)
@@ -168,6 +176,7 @@ class Line:
         """Give all that waits back to the broker; what is on its way elsewhere is seen to yet."""
         while self._waiting:
             self._hand_back(self._waiting.popleft())
+        self._note()
 
     def forget(self) -> None:
         """Note that the broker has all of it again: nothing is to be acknowledged any more."""
@@ -175,11 +184,13 @@ class Line:
             self._waiting.popleft().let_go()
         for arrival in self._leaving.values():
             arrival.tag = None
+        self._note()
 
     def take_all(self) -> list[tuple[Any, Any, bytes]]:
         """Hand all that waits over at once: the broker does not know of it any more."""
         taken = list(self._waiting)
         self._waiting.clear()
+        self._note()
         for arrival in taken:
             if arrival.held is not None:
                 arrival.held.over.end(Outcome.DELIVERED.end)
@@ -199,6 +210,8 @@ class Consumer(Line):
     ) -> None:
         super().__init__(intake, terms, queue, auto_ack)
         self._callback = callback
+        self._handed = intake.tags.handed
+        self._now, self._receive = self.shield.clock.now, self.shield.receive
         self._due_s: float | None = None
         """When it looks again, at the latest."""
 
@@ -207,13 +220,15 @@ class Consumer(Line):
         if self._waiting:
             self.put(Arrival(method, properties, body))
             return
+        now = self._now()
+        delivery = delivery_of(self.queue, self.consumer, now, method, properties, body)
         try:
-            verdict = self.offer(method, properties, body)
+            verdict = self._receive(delivery, now)
         except Reject:
             self._reject(Arrival(method, properties, body), requeue=False)
             return
         if type(verdict) is Permit and not self.auto_ack:  # as `_hand_over`, less its calls
-            self.intake.tags.handed[method.delivery_tag] = verdict
+            self._handed[method.delivery_tag] = verdict
             self._callback(channel, method, properties, body)
             return
         arrival = Arrival(method, properties, body)

@@ -42,11 +42,7 @@ class Consuming:
             callback = intake.passed_on(on_message_callback, bool(auto_ack))
             return consume(queue, callback, auto_ack, *more, **named)
         consumer = Consumer(intake, terms, queue, bool(auto_ack), on_message_callback)
-        try:
-            tag = consume(queue, consumer.arrived, auto_ack, *more, **named)
-        except BaseException:
-            intake.lines.discard(consumer)
-            raise
+        tag = consume(queue, consumer.arrived, auto_ack, *more, **named)
         intake.by_tag[tag] = consumer
         return tag
 
@@ -98,7 +94,11 @@ class Consuming:
         if multiple:
             return self._shield_answer(intake, ack, delivery_tag, Outcome.DELIVERED)
         result = ack(delivery_tag, multiple)
-        intake.settled([delivery_tag], Outcome.DELIVERED)
+        permit = intake.tags.handed.pop(delivery_tag, None)  # as `settled`, for most messages
+        if permit is not None:
+            permit.delivered()
+        if intake.lines:
+            intake.freed()
         return result
 
     def basic_nack(self, delivery_tag: Any = 0, multiple: Any = False, requeue: Any = True) -> Any:

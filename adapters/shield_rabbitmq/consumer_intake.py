@@ -28,6 +28,7 @@ class Intake:
         self.beneath = beneath
         self.tags = Tags()
         self.lines: set[Line] = set()
+        """Those that hold something back, or have something on its way elsewhere."""
         self.by_tag: dict[str, Line] = {}
         """The consumers with a callback, by consumer tag."""
         self.drawn: Drawn | None = None
@@ -66,6 +67,10 @@ class Intake:
     def settled(self, tags: list[int], outcome: Outcome) -> None:
         """Note what the user has said of messages that he had."""
         self.tags.settle(tags, outcome)
+        self.freed()
+
+    def freed(self) -> None:
+        """Let those go on that wait for something to be acknowledged."""
         for line in self.lines:
             if line.waits_for_an_ack:
                 line.look_again(0.0)
@@ -76,7 +81,7 @@ class Intake:
 
     def recovered(self) -> None:
         """Note that the broker sends all that is not acknowledged once more."""
-        for line in self.lines:
+        for line in tuple(self.lines):
             if not line.auto_ack:
                 line.forget()
         self.tags.forget()
@@ -84,6 +89,6 @@ class Intake:
     def _closed(self, *_reason: object) -> None:
         """Note that the broker has again what is not acknowledged, and nobody what needs no ack."""
         self.open = False
-        for line in self.lines:
+        for line in tuple(self.lines):
             line.forget()
         self.tags.forget()
