@@ -38,6 +38,7 @@ class Guard:
         "_calls",
         "acts",
         "admit",
+        "consumer",
         "consumes",
         "counts",
         "for_good",
@@ -57,12 +58,15 @@ class Guard:
         """Whether confirms that are turned on now can be counted from the first one on."""
         self.window: Window[object] | None = None
         """What is not confirmed; None where confirms are off, or cannot be counted."""
+        self.consumer: str | None = None
+        """Who receives, where that is not who publishes."""
         self.acts = self.for_good = self.plain = False
         self._calls = 0
 
-    def act(self, shield: Shield, producer: str | None) -> None:
+    def act(self, shield: Shield, producer: str | None, consumer: str | None = None) -> None:
         """Act from now on, by that Shield."""
         self.under(shield, producer)
+        self.consumer = consumer
         self.for_good = True
         self._note()
 
@@ -74,13 +78,14 @@ class Guard:
 
     @property
     def terms(self) -> tuple[Shield, str]:
-        """Whose rules these are, and who the channel's user is to them."""
-        return self.shield, self.producer
+        """Whose rules are asked about deliveries, and who receives them."""
+        return self.shield, self.consumer or self.producer
 
-    def begin(self, shield: Shield, producer: str | None) -> None:
+    def begin(self, shield: Shield, producer: str | None, consumer: str | None = None) -> None:
         """Act during one more call; a Shield that it is under already stays."""
         if not self.acts:
             self.under(shield, producer)
+            self.consumer = consumer
         self._calls += 1
         self._note()
 

@@ -231,6 +231,68 @@ def test_a_hooks_rejection_goes_to_the_dead_letters(kind):
     assert worker.counts() == {"offered": 6, "delivered": 4, "dropped": 2}
 
 
+def test_who_receives_may_have_another_name_than_who_publishes(kind):
+    """To quotas per producer, and in the ledger."""
+    shield = shield_with({"producers": "reader", "quota": QUOTA})
+    broker = Broker(shield.clock)
+    channel = Blocking(broker).channel() if kind == "blocking" else broker.channel()
+    shielded(channel, shield=shield, shield_producer="writer", shield_consumer="reader")
+    channel.basic_publish("", "a", b"")
+    channel.basic_consume(QUEUE, lambda *_: None, auto_ack=True)
+    broker.publish(b"0")
+    broker.run()
+    if kind == "blocking":
+        channel.connection.process_data_events(0)
+    ledger = shield.ledger()
+    assert {name: part.offered for name, part in ledger.producers.items()} == {
+        "writer": 1,
+        "reader": 1,
+    }
+
+
+def test_a_consumer_begun_in_a_shielded_function_stays_within_the_rules(kind):
+    """Though the function has returned when its messages come."""
+    shield = shield_with({"quota": QUOTA})
+    broker = Broker(shield.clock)
+    channel = Blocking(broker).channel() if kind == "blocking" else broker.channel()
+    got: list[bytes] = []
+
+    @shielded(shield=shield)
+    def begin(channel: Any) -> None:
+        channel.basic_consume(QUEUE, lambda c, m, p, body: got.append(body))
+
+    begin(channel)
+    broker.publish(*bodies(*range(4)))
+    broker.run()
+    if kind == "blocking":
+        channel.connection.process_data_events(0)
+    assert got == bodies(0, 1)
+
+
+def test_an_instrumented_channel_stays_instrumented_below(kind):
+    """What stood in the instance's `basic_consume` is called with the callback that pika gets."""
+    shield = shield_with({"quota": QUOTA})
+    broker = Broker(shield.clock)
+    channel = Blocking(broker).channel() if kind == "blocking" else broker.channel()
+    bare, traced, got = channel.basic_consume, [], []
+
+    def consume(queue, on_message_callback, *more, **named):
+        def callback(channel, method, properties, body):
+            traced.append(body)
+            on_message_callback(channel, method, properties, body)
+
+        return bare(queue, callback, *more, **named)
+
+    channel.basic_consume = consume
+    shielded(channel, shield=shield)
+    channel.basic_consume(QUEUE, lambda c, m, p, body: got.append(body))
+    broker.publish(*bodies(*range(4)))
+    broker.run()
+    if kind == "blocking":
+        channel.connection.process_data_events(0)
+    assert (traced, got) == (bodies(*range(4)), bodies(0, 1))
+
+
 # --- acknowledgements -----------------------------------------------------------------------------
 
 

@@ -8,12 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika import BasicProperties, BlockingConnection, SelectConnection, spec
+from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.channel import Channel
 from pika.connection import Connection
 
+from shield.testing import ManualClock
 from shield_rabbitmq import internals
 from shield_rabbitmq.channel import Shielded
+from shield_rabbitmq.consumer_channel import BlockingConsuming, ConsumingChannel
+from tests.adapters.shield_rabbitmq.broker import Blocking, Broker
 from tests.adapters.shield_rabbitmq.wire import Wire
 
 
@@ -80,6 +84,94 @@ def test_a_blocking_connection_has_a_select_connection_beneath():
     source = inspect.getsource(BlockingConnection.__init__)
     assert "self._impl.add_on_close_callback" in source
     assert "self.params = " in inspect.getsource(Connection.__init__)
+
+
+# --- consuming ------------------------------------------------------------------------------------
+
+
+def test_a_blocking_channel_has_a_channel_beneath():
+    """Made by its connection; its acknowledgements are written and not waited for."""
+    broker = Broker(ManualClock())
+    channel = Blocking(broker).channel()
+    assert internals.channel_beneath(channel) is broker.made
+
+
+@pytest.mark.parametrize("method", ["_adapter_call_later", "_adapter_add_callback_threadsafe"])
+def test_every_connection_has_a_loop_to_call_back_from(method):
+    """All of pika's own adapters have these two methods, whatever loop they are for."""
+    for kind in (SelectConnection, AsyncioConnection):
+        assert getattr(kind, method) is not getattr(Connection, method)
+
+
+def test_a_closed_connection_calls_nobody_back():
+    """Nor one whose loop another thread closes at this moment."""
+    broker = Broker(ManualClock())
+    called: list[int] = []
+    for connection in (broker, Blocking(broker)):
+        broker.is_closed = False
+        assert internals.call_from_any_thread(connection, lambda: called.append(1))
+        broker.is_closed = True
+        assert not internals.call_from_any_thread(connection, lambda: called.append(2))
+    broker.is_closed = False
+    broker._adapter_add_callback_threadsafe = None
+    assert not internals.call_from_any_thread(broker, lambda: called.append(3))
+    broker.run()
+    assert called == [1, 1]
+
+
+def test_pika_keeps_what_it_has_read_in_two_queues():
+    """For callbacks and for the generator; the first delivery of each has its lowest tag."""
+    broker = Broker(ManualClock())
+    channel = Blocking(broker).channel()
+    assert internals.first_undispatched(channel) == float("inf")
+    assert internals.first_undispatched(broker.made) == float("inf")
+    broker.publish(b"a", b"b", b"c")
+    items = channel.consume("q")
+    next(items)
+    assert internals.first_undispatched(channel) == 2
+    channel.basic_consume("q", print, consumer_tag="b")
+    broker.consumers = {"b": False}
+    broker.publish(b"d", b"e")
+    broker.run()
+    channel._queue_consumer_generator.pending_events.clear()
+    assert internals.first_undispatched(channel) == 4
+
+
+def test_who_listens_for_empty_queues_can_be_told():
+    """With the frame that a broker sends, and pika forgets the callback of its `basic_get`."""
+    wire = Wire()
+    channel = wire.channel()
+    heard: list[Any] = []
+    channel.add_callback(heard.append, [spec.Basic.GetEmpty])
+    channel.basic_get("q", print)
+    internals.say_empty(channel)
+    assert isinstance(heard[0].method, spec.Basic.GetEmpty)
+    assert channel._on_getok_callback is None
+
+
+@pytest.mark.parametrize("name", ["basic_consume", "basic_cancel", "basic_get", "basic_qos"])
+@pytest.mark.parametrize(
+    ("kind", "ours"), [(BlockingChannel, BlockingConsuming), (Channel, ConsumingChannel)]
+)
+def test_what_consumes_takes_the_same_arguments(kind, ours, name):
+    """By position and by name, as far as we name them."""
+    theirs = list(inspect.signature(getattr(kind, name)).parameters.values())
+    named = [
+        each
+        for each in inspect.signature(getattr(ours, name)).parameters.values()
+        if each.kind is each.POSITIONAL_OR_KEYWORD
+    ]
+    assert [each.name for each in named] == [each.name for each in theirs][: len(named)]
+    assert [each.default for each in named] == [each.default for each in theirs][: len(named)]
+
+
+@pytest.mark.parametrize("name", ["basic_ack", "basic_nack", "basic_reject", "consume", "cancel"])
+def test_what_acknowledges_takes_the_same_arguments(name):
+    """And no more."""
+    theirs = inspect.signature(getattr(BlockingChannel, name)).parameters
+    ours = inspect.signature(getattr(BlockingConsuming, name)).parameters
+    assert [*theirs] == [*ours]
+    assert [each.default for each in theirs.values()] == [each.default for each in ours.values()]
 
 
 class Output:
