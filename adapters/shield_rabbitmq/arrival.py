@@ -15,7 +15,7 @@ from shield_rabbitmq.guard import headers_of
 class Arrival:
     """A message on its way to the user's code, with what the rules have said of it so far."""
 
-    __slots__ = ("body", "held", "method", "properties", "tag")
+    __slots__ = ("answered", "body", "held", "method", "properties", "tag")
 
     def __init__(self, method: Any, properties: BasicProperties, body: bytes) -> None:
         self.method = method
@@ -24,6 +24,8 @@ class Arrival:
         self.tag: int | None = method.delivery_tag
         """What it is acknowledged by; None where that is not to be: the broker has it again."""
         self.held: Held | None = None
+        self.answered = False
+        """Whether it is known what became of it elsewhere."""
 
     def let_go(self) -> None:
         """Count it as gone back to its broker, if it was ever offered."""

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from shield import Outcome, Permit, Shield, Verdict
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from shield_rabbitmq.consumer_intake import Intake
 
 log = logging.getLogger("shield.rabbitmq")
+LOG_EVERY_S = 60.0
 Terms = tuple[Shield, str]
 """Whose rules, and who receives, to quotas and ledger."""
 
@@ -41,6 +43,7 @@ class Line:
         """Whether nothing is handed over from here any more."""
         self._waiting: deque[Arrival] = deque()
         self._leaving: dict[int, Arrival] = {}
+        self._quiet_until_s = -inf
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -121,8 +124,10 @@ class Line:
             if error is None:
                 held.diverted()
             step.done()
-            if not internals.call_from_any_thread(connection, partial(self._left, arrival, error)):
-                held.let_go()  # nothing where it is counted
+            arrival.answered = True
+            internals.call_from_any_thread(connection, partial(self._left, arrival, error))
+            if not self.intake.open:
+                held.let_go()  # nobody may call; nothing where it is counted
 
         send_away(connection, held, arrival, step, ended)
 
@@ -135,7 +140,7 @@ class Line:
             self._ack(arrival)
             self._note()
             return
-        log.warning("a message of queue %r was not diverted: %s", self.queue, error)
+        self._complain(error)
         if arrival.tag is None or self.ended:
             self._hand_back(arrival)
             self._note()
@@ -143,6 +148,13 @@ class Line:
             held.failed()
             self._waiting.appendleft(arrival)
         self.look_again(0.0)
+
+    def _complain(self, error: Exception) -> None:
+        """Log that diverting fails, once a minute."""
+        now = self.shield.clock.now()
+        if now >= self._quiet_until_s:
+            self._quiet_until_s = now + LOG_EVERY_S
+            log.warning("a message of queue %r could not be diverted: %s", self.queue, error)
 
     @property
     def leaving(self) -> int:
@@ -184,6 +196,8 @@ class Line:
             self._waiting.popleft().let_go()
         for arrival in self._leaving.values():
             arrival.tag = None
+            if arrival.answered and not self.intake.open:
+                arrival.let_go()  # its answer waits for a loop that has ended
         self._note()
 
     def take_all(self) -> list[tuple[Any, Any, bytes]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from shield import Outcome
 from shield_rabbitmq import internals
-from shield_rabbitmq.consumer import Consumer, Terms
+from shield_rabbitmq.consumer import Consumer, Line, Terms
 from shield_rabbitmq.consumer_generator import Drawn, generate
 from shield_rabbitmq.consumer_intake import Intake
 from shield_rabbitmq.prefetch import prefetch_for
@@ -203,7 +203,7 @@ class BlockingConsuming(Consuming):
             pending = super().basic_cancel(consumer_tag)  # type: ignore[misc]
         finally:
             held = consumer.take_all() if consumer.auto_ack else []
-            consumer.hand_back()
+            self._shield_hand_back(consumer)
         return [*held, *pending] if held else pending
 
     def consume(
@@ -240,7 +240,13 @@ class BlockingConsuming(Consuming):
         finally:
             if intake is not None and drawn is not None:
                 drawn.ended, intake.drawn = True, None
-                drawn.hand_back()
+                self._shield_hand_back(drawn)
+
+    def _shield_hand_back(self, line: Line) -> None:
+        held = len(line)
+        line.hand_back()
+        if held and self.is_open:  # type: ignore[attr-defined]
+            internals.flush(self)
 
     def basic_get(self, queue: Any, auto_ack: Any = False) -> Any:
         """Take a message out of a queue as pika's channel does; none while that is over the limit.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import lru_cache
 from math import inf
 from typing import Any
@@ -84,26 +85,28 @@ def call_later(connection: Any, delay_s: float, callback: Callable[[], None]) ->
         connection._adapter_call_later(delay_s, callback)
 
 
-def call_from_any_thread(connection: Any, callback: Callable[[], None]) -> bool:
-    """Call back on the connection's own thread, as soon as it reads or writes; False where closed.
+def call_from_any_thread(connection: Any, callback: Callable[[], None]) -> None:
+    """Call back on the connection's own thread, as soon as it reads or writes; not once closed.
 
     A blocking connection does so also inside its other calls, unlike what its public method asks
     for: so the callback must not run users' code.
     """
     if isinstance(connection, BlockingConnection):
         with connection._cleanup_mutex:
-            return _call_on_loop(connection._impl, callback)
-    return _call_on_loop(connection, callback)
+            _call_on_loop(connection._impl, callback)
+    else:
+        _call_on_loop(connection, callback)
 
 
-def _call_on_loop(connection: Any, callback: Callable[[], None]) -> bool:
-    if connection.is_closed:
-        return False
-    try:
-        connection._adapter_add_callback_threadsafe(callback)
-    except Exception:  # its loop was closed by another thread at this moment
-        return False
-    return True
+def _call_on_loop(connection: Any, callback: Callable[[], None]) -> None:
+    if not connection.is_closed:
+        with suppress(Exception):  # its loop was closed by another thread at this moment
+            connection._adapter_add_callback_threadsafe(callback)
+
+
+def flush(channel: BlockingChannel) -> None:
+    """Write what is to be written."""
+    channel._flush_output()
 
 
 def process_events(channel: BlockingChannel, within_s: float | None) -> None:

@@ -610,6 +610,16 @@ def test_a_channel_that_closes_while_it_diverts(kind, error, end):
     assert len(worker.broker.sent) == sent
 
 
+def test_an_answer_that_the_loop_does_not_live_to_hear(kind):
+    """It was on its way to the connection's thread when that closed: counted all the same."""
+    worker, memory = stale(kind)
+    memory.sent[0][1](OSError("no"))
+    memory.sent[1][1](None)
+    worker.broker.incoming.clear()
+    worker.broker.lose_channel(StreamLostError("gone"))
+    assert worker.counts() == {"offered": 3, "delivered": 1, "overflowed": 1, "failed": 1}
+
+
 def test_dropped_by_rule_is_acknowledged_and_counted(kind):
     """The user never sees it."""
     worker = Worker(kind, shield_with({"quota": QUOTA, "over_limit": ["drop"]}))

@@ -109,12 +109,12 @@ def test_a_closed_connection_calls_nobody_back():
     called: list[int] = []
     for connection in (broker, Blocking(broker)):
         broker.is_closed = False
-        assert internals.call_from_any_thread(connection, lambda: called.append(1))
+        internals.call_from_any_thread(connection, lambda: called.append(1))
         broker.is_closed = True
-        assert not internals.call_from_any_thread(connection, lambda: called.append(2))
+        internals.call_from_any_thread(connection, lambda: called.append(2))
     broker.is_closed = False
     broker._adapter_add_callback_threadsafe = None
-    assert not internals.call_from_any_thread(broker, lambda: called.append(3))
+    internals.call_from_any_thread(broker, lambda: called.append(3))
     broker.run()
     assert called == [1, 1]
 
