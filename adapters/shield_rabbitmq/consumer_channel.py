@@ -51,6 +51,7 @@ class Consuming:
         guard = self._shield_guard  # type: ignore[attr-defined]
         if self._shield_intake is None and guard.acts and guard.shield.receives(None, ""):
             self._shield_intake = Intake(self, self._shield_beneath())
+            internals.write_acks_readily(self.connection)  # type: ignore[attr-defined]
         return self._shield_intake
 
     def _shield_beneath(self) -> Any:

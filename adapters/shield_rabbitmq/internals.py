@@ -178,6 +178,29 @@ def write_in_one_piece(connection: Any) -> None:
     loop_connection._send_message = send_joined
 
 
+def write_acks_readily(connection: Any) -> None:
+    """Let a connection encode acknowledgements by one format instead of field by field.
+
+    That pays for the decision about each delivery. What is written is the same, byte for byte.
+    """
+    loop_connection = _loop_connection(connection)
+    if "_send_method" in vars(loop_connection):
+        return
+    send_method = loop_connection._send_method
+
+    def send_readily(number: int, method: Any, content: Any = None) -> None:
+        if type(method) is not Basic.Ack or loop_connection.is_closed:
+            send_method(number, method, content)
+            return
+        tag, many = method.delivery_tag, 1 if method.multiple else 0
+        ack = _ACK.pack(spec.FRAME_METHOD, number, 13, *_ACK_INDEX, tag, many, spec.FRAME_END)
+        loop_connection._output_marshaled_frames([ack])
+
+    loop_connection._send_method = send_readily
+
+
+_ACK = struct.Struct(">BHLHHQBB")
+_ACK_INDEX = divmod(Basic.Ack.INDEX, 1 << 16)
 _BODY = struct.Struct(">BHL")
 _END = bytes([spec.FRAME_END])
 

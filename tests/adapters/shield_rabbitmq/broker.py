@@ -112,6 +112,12 @@ class Broker(Wire):
     def _get_write_buffer_size(self) -> int:
         return 0
 
+    def _output_marshaled_frames(self, frames: list[bytes]) -> None:
+        for data in frames:
+            size, value = frame.decode_frame(data)
+            assert size == len(data)
+            Broker._send_method(self, value.channel_number, value.method)
+
     # --- what a channel says ----------------------------------------------------------------------
 
     def _send_method(self, number: int, method: Any, content: Any = None) -> None:

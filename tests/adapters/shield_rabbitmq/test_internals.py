@@ -12,6 +12,7 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.channel import Channel
 from pika.connection import Connection
+from pika.exceptions import ConnectionWrongStateError
 
 from shield.testing import ManualClock
 from shield_rabbitmq import internals
@@ -188,6 +189,10 @@ class Output:
         self.frames_sent += len(frames)
         self.pieces += frames
 
+    _send_method = Connection._send_method
+    _send_frame = Connection._send_frame
+    is_closed = False
+
     def publish(self, number: int, method: Any, properties: Any, body: Any) -> str | None:
         """Write a message; return the name of the error that this raised."""
         try:
@@ -225,3 +230,35 @@ def test_a_message_in_one_piece_is_the_same_on_the_wire(
     assert ours.frames_sent == theirs.frames_sent
     if isinstance(exchange, str) and isinstance(routing_key, str) and 0 < len(body) <= 100:
         assert len(ours.pieces) in (0, 2)
+
+
+@given(
+    number=st.integers(1, 65535),
+    tag=st.one_of(st.integers(0, 2**64 - 1), st.just(-1), st.just("tag"), st.none()),
+    multiple=st.one_of(st.booleans(), st.none(), st.just(2)),
+)
+def test_an_acknowledgement_is_the_same_on_the_wire(number, tag, multiple):
+    """Byte for byte, with errors of the same kind for what is none; other methods are pika's."""
+    theirs, ours = Output(), Output()
+    internals.write_acks_readily(ours)
+    internals.write_acks_readily(ours)
+    errors: list[Any] = []
+    for side in (theirs, ours):
+        for method in (spec.Basic.Ack(tag, multiple), spec.Basic.Nack(5, True, False)):
+            try:
+                side._send_method(number, method)
+                errors.append(None)
+            except Exception as error:
+                errors.append(type(error))
+    assert ours.pieces == theirs.pieces
+    assert ours.frames_sent == theirs.frames_sent
+    assert errors[:2] == errors[2:]
+
+
+def test_an_acknowledgement_on_a_closed_connection_is_pikas_error():
+    """As all that is written there."""
+    output = Output()
+    internals.write_acks_readily(output)
+    output.is_closed = True
+    with pytest.raises(ConnectionWrongStateError):
+        output._send_method(1, spec.Basic.Ack(1))
