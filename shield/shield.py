@@ -357,6 +357,49 @@ class Shield:
             run.size -= size
         return Permit(permit.flow, part)
 
+    def part_delivered(self, run: Permit, part: Permit | None, size: int) -> Permit:
+        """Settle one message of a run as delivered, as `Permit.delivered` does: an answer put down.
+
+        Returns the answer. Handed in again as `part`, it takes the next one too, while nobody has
+        picked it up: so messages cost little, and who looks sees each at once.
+        """
+        if not run.flow.patient:
+            part = self.split(run, 1, size)
+            self.settle(part, DELIVERED, End.DELIVERED)
+            return part
+        with self._lock:
+            run.message.messages -= 1
+            run.message.size -= size
+            added = part is not None and part.open
+            if part is not None and added:
+                part.message.messages += 1
+                part.message.size += size
+        if part is None or not added:
+            whole = run.message
+            part = Permit(run.flow, Delivery(whole.destination, size, whole.producer))
+            part.held = False
+            self.answers.append(part)
+        if self.lines:
+            self.catch_up()
+        return part
+
+    def withdraw(self, run: Permit) -> None:
+        """Undo that a run was offered: what of it is left was not handed over after all."""
+        with self._lock:
+            if not run.open:
+                return
+            run.held = run.open = False
+            for policy in run.flow.policies:
+                try:
+                    policy.give_back(run.message)
+                except Exception as error:
+                    self._hooks.failed(policy, error)
+            run.flow.account.offered -= run.message.messages
+            run.flow.account.in_flight -= run.message.messages
+            woken = self.lines.first()
+        for waiter in woken:
+            waiter.wake()
+
     # --- messages that need no view of their own ----------------------------------------------
 
     def plain_flow(self, destination: str, producer: str) -> Flow | None:

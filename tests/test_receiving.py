@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -127,6 +129,62 @@ def test_parts_of_a_run_hold_together_what_it_held(parts):
     run.settle(Outcome.FAILED)
     assert counts(shield.ledger()) == {"offered": total, "delivered": total - 1, "failed": 1}
     assert shield.receive_run(delivery(messages=total, size=total * 10)) is not None
+
+
+def test_messages_of_a_run_are_delivered_one_by_one():
+    """Each frees its place at once, however many are picked up together."""
+    shield = shield_with(rule(in_flight={"messages": 5, "bytes": 500}))
+    run = shield.receive_run(delivery(messages=5, size=500))
+    part = None
+    for done in range(1, 6):
+        part = shield.part_delivered(run, part, 100)
+        if done != 2:
+            assert counts(shield.ledger()).get("in_flight", 0) == 5 - done
+            assert counts(shield.ledger())["delivered"] == done
+    assert shield.receive_run(delivery(messages=5, size=500)) is not None
+
+
+def test_a_policy_that_is_not_patient_hears_of_each_message_of_a_run():
+    """When it is acknowledged, and not a little later."""
+
+    class Hears(Policy):
+        runs = True
+        heard: ClassVar[list[int]] = []
+
+        def check(self, message, now):
+            return None
+
+        def settle(self, message, outcome, now):
+            self.heard.append(message.messages)
+
+    shield = shield_with(rule(hears={}), plugins=[Kinds(policies={"hears": Hears})])
+    run = shield.receive_run(delivery(messages=3, size=30))
+    part = shield.part_delivered(run, None, 10)
+    shield.part_delivered(run, part, 10)
+    assert Hears.heard == [1, 1]
+    assert counts(shield.ledger()) == {"offered": 3, "delivered": 2, "in_flight": 1}
+
+
+def test_messages_of_a_run_that_are_refused_leave_the_others():
+    """Split off, one may fail while the rest is delivered."""
+    shield = shield_with(rule(in_flight={"messages": 3}))
+    run = shield.receive_run(delivery(messages=3, size=30))
+    part = shield.part_delivered(run, None, 10)
+    shield.split(run, 1, 10).settle(Outcome.FAILED)
+    shield.part_delivered(run, part, 10)
+    assert counts(shield.ledger()) == {"offered": 3, "delivered": 2, "failed": 1}
+
+
+def test_the_rest_of_a_run_is_withdrawn_as_if_it_had_never_been_offered():
+    """Its charges come back, too."""
+    shield = shield_with(rule(quota=QUOTA, in_flight={"messages": 10}))
+    run = shield.receive_run(delivery(messages=10, size=1000))
+    shield.part_delivered(run, None, 100)
+    shield.withdraw(run)
+    shield.withdraw(run)
+    assert counts(shield.ledger()) == {"offered": 1, "delivered": 1}
+    assert shield.receive_run(delivery(messages=9)) is not None
+    assert shield.receive_run(delivery(messages=1)) is None
 
 
 # --- over the limit ---------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from shield import Outcome, Permit, Shield, Verdict
+from shield import Delivery, Outcome, Permit, Shield, Verdict
 from shield.action import Divert, Drop
 from shield.errors import Reject
 from shield.receiving import Held
@@ -17,6 +17,7 @@ from shield.sync import ROUNDING_S
 from shield_rabbitmq import internals
 from shield_rabbitmq.arrival import Arrival, delivery_of
 from shield_rabbitmq.consumer_overflow import send_away
+from shield_rabbitmq.consumer_run import Ahead, Run
 
 if TYPE_CHECKING:
     from shield_rabbitmq.consumer_intake import Intake
@@ -226,13 +227,26 @@ class Consumer(Line):
         self._callback = callback
         self._handed = intake.tags.handed
         self._now, self._receive = self.shield.clock.now, self.shield.receive
+        takes_runs = not auto_ack and self.shield.takes_runs(Delivery(queue, 0, self.consumer))
+        self._ahead = Ahead(*terms, queue) if takes_runs and intake.dispatches else None
+        self._run: Run | None = None
+        """Messages that are admitted already, and come next."""
         self._due_s: float | None = None
         """When it looks again, at the latest."""
 
     def arrived(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         """Take a message from pika."""
-        if self._waiting:
+        run = self._run
+        if run is None and self._waiting:
             self.put(Arrival(method, properties, body))
+            return
+        if run is None and self._ahead is not None:
+            run = self._run = self._ahead.run(channel, method, properties, body)
+        if run is not None:
+            self._handed[method.delivery_tag] = run.next(len(body))
+            if not run.left:
+                self._run = None
+            self._callback(channel, method, properties, body)
             return
         now = self._now()
         delivery = delivery_of(self.queue, self.consumer, now, method, properties, body)
@@ -277,6 +291,21 @@ class Consumer(Line):
             permit.settle(Outcome.FAILED)
             raise
         permit.delivered()
+
+    def hand_back(self) -> None:
+        """Give all that waits back to the broker, as pika what it has not handed over."""
+        self._withdraw()
+        super().hand_back()
+
+    def forget(self) -> None:
+        """Note that the broker has all of it again."""
+        self._withdraw()
+        super().forget()
+
+    def _withdraw(self) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            run.withdraw()
 
     def look_again(self, wait_s: float) -> None:
         """Go on after so many seconds, if there is anybody then."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from pika.adapters.blocking_connection import BlockingChannel
+
 from shield import Outcome, Shield
 from shield_rabbitmq import internals
 from shield_rabbitmq.consumer_tags import Tags
@@ -34,6 +36,8 @@ class Intake:
         self.drawn: Drawn | None = None
         """What the generator of `consume` draws from."""
         self.gets: dict[tuple[Shield, str, str], Gets] = {}
+        self.dispatches = isinstance(channel, BlockingChannel)
+        """Whether messages are read first, and handed over afterwards."""
         self.open = True
         beneath.add_on_close_callback(self._closed)
 
@@ -81,7 +85,7 @@ class Intake:
 
     def recovered(self) -> None:
         """Note that the broker sends all that is not acknowledged once more."""
-        for line in tuple(self.lines):
+        for line in self.lines.union(self.by_tag.values()):
             if not line.auto_ack:
                 line.forget()
         self.tags.forget()
@@ -89,6 +93,6 @@ class Intake:
     def _closed(self, *_reason: object) -> None:
         """Note that the broker has again what is not acknowledged, and nobody what needs no ack."""
         self.open = False
-        for line in tuple(self.lines):
+        for line in self.lines.union(self.by_tag.values()):
             line.forget()
         self.tags.forget()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shield import Outcome, Permit
+from shield_rabbitmq.consumer_run import Share
 
 
 class Tags:
@@ -15,7 +16,7 @@ class Tags:
     __slots__ = ("handed", "withheld")
 
     def __init__(self) -> None:
-        self.handed: dict[int, Permit | None] = {}
+        self.handed: dict[int, Permit | Share | None] = {}
         """Handed over and not acknowledged; None for what no rule is about."""
         self.withheld: set[int] = set()
         """Given by the broker, and neither handed over nor acknowledged."""

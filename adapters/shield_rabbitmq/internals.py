@@ -9,11 +9,16 @@ import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache
+from itertools import islice
 from math import inf
 from typing import Any
 
 from pika import BasicProperties, BlockingConnection, SelectConnection, frame, spec
-from pika.adapters.blocking_connection import BlockingChannel, _IoloopTimerContext
+from pika.adapters.blocking_connection import (
+    BlockingChannel,
+    _ConsumerDeliveryEvt,
+    _IoloopTimerContext,
+)
 from pika.channel import Channel
 from pika.connection import Parameters
 from pika.exceptions import StreamLostError
@@ -123,6 +128,18 @@ def serve(channel: BlockingChannel) -> None:
     connection = channel.connection
     with _IoloopTimerContext(0, connection._impl) as timer:
         channel._flush_output(timer.is_ready)
+
+
+def undispatched(channel: BlockingChannel, consumer_tag: str, most: int) -> list[Any]:
+    """Return what pika has read for a consumer's callback and not handed over: events.
+
+    Each has `method`, `properties` and `body`. Looks at the first `most` of the channel alone.
+    """
+    return [
+        event
+        for event in islice(channel._pending_events, most)
+        if type(event) is _ConsumerDeliveryEvt and event.method.consumer_tag == consumer_tag
+    ]
 
 
 def first_undispatched(channel: Any) -> float:
