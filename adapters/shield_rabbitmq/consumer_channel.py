@@ -13,6 +13,9 @@ from shield_rabbitmq.consumer_generator import Drawn, generate
 from shield_rabbitmq.consumer_intake import Intake
 from shield_rabbitmq.prefetch import prefetch_for
 
+LEAVE_WITHIN_S = 5.0
+"""How long a blocking channel that is closed waits for what it has diverted."""
+
 
 class Consuming:
     """What both kinds of channel share. Without a rule for consuming all of it is pika's."""
@@ -206,6 +209,16 @@ class BlockingConsuming(Consuming):
             held = consumer.take_all() if consumer.auto_ack else []
             self._shield_hand_back(consumer)
         return [*held, *pending] if held else pending
+
+    def close(self, *arguments: Any, **named: Any) -> Any:
+        """Close as pika's channel does, once what is on its way elsewhere is acknowledged.
+
+        A broker that does not confirm it in time has it twice: there, and in its queue.
+        """
+        intake = self._shield_intake
+        if intake is not None and self.is_open and not intake.nothing_leaves():  # type: ignore[attr-defined]
+            internals.wait_until(self, intake.nothing_leaves, LEAVE_WITHIN_S)
+        return super().close(*arguments, **named)  # type: ignore[misc]
 
     def consume(
         self,

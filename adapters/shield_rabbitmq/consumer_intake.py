@@ -83,6 +83,10 @@ class Intake:
         """Return what is to be said instead of "all up to here"; None for just that."""
         return self.tags.pieces(tag, internals.first_undispatched(self.channel))
 
+    def nothing_leaves(self) -> bool:
+        """Tell whether all that was sent elsewhere has been answered."""
+        return not any(line.leaving for line in self.lines)
+
     def recovered(self) -> None:
         """Note that the broker sends all that is not acknowledged once more."""
         for line in self.lines.union(self.by_tag.values()):

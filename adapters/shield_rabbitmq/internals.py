@@ -125,9 +125,13 @@ def process_events(channel: BlockingChannel, within_s: float | None) -> None:
 
 def serve(channel: BlockingChannel) -> None:
     """Read and write what there is without calling users' callbacks, as `basic_get` does."""
-    connection = channel.connection
-    with _IoloopTimerContext(0, connection._impl) as timer:
-        channel._flush_output(timer.is_ready)
+    wait_until(channel, lambda: False, 0)
+
+
+def wait_until(channel: BlockingChannel, is_so: Callable[[], bool], within_s: float) -> None:
+    """Read and write until that is so, or the time is over; users' callbacks are not called."""
+    with _IoloopTimerContext(within_s, channel.connection._impl) as timer:
+        channel._flush_output(timer.is_ready, is_so)
 
 
 def undispatched(channel: BlockingChannel, consumer_tag: str, most: int) -> list[Any]:

@@ -596,6 +596,21 @@ def test_a_consumer_cancelled_while_it_diverts_sees_to_the_end(kind):
     assert worker.counts() == {"offered": 3, "delivered": 1, "overflowed": 1, "failed": 1}
 
 
+@pytest.mark.parametrize("after_s", [1.0, 10.0])
+def test_a_blocking_channel_is_closed_once_what_it_diverts_is_there(after_s):
+    """So that it is not in two places; a broker that takes too long has it in both."""
+    worker, memory = stale("blocking")
+    began_s = worker.broker.clock.now()
+    answer = [lambda done=done: done(None) for _, done in memory.sent]
+    for each in answer:
+        worker.broker._adapter_call_later(after_s, each)
+    worker.channel.close()
+    assert worker.broker.clock.now() - began_s == pytest.approx(min(after_s, 5.0), abs=0.1)
+    assert worker.broker.acked == ([3, 1, 2] if after_s < 5.0 else [3])
+    worker.broker.run(after_s)
+    assert worker.counts() == {"offered": 3, "delivered": 1, "overflowed": 2}
+
+
 @pytest.mark.parametrize(("error", "end"), [(None, "overflowed"), (OSError("no"), "failed")])
 def test_a_channel_that_closes_while_it_diverts(kind, error, end):
     """The broker has the message again, and its old tag means nothing any more."""
