@@ -70,8 +70,7 @@ def _measure(
     url: str, queues: Queues, queue: str, effort: Effort, noise: Noise
 ) -> dict[str, list[float]]:
     messages = effort.of(20_000, 400)
-    quota = {"match": queue, "direction": "consume", "quota": {"rate": "1000000000/s"}}
-    shield, other = Shield({"rules": [quota]}), Shield({"rules": []})
+    shield, other = Shield({"rules": [rule(queue)]}), Shield({"rules": []})
     parameters = pika.URLParameters(url)
     with (
         shield_rabbitmq.BlockingConnection(parameters, shield=shield) as shielded,
@@ -85,10 +84,20 @@ def _measure(
         }
         runs = effort.runs_of(9, 1)
         rates = interleave(timed, runs, noise, "rabbitmq_consumer")
-    ledger = shield.ledger()
-    if not (ledger.balanced and ledger.offered == ledger.delivered == runs * messages):
-        raise AssertionError(f"{runs * messages} were consumed; the ledger: {ledger.as_dict()}")
+    prove_all_consumed(shield, runs * messages)
     return rates
+
+
+def rule(queue: str) -> dict[str, object]:
+    """Return a rule with a quota that admits all that is consumed from a queue."""
+    return {"match": queue, "direction": "consume", "quota": {"rate": "1000000000/s"}}
+
+
+def prove_all_consumed(shield: Shield, messages: int) -> None:
+    """Raise where the ledger does not say that so many were received and acknowledged."""
+    ledger = shield.ledger()
+    if not (ledger.balanced and ledger.offered == ledger.delivered == messages):
+        raise AssertionError(f"{messages} were consumed; the ledger: {ledger.as_dict()}")
 
 
 def _rate(queues: Queues, connection: pika.BlockingConnection, queue: str, messages: int) -> float:

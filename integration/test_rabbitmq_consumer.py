@@ -284,6 +284,33 @@ def test_what_is_held_back_goes_back_in_order(rabbitmq, queues, proxy_to, end):
     assert queues.bodies(queue) == bodies(range(1, 20))
 
 
+def test_what_a_plugin_rejects_is_dead_lettered(rabbitmq, queues):
+    """As where its user had rejected it without requeue."""
+
+    class Picky:
+        @shield.hookimpl
+        def shield_before_consume(self, message: Any) -> None:
+            if message.size == 1:
+                raise shield.Reject("one digit")
+
+    dead = queues.queue()
+    queue = queues.queue(x_dead_letter_exchange="", x_dead_letter_routing_key=dead)
+    fill(queues, queue, range(20), none)
+    chosen = Shield(settings_of({"quota": "1000/s"}), plugins=[Picky()])
+    with BlockingConnection(pika.URLParameters(rabbitmq.address), shield=chosen) as connection:
+        channel = connection.channel()
+        assert wait_for_message(channel, queue, auto_ack=True)[2] == b"10"
+        got: list[bytes] = []
+        for method, _, body in channel.consume(queue, inactivity_timeout=0.3):
+            if method is None:
+                break
+            got.append(body)
+            channel.basic_ack(method.delivery_tag)
+    assert got == bodies(range(11, 20))
+    assert counts(chosen) == {"offered": 20, "delivered": 10, "dropped": 10}
+    eventually(lambda: queues.depth(dead) == 10)
+
+
 # --- elsewhere ------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from benchmarks import (
     buffered_sender,
     decide,
     kafka_producer,
+    rabbitmq_consumer,
     rabbitmq_memory,
     rabbitmq_publish,
     spool,
@@ -25,6 +26,7 @@ from benchmarks import (
 from benchmarks.__main__ import NAMES, app
 from benchmarks.measure import Effort, Noise, Report, Result, interleave, result_of, spread_of
 from benchmarks.watched import Child, Watch
+from shield import Shield
 
 runner = CliRunner()
 
@@ -204,6 +206,13 @@ def test_both_sides_of_rabbitmq_publish_must_account_for_every_message():
     """A wrong count is no result."""
     with pytest.raises(AssertionError, match="5 were published"):
         rabbitmq_publish._prove_all_delivered(rabbitmq_publish.wide_shield("bench"), 5)
+
+
+def test_the_rabbitmq_consumer_must_account_for_every_message():
+    """A wrong count is no result."""
+    shield = Shield({"rules": [rabbitmq_consumer.rule("bench")]})
+    with pytest.raises(AssertionError, match="5 were consumed"):
+        rabbitmq_consumer.prove_all_consumed(shield, 5)
 
 
 def _report(*results: Result) -> Report:
