@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from shield.action import Action
 from shield.auto import AutoRedrive
@@ -35,6 +35,8 @@ from shield.transport import Transport
 from shield.verdict import DELIVERED, Outcome, OverLimit, Permit, Refusal, Verdict
 
 MAX_FLOWS = 10_000
+
+Number = TypeVar("Number", int, float)
 
 _flow_of = attrgetter("flow")
 
@@ -319,13 +321,31 @@ class Shield:
 
     def most_unanswered(self, destination: str, consumer: str) -> int | None:
         """Return how many deliveries from there its rules let be unanswered; None for any."""
-        bounds = [
-            policy.most_unanswered()
-            for rule in self.rules
-            if rule.covers(destination, consumer, "consume") and not rule.shadow
-            for policy in rule.policies
-        ]
-        return min((bound for bound in bounds if bound is not None), default=None)
+        bounds = self._answers_of(destination, consumer, lambda policy: policy.most_unanswered())
+        return min(bounds, default=None)
+
+    def pace_s(self, destination: str, consumer: str, size: int) -> float:
+        """Return how many seconds its rules take to admit one delivery of so many bytes; or 0."""
+        times = self._answers_of(destination, consumer, lambda policy: policy.wait_s(1, size))
+        return max(times, default=0.0)
+
+    def _answers_of(
+        self, destination: str, consumer: str, question: Callable[[Policy], Number | None]
+    ) -> list[Number]:
+        """Ask each policy that may refuse what a consumer receives from there; not None is said."""
+        answers: list[Number] = []
+        for rule in self.rules:
+            if rule.shadow or not rule.covers(destination, consumer, "consume"):
+                continue
+            for policy in rule.policies:
+                try:
+                    answer = question(policy)
+                except Exception as error:
+                    self._hooks.failed(policy, error)
+                    continue
+                if answer is not None:
+                    answers.append(answer)
+        return answers
 
     def takes_runs(self, delivery: Delivery) -> bool:
         """Tell whether deliveries like this one can be decided on together."""

@@ -382,6 +382,30 @@ def test_who_has_a_say_in_deliveries_is_known_before_they_come():
     assert shield_with(plugins=[Hooked()]).receives("anything", "c")
 
 
+def test_the_pace_of_deliveries_is_the_slowest_of_all_rules():
+    """In messages or in bytes; nothing where no rule is a matter of time."""
+    shield = shield_with(rule(quota=["10/s", "100B/s"]), rule(name="b", quota="1/h", mode="shadow"))
+    assert shield.pace_s("orders", "c", 5) == pytest.approx(0.1)
+    assert shield.pace_s("orders", "c", 500) == pytest.approx(5.0)
+    assert shield_with(rule(in_flight={"messages": 5})).pace_s("orders", "c", 5) == 0.0
+
+
+def test_a_policy_that_fails_says_nothing_about_its_bound():
+    """It is counted, and the others are asked."""
+
+    class Fails(Policy):
+        def check(self, message, now):
+            return None
+
+        def most_unanswered(self):
+            raise ZeroDivisionError
+
+    plugin = Kinds(policies={"fails": Fails})
+    shield = shield_with(rule(in_flight={"messages": 5}, fails={}), plugins=[plugin])
+    assert shield.most_unanswered("orders", "c") == 5
+    assert shield.plugin_errors == {"in.fails": 1}
+
+
 def test_the_bound_of_deliveries_is_the_lowest_of_all_rules():
     """Not of those in shadow, and not of bytes."""
     shield = shield_with(

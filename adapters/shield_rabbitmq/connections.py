@@ -27,7 +27,7 @@ class Shielding:
         chosen = shield_for(self.shield)
         channel = super().channel(*args, **kwargs)  # type: ignore[misc]
         guard_of(channel).act(chosen, self.shield_producer, self.shield_consumer)
-        channel.shield_opened()
+        channel._shield_opened()
         return channel
 
 

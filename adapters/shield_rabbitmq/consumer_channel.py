@@ -26,7 +26,7 @@ class Consuming:
     _shield_prefetch: int | None = None
     """What new consumers would get now."""
 
-    def shield_opened(self) -> None:
+    def _shield_opened(self) -> None:
         """Note that the channel is new: nobody has set a prefetch yet."""
         self._shield_user_prefetch = self._shield_prefetch = 0
 

@@ -7,7 +7,12 @@ from shield import Shield
 MOST = 65_535
 """AMQP has sixteen bits for it."""
 AHEAD = 10_000
-"""What a consumer is pushed ahead of its quota, where its user has set no prefetch."""
+"""What a consumer is pushed ahead of its quota at the most, where its user has set no prefetch."""
+AHEAD_S = 300.0
+"""How long the last of that may have to wait: a broker gives up on an acknowledgement (RabbitMQ's
+`consumer_timeout`, 30 minutes), and several consumers may share a quota."""
+USUAL_SIZE = 64 * 1024
+"""Bytes of a message, for quotas in bytes: rather too many."""
 
 
 def prefetch_for(shield: Shield, consumer: str, queue: str, user: int) -> int:
@@ -26,5 +31,9 @@ def prefetch_for(shield: Shield, consumer: str, queue: str, user: int) -> int:
         return user
     most = shield.most_unanswered(queue, consumer)
     if most is None:
-        return user or AHEAD
+        return user or _ahead(shield.pace_s(queue, consumer, USUAL_SIZE))
     return min(most, user or most, MOST)
+
+
+def _ahead(pace_s: float) -> int:
+    return AHEAD if AHEAD * pace_s <= AHEAD_S else max(1, int(AHEAD_S / pace_s))

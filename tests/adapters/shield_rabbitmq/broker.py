@@ -222,5 +222,5 @@ def shielded_channel(kind: str, broker: Broker, chosen: Shield) -> Any:
     """Return a channel of that kind, as a shielded connection opens it."""
     channel = Blocking(broker).channel() if kind == "blocking" else broker.channel()
     shielded(channel, shield=chosen, shield_producer="worker")
-    channel.shield_opened()
+    channel._shield_opened()
     return channel
