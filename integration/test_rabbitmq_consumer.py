@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,18 +81,29 @@ def none(_number: int) -> bool:
 class Worker:
     """A blocking connection that consumes one queue; `run` serves it until something is so."""
 
-    def __init__(self, url: str, queue: str, *rules: dict[str, Any], ack: bool = True) -> None:
+    def __init__(
+        self,
+        url: str,
+        queue: str,
+        *rules: dict[str, Any],
+        ack: bool = True,
+        at: Mapping[int, Callable[[], None]] | None = None,
+    ) -> None:
         self.shield = Shield(settings_of(*rules))
         self.connection = BlockingConnection(pika.URLParameters(url), shield=self.shield)
         self.channel = self.connection.channel()
         self.got: list[bytes] = []
         self.tags: list[int] = []
         self._ack = ack
+        self._at = at or {}
+        """What is to happen when so many have been handed over."""
         self.consumer_tag = self.channel.basic_consume(queue, self._handle)
 
     def _handle(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         self.got.append(body)
         self.tags.append(method.delivery_tag)
+        if len(self.got) in self._at:
+            self._at[len(self.got)]()
         if self._ack:
             channel.basic_ack(method.delivery_tag)
 
@@ -371,21 +382,17 @@ def test_a_connection_cut_while_it_diverts_loses_nothing(rabbitmq, queues, proxy
     fill(queues, queue, range(2000), half_stale)
     proxy = proxy_to(rabbitmq.address)
     rule = {"max_age": f"{STALE_S // 2}s", "over_limit": f"overflow /{late}"}
-    handed: list[bytes] = []
-    worker = Worker(proxy.url, queue, rule)
-    worker.run(lambda: counts(worker.shield).get("overflowed", 0) > 20)
-    proxy.cut()
+    worker = Worker(proxy.url, queue, rule, at={100: proxy.cut})
     with pytest.raises(AMQPError):
         worker.run(lambda: False)
-    handed += worker.got
+    handed = worker.got
     eventually(lambda: worker.shield.ledger().in_flight == 0)
     worker.close()
     worker = Worker(rabbitmq.address, queue, rule)
     worker.run(lambda: queues.depth(queue) == 0 and not worker.shield.ledger().in_flight)
     ledger = worker.close()
     assert set(ledger) == {"offered", "delivered", "overflowed"}
-    handed += worker.got
-    assert set(handed) == set(bodies(range(1, 2000, 2)))
+    assert set(handed + worker.got) == set(bodies(range(1, 2000, 2)))
     assert set(queues.bodies(late)) == set(bodies(range(0, 2000, 2)))
     assert queues.bodies(queue) == []
 

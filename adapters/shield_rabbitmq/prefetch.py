@@ -6,11 +6,13 @@ from shield import Shield
 
 MOST = 65_535
 """AMQP has sixteen bits for it."""
-AHEAD = 10_000
-"""What a consumer is pushed ahead of its quota at the most, where its user has set no prefetch."""
+AHEAD_LEAST, AHEAD = 1_000, 10_000
+"""What a consumer is pushed ahead of its quota, where its user has set no prefetch: between these.
+
+Fewer would keep from him what his quota lets through at once, before he has acknowledged any."""
 AHEAD_S = 300.0
-"""How long the last of that may have to wait: a broker gives up on an acknowledgement (RabbitMQ's
-`consumer_timeout`, 30 minutes), and several consumers may share a quota."""
+"""How long the last of them is to wait: RabbitMQ gives up on an acknowledgement after its
+`consumer_timeout`, 30 minutes, and several consumers may share a quota."""
 USUAL_SIZE = 64 * 1024
 """Bytes of a message, for quotas in bytes: rather too many."""
 
@@ -36,4 +38,5 @@ def prefetch_for(shield: Shield, consumer: str, queue: str, user: int) -> int:
 
 
 def _ahead(pace_s: float) -> int:
-    return AHEAD if AHEAD * pace_s <= AHEAD_S else max(1, int(AHEAD_S / pace_s))
+    fits = AHEAD if AHEAD * pace_s <= AHEAD_S else int(AHEAD_S / pace_s)
+    return max(AHEAD_LEAST, fits)
