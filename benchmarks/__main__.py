@@ -22,6 +22,7 @@ NAMES = (
     "kafka_memory",
     "rabbitmq_publish",
     "rabbitmq_memory",
+    "rabbitmq_consumer",
     "buffer",
     "spool",
     "redrive",
@@ -44,6 +45,7 @@ benchmark could not be run, or a message was not accounted for.
   kafka_memory    memory while the broker is frozen; a Kafka of its own, 2-3 minutes
   rabbitmq_publish  messages against pika's own ways and aio-pika's; a real RabbitMQ, 2-3 minutes
   rabbitmq_memory   memory during a memory alarm; a RabbitMQ of its own, 2-3 minutes
+  rabbitmq_consumer  consuming, shielded against bare pika; a real RabbitMQ, 2-3 minutes
   buffer            1,000,000 messages in a buffer: memory and drain; a real Kafka, 5 minutes
   spool             onto the disk, and out of it into a real Kafka; 3-4 minutes
   redrive           a topic brought back, against a bare loop; a real Kafka, 10 minutes

@@ -1,4 +1,4 @@
-"""The code blocks of docs/rabbitmq.md, and the README's, run on a real RabbitMQ."""
+"""The code blocks of docs/rabbitmq.md and other pages' for RabbitMQ run on a real one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sybil.parsers.markdown import CodeBlockParser
 
 ROOT = Path(__file__).parents[1]
 PAGE, README = ROOT / "docs" / "rabbitmq.md", ROOT / "README.md"
+CONSUMING = ROOT / "docs" / "consuming.md"
 
 
 def blocks(page: Path) -> list[str]:
@@ -30,15 +31,20 @@ def run(text: str, url: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def documented(rabbitmq) -> Iterator[Callable[[], int]]:
-    """What a reader has already, an exchange and a queue; how many messages that holds."""
+def documented(rabbitmq) -> Iterator[Callable[..., int]]:
+    """What a reader has already, an exchange and queues; how many messages one holds."""
     connection = pika.BlockingConnection(pika.URLParameters(rabbitmq.address))
     channel = connection.channel()
     channel.exchange_declare("orders", "topic", durable=True)
-    channel.queue_declare("documented")
-    channel.queue_purge("documented")  # of an earlier run, on a broker that stays
+    for queue in ("documented", "emails"):
+        channel.queue_declare(queue)
+        channel.queue_purge(queue)  # of an earlier run, on a broker that stays
     channel.queue_bind("documented", "orders", "created.#")
-    yield lambda: channel.queue_declare("documented", passive=True).method.message_count
+
+    def depth(queue: str = "documented") -> int:
+        return int(channel.queue_declare(queue, passive=True).method.message_count)
+
+    yield depth
     connection.close()
 
 
@@ -50,6 +56,14 @@ def test_the_rabbitmq_page_runs(rabbitmq, documented, tmp_path):
 
 def test_the_readmes_rabbitmq_example_runs(rabbitmq, documented, tmp_path):
     """Its blocks that need a RabbitMQ publish what they say."""
-    (example,) = [text for text in blocks(README) if "amqp://localhost" in text]
-    run(example, rabbitmq.address, tmp_path)
+    publishes, consumes = [text for text in blocks(README) if "amqp://localhost" in text]
+    run(publishes, rabbitmq.address, tmp_path)
     assert documented() == 2
+    run(consumes, rabbitmq.address, tmp_path)
+
+
+def test_the_consuming_page_runs(rabbitmq, documented, tmp_path):
+    """Its blocks for RabbitMQ take what they say out of a queue."""
+    examples = [text for text in blocks(CONSUMING) if "amqp://localhost" in text]
+    run("\n".join(examples), rabbitmq.address, tmp_path)
+    assert documented("emails") == 0

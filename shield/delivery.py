@@ -41,7 +41,18 @@ class Delivery(Message):
         written_s: float | None = None,
         messages: int = 1,
     ) -> None:
-        super().__init__(destination, size, consumer, key, headers, routing_key)
+        self.destination = destination  # as the base does it, less a call: for every delivery
+        self.size = size
+        self.producer = consumer
+        self.key = key
+        self.headers = headers
+        self.routing_key = routing_key
+        self.signals = None
+        self.priority = None
+        self.deadline = None
+        self.tenant = None
+        self.aside = False
+        self.draw = None
         self.written_s = written_s
         self.messages = messages
 

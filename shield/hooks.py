@@ -43,6 +43,13 @@ class Hooks:
         """Tell whether plugins want to see messages of that direction before the verdict."""
         return bool(self.classifiers or self._before[direction])
 
+    def sees(self, direction: str) -> bool:
+        """Tell whether plugins look at messages of that direction, also where no rule covers them.
+
+        Classifiers and observers alone do not: they serve rules, and tell of them.
+        """
+        return bool(self._before[direction] or self._after[direction])
+
     def before(self, message: Message) -> None:
         """Classify a message, then let before-hooks see it; `Reject` is theirs to raise."""
         for field, value in self._labels(message).items():

@@ -129,6 +129,13 @@ class Policy(ABC):
         """
         return None
 
+    def most_unanswered(self) -> int | None:
+        """Return how many messages it ever lets be unanswered at once; None for no such bound.
+
+        A RabbitMQ consumer is pushed no more than that.
+        """
+        return None
+
     def pressure(self, message: Message, now: float) -> float:
         """Return how near messages like this one are to being refused: 0 is far, 1 is refused.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from shield.action import Action
 from shield.auto import AutoRedrive
@@ -35,6 +35,8 @@ from shield.transport import Transport
 from shield.verdict import DELIVERED, Outcome, OverLimit, Permit, Refusal, Verdict
 
 MAX_FLOWS = 10_000
+
+Number = TypeVar("Number", int, float)
 
 _flow_of = attrgetter("flow")
 
@@ -77,6 +79,7 @@ class Shield:
         self._prepares, self._unlogged = self._hooks.prepares("publish"), self._hooks.unlogged
         self.watched = bool(self._hooks.observers or self._hooks.listens)
         """Whether plugins want to hear of each message; then each is settled at once."""
+        self._prepares_received = self._hooks.prepares("consume")
         self._start_empty()
         _shields.add(self)
 
@@ -244,17 +247,24 @@ class Shield:
         Raises:
             Reject: a plugin's before-hook refused it; it is counted as dropped.
         """
-        if self._hooks.prepares("consume"):
+        if self._prepares_received:
             self._prepare(delivery)
-        flow = self._flow_in(delivery)
-        now = self._now() if now is None else now
-        with self._lock:
+        flow = self._received.get((delivery.producer, delivery.destination)) or self._flow(delivery)
+        if now is None:
+            now = self._now()
+        self._lock.acquire()  # as in `admit`
+        try:
             if self.answers:
                 self._pick_up_answers(now)
-            self._count_received(flow, delivery)
+            account = flow.account
+            account.offered += delivery.messages
+            account.in_flight += delivery.messages
+            flow.last = delivery
             if flow.offers:
                 self._tell_offered(flow, delivery, now)
             verdict = self._judge(flow, delivery, now)
+        finally:
+            self._lock.release()
         if self.watched:
             self._report_verdict(verdict)
         if self._unlogged:
@@ -276,6 +286,66 @@ class Shield:
                 return None
             self._count_received(flow, run)
             return self._take(flow, run, now)
+
+    def would_receive(self, delivery: Delivery, now: float | None = None) -> bool:
+        """Tell whether a delivery like this one would be admitted now. Counts and charges nothing.
+
+        For who has to ask its broker for a message, and rather leaves it there. Somebody else may
+        be faster, and what is known of a message only once it is there may still refuse it.
+        """
+        flow = self._flow_in(delivery)
+        now = self._now() if now is None else now
+        asked = [policy for policy in flow.policies if not policy.rule.shadow]
+        with self._lock:
+            self._pick_up_answers()
+            return all(self._would_admit(policy, delivery, now) for policy in asked)
+
+    def _would_admit(self, policy: Policy, message: Message, now: float) -> bool:
+        try:
+            return self._ask(policy, message, now, LAST) is None
+        except Exception as error:
+            self._hooks.failed(policy, error)
+            return self._hooks.fail_open
+
+    def receives(self, destination: str | None, consumer: str) -> bool:
+        """Tell whether anything here has a say in what that consumer receives from there.
+
+        A rule that covers it, or a plugin's hook; without a destination, from anywhere. Who is
+        told no need not offer its deliveries.
+        """
+        rules = [rule for rule in self.rules if rule.direction == "consume"]
+        if destination is None:
+            return bool(rules) or self._hooks.sees("consume")
+        covered = any(rule.covers(destination, consumer, "consume") for rule in rules)
+        return covered or self._hooks.sees("consume")
+
+    def most_unanswered(self, destination: str, consumer: str) -> int | None:
+        """Return how many deliveries from there its rules let be unanswered; None for any."""
+        bounds = self._answers_of(destination, consumer, lambda policy: policy.most_unanswered())
+        return min(bounds, default=None)
+
+    def pace_s(self, destination: str, consumer: str, size: int) -> float:
+        """Return how many seconds its rules take to admit one delivery of so many bytes; or 0."""
+        times = self._answers_of(destination, consumer, lambda policy: policy.wait_s(1, size))
+        return max(times, default=0.0)
+
+    def _answers_of(
+        self, destination: str, consumer: str, question: Callable[[Policy], Number | None]
+    ) -> list[Number]:
+        """Ask each policy that may refuse what a consumer receives from there; not None is said."""
+        answers: list[Number] = []
+        for rule in self.rules:
+            if rule.shadow or not rule.covers(destination, consumer, "consume"):
+                continue
+            for policy in rule.policies:
+                try:
+                    answer = question(policy)
+                except Exception as error:
+                    self._hooks.failed(policy, error)
+                    continue
+                if answer is not None:
+                    answers.append(answer)
+        return answers
 
     def takes_runs(self, delivery: Delivery) -> bool:
         """Tell whether deliveries like this one can be decided on together."""
@@ -321,6 +391,49 @@ class Shield:
             self._pick_up_answers()
             now = self._now()
             return self._measure(now)(over.refusal.policy, over.message) <= mark
+
+    def part_delivered(self, run: Permit, part: Permit | None, size: int) -> Permit:
+        """Settle one message of a run as delivered, as `Permit.delivered` does: an answer put down.
+
+        Returns the answer. Handed in again as `part`, it takes the next one too, while nobody has
+        picked it up: so messages cost little, and who looks sees each at once.
+        """
+        if not run.flow.patient:
+            part = self.split(run, 1, size)
+            self.settle(part, DELIVERED, End.DELIVERED)
+            return part
+        with self._lock:
+            run.message.messages -= 1
+            run.message.size -= size
+            added = part is not None and part.open
+            if part is not None and added:
+                part.message.messages += 1
+                part.message.size += size
+        if part is None or not added:
+            whole = run.message
+            part = Permit(run.flow, Delivery(whole.destination, size, whole.producer))
+            part.held = False
+            self.answers.append(part)
+        if self.lines:
+            self.catch_up()
+        return part
+
+    def withdraw(self, run: Permit) -> None:
+        """Undo that a run was offered: what of it is left was not handed over after all."""
+        with self._lock:
+            if not run.open:
+                return
+            run.held = run.open = False
+            for policy in run.flow.policies:
+                try:
+                    policy.give_back(run.message)
+                except Exception as error:
+                    self._hooks.failed(policy, error)
+            run.flow.account.offered -= run.message.messages
+            run.flow.account.in_flight -= run.message.messages
+            woken = self.lines.first()
+        for waiter in woken:
+            waiter.wake()
 
     # --- messages that need no view of their own ----------------------------------------------
 

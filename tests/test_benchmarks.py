@@ -19,6 +19,7 @@ from benchmarks import (
     consumer,
     decide,
     kafka_producer,
+    rabbitmq_consumer,
     rabbitmq_memory,
     rabbitmq_publish,
     spool,
@@ -29,6 +30,7 @@ from benchmarks.measure import Effort, Noise, Report, Result, interleave, result
 from benchmarks.overload.clients import KafkaOffers, KafkaTakes
 from benchmarks.overload.load import body, read
 from benchmarks.watched import Child, Watch
+from shield import Shield
 
 runner = CliRunner()
 
@@ -235,6 +237,13 @@ def test_both_sides_of_rabbitmq_publish_must_account_for_every_message():
     """A wrong count is no result."""
     with pytest.raises(AssertionError, match="5 were published"):
         rabbitmq_publish._prove_all_delivered(rabbitmq_publish.wide_shield("bench"), 5)
+
+
+def test_the_rabbitmq_consumer_must_account_for_every_message():
+    """A wrong count is no result."""
+    shield = Shield({"rules": [rabbitmq_consumer.rule("bench")]})
+    with pytest.raises(AssertionError, match="5 were consumed"):
+        rabbitmq_consumer.prove_all_consumed(shield, 5)
 
 
 def _report(*results: Result) -> Report:

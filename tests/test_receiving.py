@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shield import Delivery, Outcome, OverLimit, Permit, SettingsError, hookimpl
+from shield import Delivery, Outcome, OverLimit, Permit, Policy, SettingsError, hookimpl
 from shield.action import Divert, Drop
 from shield.errors import Reject
 from shield.receiving import ANEW_S, Held
-from tests.making import counts, permit, shield_with
+from tests.making import Kinds, counts, permit, shield_with
 
 QUOTA = {"rate": "10/s", "burst": 10}
 NOW_S = 1_700_000_000.0
@@ -151,6 +153,62 @@ def test_what_was_acknowledged_makes_room_for_the_next():
     for _ in range(30):
         shield.receive(delivery()).delivered()
     assert counts(shield.ledger()) == {"offered": 60, "delivered": 60}
+
+
+def test_messages_of_a_run_are_delivered_one_by_one():
+    """Each frees its place at once, however many are picked up together."""
+    shield = shield_with(rule(in_flight={"messages": 5, "bytes": 500}))
+    run = shield.receive_run(delivery(messages=5, size=500))
+    part = None
+    for done in range(1, 6):
+        part = shield.part_delivered(run, part, 100)
+        if done != 2:
+            assert counts(shield.ledger()).get("in_flight", 0) == 5 - done
+            assert counts(shield.ledger())["delivered"] == done
+    assert shield.receive_run(delivery(messages=5, size=500)) is not None
+
+
+def test_a_policy_that_is_not_patient_hears_of_each_message_of_a_run():
+    """When it is acknowledged, and not a little later."""
+
+    class Hears(Policy):
+        runs = True
+        heard: ClassVar[list[int]] = []
+
+        def check(self, message, now):
+            return None
+
+        def settle(self, message, outcome, now):
+            self.heard.append(message.messages)
+
+    shield = shield_with(rule(hears={}), plugins=[Kinds(policies={"hears": Hears})])
+    run = shield.receive_run(delivery(messages=3, size=30))
+    part = shield.part_delivered(run, None, 10)
+    shield.part_delivered(run, part, 10)
+    assert Hears.heard == [1, 1]
+    assert counts(shield.ledger()) == {"offered": 3, "delivered": 2, "in_flight": 1}
+
+
+def test_messages_of_a_run_that_are_refused_leave_the_others():
+    """Split off, one may fail while the rest is delivered."""
+    shield = shield_with(rule(in_flight={"messages": 3}))
+    run = shield.receive_run(delivery(messages=3, size=30))
+    part = shield.part_delivered(run, None, 10)
+    shield.split(run, 1, 10).settle(Outcome.FAILED)
+    shield.part_delivered(run, part, 10)
+    assert counts(shield.ledger()) == {"offered": 3, "delivered": 2, "failed": 1}
+
+
+def test_the_rest_of_a_run_is_withdrawn_as_if_it_had_never_been_offered():
+    """Its charges come back, too."""
+    shield = shield_with(rule(quota=QUOTA, in_flight={"messages": 10}))
+    run = shield.receive_run(delivery(messages=10, size=1000))
+    shield.part_delivered(run, None, 100)
+    shield.withdraw(run)
+    shield.withdraw(run)
+    assert counts(shield.ledger()) == {"offered": 1, "delivered": 1}
+    assert shield.receive_run(delivery(messages=9)) is not None
+    assert shield.receive_run(delivery(messages=1)) is None
 
 
 # --- over the limit ---------------------------------------------------------------------------
@@ -314,3 +372,85 @@ def test_hooks_see_deliveries_and_only_those():
         shield.receive(delivery(size=5000))
     assert hooked.ended == [("orders", "delivered")]
     assert counts(shield.ledger()) == {"offered": 3, "delivered": 2, "dropped": 1}
+
+
+# --- asked before there is one ------------------------------------------------------------------
+
+
+def test_asking_whether_one_would_be_admitted_changes_nothing():
+    """It is neither offered nor charged; a rule in shadow has no say."""
+    shield = shield_with(
+        rule(quota=QUOTA), rule(name="shadow", quota={"rate": "1/h", "burst": 1}, mode="shadow")
+    )
+    for _ in range(20):
+        assert shield.would_receive(delivery())
+    for _ in range(10):
+        assert isinstance(shield.receive(delivery()), Permit)
+    assert not shield.would_receive(delivery())
+    assert counts(shield.ledger()) == {"offered": 10, "in_flight": 10}
+
+
+def test_a_policy_that_fails_admits_what_it_is_asked_about():
+    """Or refuses it, where that is the setting."""
+
+    class Fails(Policy):
+        def check(self, message, now):
+            raise ZeroDivisionError
+
+    for answer, admits in (("open", True), ("closed", False)):
+        shield = shield_with(
+            rule(fails={}), plugins=[Kinds(policies={"fails": Fails})], on_plugin_error=answer
+        )
+        assert shield.would_receive(delivery()) is admits
+        assert shield.plugin_errors == {"in.fails": 1}
+
+
+def test_who_has_a_say_in_deliveries_is_known_before_they_come():
+    """A rule that covers queue and consumer, or a plugin's hook; a rule about sending has none."""
+    shield = shield_with(
+        {"match": "*", "quota": "1/s"},
+        rule(match="a*", producers="c", max_age="5s", over_limit="drop"),
+    )
+    assert shield.receives("abc", "c")
+    assert shield.receives(None, "c")
+    assert not shield.receives("b", "c")
+    assert not shield.receives("abc", "d")
+    assert not shield_with({"match": "*", "quota": "1/s"}).receives(None, "c")
+    assert shield_with(plugins=[Hooked()]).receives("anything", "c")
+
+
+def test_the_pace_of_deliveries_is_the_slowest_of_all_rules():
+    """In messages or in bytes; nothing where no rule is a matter of time."""
+    shield = shield_with(rule(quota=["10/s", "100B/s"]), rule(name="b", quota="1/h", mode="shadow"))
+    assert shield.pace_s("orders", "c", 5) == pytest.approx(0.1)
+    assert shield.pace_s("orders", "c", 500) == pytest.approx(5.0)
+    assert shield_with(rule(in_flight={"messages": 5})).pace_s("orders", "c", 5) == 0.0
+
+
+def test_a_policy_that_fails_says_nothing_about_its_bound():
+    """It is counted, and the others are asked."""
+
+    class Fails(Policy):
+        def check(self, message, now):
+            return None
+
+        def most_unanswered(self):
+            raise ZeroDivisionError
+
+    plugin = Kinds(policies={"fails": Fails})
+    shield = shield_with(rule(in_flight={"messages": 5}, fails={}), plugins=[plugin])
+    assert shield.most_unanswered("orders", "c") == 5
+    assert shield.plugin_errors == {"in.fails": 1}
+
+
+def test_the_bound_of_deliveries_is_the_lowest_of_all_rules():
+    """Not of those in shadow, and not of bytes."""
+    shield = shield_with(
+        rule(name="a", in_flight={"messages": 50}),
+        rule(name="b", in_flight={"messages": 20}, match="orders"),
+        rule(name="c", in_flight={"messages": 5}, mode="shadow"),
+        rule(name="d", in_flight={"bytes": "1MiB"}),
+    )
+    assert shield.most_unanswered("orders", "c") == 20
+    assert shield.most_unanswered("other", "c") == 50
+    assert shield_with(rule(quota=QUOTA)).most_unanswered("orders", "c") is None

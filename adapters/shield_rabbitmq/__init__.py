@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from shield_rabbitmq.client import Publisher
     from shield_rabbitmq.connections import BlockingConnection, SelectConnection
+    from shield_rabbitmq.consumer_get import wait_for_message
     from shield_rabbitmq.decorator import publisher
     from shield_rabbitmq.errors import (
         CannotConnectError,
@@ -44,6 +45,7 @@ __all__ = [
     "SelectConnection",
     "publisher",
     "shielded",
+    "wait_for_message",
 ]
 
 _MODULES = {
@@ -61,6 +63,7 @@ _MODULES = {
     "SelectConnection": "connections",
     "publisher": "decorator",
     "shielded": "shielded",
+    "wait_for_message": "consumer_get",
 }
 
 

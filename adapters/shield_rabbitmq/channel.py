@@ -17,6 +17,7 @@ from shield import End, Message, OverLimit, Permit, Verdict
 from shield.sync import hold_back, react
 from shield_rabbitmq import internals
 from shield_rabbitmq.channel_outlet import ChannelOutlet
+from shield_rabbitmq.consumer_channel import BlockingConsuming, ConsumingChannel
 from shield_rabbitmq.deadline import deadline_of
 from shield_rabbitmq.guard import OTHERS, Guard, Publish, headers_of, settle_failed
 
@@ -111,14 +112,14 @@ class Shielded:
         self.shield_fate = outlet.ended(react(verdict, outlet))
 
 
-class ShieldedBlockingChannel(Shielded, BlockingChannel):  # type: ignore[misc] # pika is untyped
-    """A BlockingChannel whose publishes are within quotas."""
+class ShieldedBlockingChannel(Shielded, BlockingConsuming, BlockingChannel):  # type: ignore[misc] # pika is untyped
+    """A BlockingChannel whose publishes are within quotas, and what it receives."""
 
     _shield_waits = True
 
 
-class ShieldedChannel(Shielded, Channel):  # type: ignore[misc]
-    """A Channel, as SelectConnection has it, whose publishes are within quotas."""
+class ShieldedChannel(Shielded, ConsumingChannel, Channel):  # type: ignore[misc]
+    """A Channel, as SelectConnection has it, whose publishes are within quotas, and what comes."""
 
     def confirm_delivery(self, ack_nack_callback: Any, *more: Any, **named: Any) -> None:
         """Turn confirms on as pika's channel does; each is counted, then handed to the callback."""
@@ -152,6 +153,7 @@ def guard_of(channel: Any) -> Guard:
     if not isinstance(channel, Shielded):
         counts = isinstance(channel, Channel) and not internals.confirms_are_on(channel)
         guard = Guard(vars(channel).pop("basic_publish", None), counts)
+        guard.consumes = vars(channel).pop("basic_consume", None)
         channel._shield_guard = guard
         kind: Any = type(channel)
         channel.__class__ = _shielded_class(kind)

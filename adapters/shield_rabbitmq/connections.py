@@ -19,12 +19,15 @@ class Shielding:
     """The Shield that decides; the one that this process shares where it is None."""
     shield_producer: str | None = None
     """Who publishes, to quotas and ledger; the settings' `producer` where it is None."""
+    shield_consumer: str | None = None
+    """Who receives; who publishes where it is None."""
 
     def channel(self, *args: Any, **kwargs: Any) -> Any:
-        """Open a channel as pika does; what it publishes is within the quotas of the rules."""
+        """Open a channel as pika does; what passes through it is within the rules."""
         chosen = shield_for(self.shield)
         channel = super().channel(*args, **kwargs)  # type: ignore[misc]
-        guard_of(channel).act(chosen, self.shield_producer)
+        guard_of(channel).act(chosen, self.shield_producer, self.shield_consumer)
+        channel._shield_opened()
         return channel
 
 
@@ -36,6 +39,7 @@ class BlockingConnection(Shielding, pika.BlockingConnection):  # type: ignore[mi
         shield: a `shield.Shield`, the path of a settings file, a dict of settings, or None for
             the one that this process shares (`shield.default()`).
         shield_producer: who publishes, to quotas and ledger; the settings' `producer` if not given.
+        shield_consumer: who receives; the same as who publishes if not given.
         **kwargs: as `pika.BlockingConnection` takes them.
 
     Raises:
@@ -47,10 +51,11 @@ class BlockingConnection(Shielding, pika.BlockingConnection):  # type: ignore[mi
         *args: Any,
         shield: ShieldChoice = None,
         shield_producer: str | None = None,
+        shield_consumer: str | None = None,
         **kwargs: Any,
     ) -> None:
         self.shield = shield_for(shield)
-        self.shield_producer = shield_producer
+        self.shield_producer, self.shield_consumer = shield_producer, shield_consumer
         super().__init__(*args, **kwargs)
 
 
@@ -62,6 +67,7 @@ class SelectConnection(Shielding, pika.SelectConnection):  # type: ignore[misc]
         shield: a `shield.Shield`, the path of a settings file, a dict of settings, or None for
             the one that this process shares (`shield.default()`).
         shield_producer: who publishes, to quotas and ledger; the settings' `producer` if not given.
+        shield_consumer: who receives; the same as who publishes if not given.
         **kwargs: as `pika.SelectConnection` takes them.
 
     Raises:
@@ -73,11 +79,12 @@ class SelectConnection(Shielding, pika.SelectConnection):  # type: ignore[misc]
         *args: Any,
         shield: ShieldChoice = None,
         shield_producer: str | None = None,
+        shield_consumer: str | None = None,
         **kwargs: Any,
     ) -> None:
         if shield is not None or kwargs.get("internal_connection_workflow", True):
             self.shield = shield_for(shield)  # else `create_connection` knows it
-        self.shield_producer = shield_producer
+        self.shield_producer, self.shield_consumer = shield_producer, shield_consumer
         super().__init__(*args, **kwargs)
 
     @classmethod
@@ -88,6 +95,7 @@ class SelectConnection(Shielding, pika.SelectConnection):  # type: ignore[misc]
         *args: Any,
         shield: ShieldChoice = None,
         shield_producer: str | None = None,
+        shield_consumer: str | None = None,
         **kwargs: Any,
     ) -> Any:
         """Connect as pika does; `on_done` gets the connection, with its Shield, or the error."""
@@ -97,6 +105,7 @@ class SelectConnection(Shielding, pika.SelectConnection):  # type: ignore[misc]
             if isinstance(result, cls):
                 result.shield = chosen
                 result.shield_producer = shield_producer
+                result.shield_consumer = shield_consumer
             on_done(result)
 
         return super().create_connection(connection_configs, done, *args, **kwargs)

@@ -38,6 +38,8 @@ class Guard:
         "_calls",
         "acts",
         "admit",
+        "consumer",
+        "consumes",
         "counts",
         "for_good",
         "instrumented",
@@ -50,16 +52,21 @@ class Guard:
     def __init__(self, instrumented: Publish | None, counts: bool) -> None:
         self.instrumented = instrumented
         """What stood in the place of the channel's own `basic_publish` when it was shielded."""
+        self.consumes: Callable[..., Any] | None = None
+        """What stood in that of its `basic_consume`."""
         self.counts = counts
         """Whether confirms that are turned on now can be counted from the first one on."""
         self.window: Window[object] | None = None
         """What is not confirmed; None where confirms are off, or cannot be counted."""
+        self.consumer: str | None = None
+        """Who receives, where that is not who publishes."""
         self.acts = self.for_good = self.plain = False
         self._calls = 0
 
-    def act(self, shield: Shield, producer: str | None) -> None:
+    def act(self, shield: Shield, producer: str | None, consumer: str | None = None) -> None:
         """Act from now on, by that Shield."""
         self.under(shield, producer)
+        self.consumer = consumer
         self.for_good = True
         self._note()
 
@@ -69,10 +76,16 @@ class Guard:
         self.admit = shield.admit
         self.producer = producer or shield.settings.producer
 
-    def begin(self, shield: Shield, producer: str | None) -> None:
+    @property
+    def terms(self) -> tuple[Shield, str]:
+        """Whose rules are asked about deliveries, and who receives them."""
+        return self.shield, self.consumer or self.producer
+
+    def begin(self, shield: Shield, producer: str | None, consumer: str | None = None) -> None:
         """Act during one more call; a Shield that it is under already stays."""
         if not self.acts:
             self.under(shield, producer)
+            self.consumer = consumer
         self._calls += 1
         self._note()
 

@@ -6,11 +6,19 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import lru_cache
+from itertools import islice
+from math import inf
 from typing import Any
 
 from pika import BasicProperties, BlockingConnection, SelectConnection, frame, spec
+from pika.adapters.blocking_connection import (
+    BlockingChannel,
+    _ConsumerDeliveryEvt,
+    _IoloopTimerContext,
+)
 from pika.channel import Channel
 from pika.connection import Parameters
 from pika.exceptions import StreamLostError
@@ -66,6 +74,99 @@ def on_close(connection: Any, callback: Callable[[Any], None]) -> None:
     _loop_connection(connection).add_on_close_callback(lambda *_: callback(connection))
 
 
+# --- consuming ------------------------------------------------------------------------------------
+
+
+def channel_beneath(channel: BlockingChannel) -> Channel:
+    """Return the channel beneath a blocking one: what it sends is written, and not waited for."""
+    return channel._impl
+
+
+def call_later(connection: Any, delay_s: float, callback: Callable[[], None]) -> None:
+    """Call back after so long, where this connection calls its users' callbacks."""
+    if isinstance(connection, BlockingConnection):
+        connection.call_later(delay_s, callback)
+    else:
+        connection._adapter_call_later(delay_s, callback)
+
+
+def call_from_any_thread(connection: Any, callback: Callable[[], None]) -> None:
+    """Call back on the connection's own thread, as soon as it reads or writes; not once closed.
+
+    A blocking connection does so also inside its other calls, unlike what its public method asks
+    for: so the callback must not run users' code.
+    """
+    if isinstance(connection, BlockingConnection):
+        with connection._cleanup_mutex:
+            _call_on_loop(connection._impl, callback)
+    else:
+        _call_on_loop(connection, callback)
+
+
+def _call_on_loop(connection: Any, callback: Callable[[], None]) -> None:
+    if not connection.is_closed:
+        with suppress(Exception):  # its loop was closed by another thread at this moment
+            connection._adapter_add_callback_threadsafe(callback)
+
+
+def flush(channel: BlockingChannel) -> None:
+    """Write what is to be written."""
+    channel._flush_output()
+
+
+def process_events(channel: BlockingChannel, within_s: float | None) -> None:
+    """Serve the connection until something has happened, or the time is over.
+
+    Raises:
+        ChannelClosedByBroker: as pika's own `consume` does.
+    """
+    channel._process_data_events(time_limit=within_s)
+
+
+def serve(channel: BlockingChannel) -> None:
+    """Read and write what there is without calling users' callbacks, as `basic_get` does."""
+    wait_until(channel, lambda: False, 0)
+
+
+def wait_until(channel: BlockingChannel, is_so: Callable[[], bool], within_s: float) -> None:
+    """Read and write until that is so, or the time is over; users' callbacks are not called."""
+    with _IoloopTimerContext(within_s, channel.connection._impl) as timer:
+        channel._flush_output(timer.is_ready, is_so)
+
+
+def undispatched(channel: BlockingChannel, consumer_tag: str, most: int) -> list[Any]:
+    """Return what pika has read for a consumer's callback and not handed over: events.
+
+    Each has `method`, `properties` and `body`. Looks at the first `most` of the channel alone.
+    """
+    return [
+        event
+        for event in islice(channel._pending_events, most)
+        if type(event) is _ConsumerDeliveryEvt and event.method.consumer_tag == consumer_tag
+    ]
+
+
+def first_undispatched(channel: Any) -> float:
+    """Return the lowest delivery tag that pika has read and not handed over; infinity for none."""
+    if not isinstance(channel, BlockingChannel):
+        return inf
+    generator = channel._queue_consumer_generator
+    queues = [channel._pending_events, () if generator is None else generator.pending_events]
+    return min((_first_tag(events) for events in queues), default=inf)
+
+
+def _first_tag(events: Iterable[Any]) -> float:
+    methods = (event.method for event in events)
+    return next((each.delivery_tag for each in methods if isinstance(each, Basic.Deliver)), inf)
+
+
+def say_empty(channel: Channel) -> None:
+    """Tell who listens for it that a queue had no message, as the broker does."""
+    number = channel.channel_number
+    answer = frame.Method(number, Basic.GetEmpty())
+    channel.callbacks.process(number, Basic.GetEmpty, channel, answer)
+
+
 def _loop_connection(connection: Any) -> Any:
     return connection._impl if isinstance(connection, BlockingConnection) else connection
 
@@ -98,6 +199,29 @@ def write_in_one_piece(connection: Any) -> None:
     loop_connection._send_message = send_joined
 
 
+def write_acks_readily(connection: Any) -> None:
+    """Let a connection encode acknowledgements by one format instead of field by field.
+
+    That pays for the decision about each delivery. What is written is the same, byte for byte.
+    """
+    loop_connection = _loop_connection(connection)
+    if "_send_method" in vars(loop_connection):
+        return
+    send_method = loop_connection._send_method
+
+    def send_readily(number: int, method: Any, content: Any = None) -> None:
+        if type(method) is not Basic.Ack or loop_connection.is_closed:
+            send_method(number, method, content)
+            return
+        tag, many = method.delivery_tag, 1 if method.multiple else 0
+        ack = _ACK.pack(spec.FRAME_METHOD, number, 13, *_ACK_INDEX, tag, many, spec.FRAME_END)
+        loop_connection._output_marshaled_frames([ack])
+
+    loop_connection._send_method = send_readily
+
+
+_ACK = struct.Struct(">BHLHHQBB")
+_ACK_INDEX = divmod(Basic.Ack.INDEX, 1 << 16)
 _BODY = struct.Struct(">BHL")
 _END = bytes([spec.FRAME_END])
 

@@ -18,28 +18,41 @@ NOTHING: Any = object()
 
 @overload
 def shielded(
-    target: Target, *, shield: ShieldChoice = None, shield_producer: str | None = None
+    target: Target,
+    *,
+    shield: ShieldChoice = None,
+    shield_producer: str | None = None,
+    shield_consumer: str | None = None,
 ) -> Target: ...
 @overload
 def shielded(
-    *, shield: ShieldChoice = None, shield_producer: str | None = None
+    *,
+    shield: ShieldChoice = None,
+    shield_producer: str | None = None,
+    shield_consumer: str | None = None,
 ) -> Callable[[Target], Target]: ...
 def shielded(
-    target: Any = NOTHING, *, shield: ShieldChoice = None, shield_producer: str | None = None
+    target: Any = NOTHING,
+    *,
+    shield: ShieldChoice = None,
+    shield_producer: str | None = None,
+    shield_consumer: str | None = None,
 ) -> Any:
     """Shield a pika channel, or decorate a function that is handed one.
 
     `shielded(channel)` returns the channel itself, a `BlockingChannel` or a `Channel`: from now on
-    what it publishes is within the quotas of the rules. Again on the same channel it changes the
-    Shield and the name, where one is given, and nothing else. `@shielded` on a function, a method
-    or a coroutine function shields the channels among its arguments while it runs; those that are
-    shielded already stay as they are.
+    what it publishes, and what it begins to consume, is within the rules. Again on the same channel
+    it changes the Shield and the names, where they are given, and nothing else. `@shielded` on a
+    function, a method or a coroutine function shields the channels among its arguments while it
+    runs; those that are shielded already stay as they are. A consumer that it begins stays within
+    the rules.
 
     Args:
         target: a channel or a function.
         shield: a `shield.Shield`, the path of a settings file, a dict of settings, or None for
             the one that this process shares (`shield.default()`).
         shield_producer: who publishes, to quotas and ledger; the settings' `producer` if not given.
+        shield_consumer: who receives; the same as who publishes if not given.
 
     Raises:
         SettingsError: settings that cannot be used, or a target that is no channel or function.
@@ -47,18 +60,21 @@ def shielded(
     if is_channel(target):
         if is_shielded(target) and shield is None:
             guard = guard_of(target)
-            guard.act(guard.shield, shield_producer or guard.producer)
+            consumer = shield_consumer or guard.consumer
+            guard.act(guard.shield, shield_producer or guard.producer, consumer)
         else:
             chosen = shield_for(shield)
-            guard_of(target).act(chosen, shield_producer)
+            guard_of(target).act(chosen, shield_producer, shield_consumer)
         return target
     named = None if shield is None else shield_for(shield)
     if target is NOTHING:
-        return lambda function: _decorate(function, named, shield_producer)
-    return _decorate(target, named, shield_producer)
+        return lambda function: _decorate(function, named, shield_producer, shield_consumer)
+    return _decorate(target, named, shield_producer, shield_consumer)
 
 
-def _decorate(function: Any, chosen: Shield | None, producer: str | None) -> Any:
+def _decorate(
+    function: Any, chosen: Shield | None, producer: str | None, consumer: str | None
+) -> Any:
     _check_function(function)
 
     @contextmanager
@@ -70,7 +86,7 @@ def _decorate(function: Any, chosen: Shield | None, producer: str | None) -> Any
         used = shield_for(None) if chosen is None else chosen
         guards = [guard_of(channel) for channel in channels]
         for guard in guards:
-            guard.begin(used, producer)
+            guard.begin(used, producer, consumer)
         try:
             yield
         finally:

@@ -55,6 +55,11 @@ class InFlight(Policy):
         exceeded = bound.exceeded_by(message.size)
         return None if exceeded is None else Refusal(self, exceeded, None)
 
+    def most_unanswered(self) -> int | None:
+        """Return the bound in messages."""
+        most: int | None = self.settings.messages
+        return most
+
     def pressure(self, message: Message, now: float) -> float:
         """Return which part of the bound is in use."""
         return 1.0 if self._bound.exceeded_by(message.size) else min(1.0, self._bound.used)

@@ -8,12 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika import BasicProperties, BlockingConnection, SelectConnection, spec
+from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.channel import Channel
 from pika.connection import Connection
+from pika.exceptions import ConnectionWrongStateError
 
+from shield.testing import ManualClock
 from shield_rabbitmq import internals
 from shield_rabbitmq.channel import Shielded
+from shield_rabbitmq.consumer_channel import BlockingConsuming, ConsumingChannel
+from tests.adapters.shield_rabbitmq.broker import Blocking, Broker
 from tests.adapters.shield_rabbitmq.wire import Wire
 
 
@@ -82,6 +87,94 @@ def test_a_blocking_connection_has_a_select_connection_beneath():
     assert "self.params = " in inspect.getsource(Connection.__init__)
 
 
+# --- consuming ------------------------------------------------------------------------------------
+
+
+def test_a_blocking_channel_has_a_channel_beneath():
+    """Made by its connection; its acknowledgements are written and not waited for."""
+    broker = Broker(ManualClock())
+    channel = Blocking(broker).channel()
+    assert internals.channel_beneath(channel) is broker.made
+
+
+@pytest.mark.parametrize("method", ["_adapter_call_later", "_adapter_add_callback_threadsafe"])
+def test_every_connection_has_a_loop_to_call_back_from(method):
+    """All of pika's own adapters have these two methods, whatever loop they are for."""
+    for kind in (SelectConnection, AsyncioConnection):
+        assert getattr(kind, method) is not getattr(Connection, method)
+
+
+def test_a_closed_connection_calls_nobody_back():
+    """Nor one whose loop another thread closes at this moment."""
+    broker = Broker(ManualClock())
+    called: list[int] = []
+    for connection in (broker, Blocking(broker)):
+        broker.is_closed = False
+        internals.call_from_any_thread(connection, lambda: called.append(1))
+        broker.is_closed = True
+        internals.call_from_any_thread(connection, lambda: called.append(2))
+    broker.is_closed = False
+    broker._adapter_add_callback_threadsafe = None
+    internals.call_from_any_thread(broker, lambda: called.append(3))
+    broker.run()
+    assert called == [1, 1]
+
+
+def test_pika_keeps_what_it_has_read_in_two_queues():
+    """For callbacks and for the generator; the first delivery of each has its lowest tag."""
+    broker = Broker(ManualClock())
+    channel = Blocking(broker).channel()
+    assert internals.first_undispatched(channel) == float("inf")
+    assert internals.first_undispatched(broker.made) == float("inf")
+    broker.publish(b"a", b"b", b"c")
+    items = channel.consume("q")
+    next(items)
+    assert internals.first_undispatched(channel) == 2
+    channel.basic_consume("q", print, consumer_tag="b")
+    broker.consumers = {"b": False}
+    broker.publish(b"d", b"e")
+    broker.run()
+    channel._queue_consumer_generator.pending_events.clear()
+    assert internals.first_undispatched(channel) == 4
+
+
+def test_who_listens_for_empty_queues_can_be_told():
+    """With the frame that a broker sends, and pika forgets the callback of its `basic_get`."""
+    wire = Wire()
+    channel = wire.channel()
+    heard: list[Any] = []
+    channel.add_callback(heard.append, [spec.Basic.GetEmpty])
+    channel.basic_get("q", print)
+    internals.say_empty(channel)
+    assert isinstance(heard[0].method, spec.Basic.GetEmpty)
+    assert channel._on_getok_callback is None
+
+
+@pytest.mark.parametrize("name", ["basic_consume", "basic_cancel", "basic_get", "basic_qos"])
+@pytest.mark.parametrize(
+    ("kind", "ours"), [(BlockingChannel, BlockingConsuming), (Channel, ConsumingChannel)]
+)
+def test_what_consumes_takes_the_same_arguments(kind, ours, name):
+    """By position and by name, as far as we name them."""
+    theirs = list(inspect.signature(getattr(kind, name)).parameters.values())
+    named = [
+        each
+        for each in inspect.signature(getattr(ours, name)).parameters.values()
+        if each.kind is each.POSITIONAL_OR_KEYWORD
+    ]
+    assert [each.name for each in named] == [each.name for each in theirs][: len(named)]
+    assert [each.default for each in named] == [each.default for each in theirs][: len(named)]
+
+
+@pytest.mark.parametrize("name", ["basic_ack", "basic_nack", "basic_reject", "consume", "cancel"])
+def test_what_acknowledges_takes_the_same_arguments(name):
+    """And no more."""
+    theirs = inspect.signature(getattr(BlockingChannel, name)).parameters
+    ours = inspect.signature(getattr(BlockingConsuming, name)).parameters
+    assert [*theirs] == [*ours]
+    assert [each.default for each in theirs.values()] == [each.default for each in ours.values()]
+
+
 class Output:
     """A connection's way of writing, with what it wrote."""
 
@@ -95,6 +188,10 @@ class Output:
     def _output_marshaled_frames(self, frames: list[bytes]) -> None:
         self.frames_sent += len(frames)
         self.pieces += frames
+
+    _send_method = Connection._send_method
+    _send_frame = Connection._send_frame
+    is_closed = False
 
     def publish(self, number: int, method: Any, properties: Any, body: Any) -> str | None:
         """Write a message; return the name of the error that this raised."""
@@ -133,3 +230,35 @@ def test_a_message_in_one_piece_is_the_same_on_the_wire(
     assert ours.frames_sent == theirs.frames_sent
     if isinstance(exchange, str) and isinstance(routing_key, str) and 0 < len(body) <= 100:
         assert len(ours.pieces) in (0, 2)
+
+
+@given(
+    number=st.integers(1, 65535),
+    tag=st.one_of(st.integers(0, 2**64 - 1), st.just(-1), st.just("tag"), st.none()),
+    multiple=st.one_of(st.booleans(), st.none(), st.just(2)),
+)
+def test_an_acknowledgement_is_the_same_on_the_wire(number, tag, multiple):
+    """Byte for byte, with errors of the same kind for what is none; other methods are pika's."""
+    theirs, ours = Output(), Output()
+    internals.write_acks_readily(ours)
+    internals.write_acks_readily(ours)
+    errors: list[Any] = []
+    for side in (theirs, ours):
+        for method in (spec.Basic.Ack(tag, multiple), spec.Basic.Nack(5, True, False)):
+            try:
+                side._send_method(number, method)
+                errors.append(None)
+            except Exception as error:
+                errors.append(type(error))
+    assert ours.pieces == theirs.pieces
+    assert ours.frames_sent == theirs.frames_sent
+    assert errors[:2] == errors[2:]
+
+
+def test_an_acknowledgement_on_a_closed_connection_is_pikas_error():
+    """As all that is written there."""
+    output = Output()
+    internals.write_acks_readily(output)
+    output.is_closed = True
+    with pytest.raises(ConnectionWrongStateError):
+        output._send_method(1, spec.Basic.Ack(1))

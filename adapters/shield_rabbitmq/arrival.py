@@ -1,0 +1,58 @@
+"""One message that a consumer, or a `basic_get`, was given by the broker."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pika import BasicProperties
+
+from shield import Delivery
+from shield.receiving import Held
+from shield_rabbitmq.guard import headers_of
+
+
+class Arrival:
+    """A message on its way to the user's code, with what the rules have said of it so far."""
+
+    __slots__ = ("answered", "body", "held", "method", "properties", "tag")
+
+    def __init__(self, method: Any, properties: BasicProperties, body: bytes) -> None:
+        self.method = method
+        self.properties = properties
+        self.body = body
+        self.tag: int | None = method.delivery_tag
+        """What it is acknowledged by; None where that is not to be: the broker has it again."""
+        self.held: Held | None = None
+        self.answered = False
+        """Whether it is known what became of it elsewhere."""
+
+    def let_go(self) -> None:
+        """Count it as gone back to its broker, if it was ever offered."""
+        if self.held is not None:
+            self.held.let_go()
+
+
+def delivery_of(
+    queue: str, consumer: str, now: float, method: Any, properties: BasicProperties, body: bytes
+) -> Delivery:
+    """Return a message as rules see it, `now` in seconds of the Shield's clock.
+
+    Its deadline is known where it has an expiration and says when it was published: RabbitMQ
+    counts that from when the message came into the queue, and tells nobody when that was.
+    """
+    headers = headers_of(properties) if properties.headers else None
+    delivery = Delivery(queue, len(body), consumer, None, headers, method.routing_key)
+    written_s = properties.timestamp
+    if written_s is not None:
+        delivery.written_s = float(written_s)
+        if properties.expiration is not None:
+            delivery.deadline = _deadline(properties.expiration, float(written_s), now)
+    return delivery
+
+
+def _deadline(expiration: Any, written_s: float, now: float) -> float | None:
+    text = str(expiration)
+    if not (text.isdecimal() and text.isascii()):
+        return None
+    return now + written_s + int(text) / 1000 - time.time()

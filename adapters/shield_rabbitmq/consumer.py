@@ -1,0 +1,324 @@
+"""One consumer's deliveries, in order: handed over as the rules allow, held back until then."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from shield import Delivery, Outcome, Permit, Shield, Verdict
+from shield.action import Divert, Drop
+from shield.errors import Reject
+from shield.receiving import Held
+from shield.sync import ROUNDING_S
+from shield_rabbitmq import internals
+from shield_rabbitmq.arrival import Arrival, delivery_of
+from shield_rabbitmq.consumer_overflow import send_away
+from shield_rabbitmq.consumer_run import Ahead, Run
+
+if TYPE_CHECKING:
+    from shield_rabbitmq.consumer_intake import Intake
+
+log = logging.getLogger("shield.rabbitmq")
+LOG_EVERY_S = 60.0
+Terms = tuple[Shield, str]
+"""Whose rules, and who receives, to quotas and ledger."""
+
+
+class Line:
+    """What one consumer was given and has not handed over.
+
+    Only the first is asked about; what stands behind it is not offered yet. What is diverted
+    leaves the line, so that what follows goes on, and comes back to its front where that fails.
+    """
+
+    def __init__(self, intake: Intake, terms: Terms, queue: str, auto_ack: bool) -> None:
+        self.intake = intake
+        self.shield, self.consumer = terms
+        self.queue = queue
+        self.auto_ack = auto_ack
+        self.ended = False
+        """Whether nothing is handed over from here any more."""
+        self._waiting: deque[Arrival] = deque()
+        self._leaving: dict[int, Arrival] = {}
+        self._quiet_until_s = -inf
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, arrival: Arrival) -> None:
+        """Let a message wait."""
+        self._waiting.append(arrival)
+        self.intake.lines.add(self)
+        if not self.auto_ack:
+            self.intake.tags.withheld.add(arrival.method.delivery_tag)
+
+    @property
+    def waits_for_an_ack(self) -> bool:
+        """Whether the first may be handed over once something is acknowledged."""
+        held = self._waiting[0].held if self._waiting else None
+        return held is not None and held.over.retry_after_s is None
+
+    def ready(self) -> tuple[Permit, Arrival] | float | None:
+        """Return the first that may be handed over, and is not in line any more.
+
+        Seconds where it has to wait so long; None where nobody is in line. Those that the rules
+        drop are acknowledged, those that they divert are sent.
+        """
+        while self._waiting:
+            arrival = self._waiting[0]
+            try:
+                step = self._next(arrival)
+            except Reject:
+                self._waiting.popleft()
+                self._reject(arrival, requeue=False)
+                continue
+            if isinstance(step, float):
+                return step
+            self._waiting.popleft()
+            if isinstance(step, Permit):
+                self.intake.tags.withheld.discard(arrival.method.delivery_tag)
+                return step, arrival
+            if isinstance(step, Divert):
+                self._divert(arrival, step)
+            else:
+                self._ack(arrival)
+        self._note()
+        return None
+
+    def _note(self) -> None:
+        """Let the channel forget a line that holds nothing."""
+        if not self._waiting and not self._leaving:
+            self.intake.lines.discard(self)
+
+    def _next(self, arrival: Arrival) -> Permit | Drop | Divert | float:
+        """Offer it, the first time; then ask what is to be done with it, as `Held.next`."""
+        if arrival.held is None:
+            verdict = self.offer(arrival.method, arrival.properties, arrival.body)
+            if isinstance(verdict, Permit):
+                return verdict
+            arrival.held = Held(verdict)
+        return arrival.held.next(self.shield.clock.now())
+
+    def offer(self, method: Any, properties: Any, body: bytes) -> Verdict:
+        """Ask the rules about a message for the first time.
+
+        Raises:
+            Reject: a plugin's before-hook refused it.
+        """
+        now = self.shield.clock.now()
+        delivery = delivery_of(self.queue, self.consumer, now, method, properties, body)
+        return self.shield.receive(delivery, now)
+
+    # --- elsewhere ----------------------------------------------------------------------------
+
+    def _divert(self, arrival: Arrival, step: Divert) -> None:
+        held = arrival.held
+        assert held is not None
+        connection = self.intake.channel.connection
+        self._leaving[arrival.method.delivery_tag] = arrival
+
+        def ended(error: Exception | None) -> None:
+            if error is None:
+                held.diverted()
+            step.done()
+            arrival.answered = True
+            internals.call_from_any_thread(connection, partial(self._left, arrival, error))
+            if not self.intake.open:
+                held.let_go()  # nobody may call; nothing where it is counted
+
+        send_away(connection, held, arrival, step, ended)
+
+    def _left(self, arrival: Arrival, error: Exception | None) -> None:
+        """Acknowledge what is elsewhere; let the chain go on for what is not."""
+        self._leaving.pop(arrival.method.delivery_tag, None)
+        held = arrival.held
+        assert held is not None
+        if error is None:
+            self._ack(arrival)
+            self._note()
+            return
+        self._complain(error)
+        if arrival.tag is None or self.ended:
+            self._hand_back(arrival)
+            self._note()
+        else:
+            held.failed()
+            self._waiting.appendleft(arrival)
+        self.look_again(0.0)
+
+    def _complain(self, error: Exception) -> None:
+        """Log that diverting fails, once a minute."""
+        now = self.shield.clock.now()
+        if now >= self._quiet_until_s:
+            self._quiet_until_s = now + LOG_EVERY_S
+            log.warning("a message of queue %r could not be diverted: %s", self.queue, error)
+
+    @property
+    def leaving(self) -> int:
+        """How many are on their way elsewhere."""
+        return len(self._leaving)
+
+    def look_again(self, wait_s: float) -> None:
+        """Hear when to go on: so many seconds from now."""
+
+    # --- to the broker ------------------------------------------------------------------------
+
+    def _ack(self, arrival: Arrival) -> None:
+        self.intake.tags.withheld.discard(arrival.method.delivery_tag)
+        if self._may_answer(arrival):
+            self.intake.beneath.basic_ack(arrival.tag)
+
+    def _reject(self, arrival: Arrival, *, requeue: bool) -> None:
+        self.intake.tags.withheld.discard(arrival.method.delivery_tag)
+        if self._may_answer(arrival):
+            self.intake.beneath.basic_reject(arrival.tag, requeue)
+
+    def _may_answer(self, arrival: Arrival) -> bool:
+        """Tell whether the broker waits for an answer: on a closed channel it has it again."""
+        return arrival.tag is not None and not self.auto_ack and bool(self.intake.beneath.is_open)
+
+    def _hand_back(self, arrival: Arrival) -> None:
+        self._reject(arrival, requeue=True)
+        arrival.let_go()
+
+    def hand_back(self) -> None:
+        """Give all that waits back to the broker; what is on its way elsewhere is seen to yet."""
+        while self._waiting:
+            self._hand_back(self._waiting.popleft())
+        self._note()
+
+    def forget(self) -> None:
+        """Note that the broker has all of it again: nothing is to be acknowledged any more."""
+        while self._waiting:
+            self._waiting.popleft().let_go()
+        for arrival in self._leaving.values():
+            arrival.tag = None
+            if arrival.answered and not self.intake.open:
+                arrival.let_go()  # its answer waits for a loop that has ended
+        self._note()
+
+    def take_all(self) -> list[tuple[Any, Any, bytes]]:
+        """Hand all that waits over at once: the broker does not know of it any more."""
+        taken = list(self._waiting)
+        self._waiting.clear()
+        self._note()
+        for arrival in taken:
+            if arrival.held is not None:
+                arrival.held.over.end(Outcome.DELIVERED.end)
+        return [(each.method, each.properties, each.body) for each in taken]
+
+
+class Consumer(Line):
+    """Hands over to a callback: at once, or from the connection's own loop later."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        terms: Terms,
+        queue: str,
+        auto_ack: bool,
+        callback: Callable[..., Any],
+    ) -> None:
+        super().__init__(intake, terms, queue, auto_ack)
+        self._callback = callback
+        self._handed = intake.tags.handed
+        self._now, self._receive = self.shield.clock.now, self.shield.receive
+        takes_runs = not auto_ack and self.shield.takes_runs(Delivery(queue, 0, self.consumer))
+        self._ahead = Ahead(*terms, queue) if takes_runs and intake.dispatches else None
+        self._run: Run | None = None
+        """Messages that are admitted already, and come next."""
+        self._due_s: float | None = None
+        """When it looks again, at the latest."""
+
+    def arrived(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        """Take a message from pika."""
+        run = self._run
+        if run is None and self._waiting:
+            self.put(Arrival(method, properties, body))
+            return
+        if run is None and self._ahead is not None:
+            run = self._run = self._ahead.run(channel, method, properties, body)
+        if run is not None:
+            self._handed[method.delivery_tag] = run.next(len(body))
+            if not run.left:
+                self._run = None
+            self._callback(channel, method, properties, body)
+            return
+        now = self._now()
+        delivery = delivery_of(self.queue, self.consumer, now, method, properties, body)
+        try:
+            verdict = self._receive(delivery, now)
+        except Reject:
+            self._reject(Arrival(method, properties, body), requeue=False)
+            return
+        if type(verdict) is Permit and not self.auto_ack:  # as `_hand_over`, less its calls
+            self._handed[method.delivery_tag] = verdict
+            self._callback(channel, method, properties, body)
+            return
+        arrival = Arrival(method, properties, body)
+        if isinstance(verdict, Permit):
+            self._hand_over(verdict, arrival)
+        else:
+            arrival.held = Held(verdict)
+            self.put(arrival)
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Hand over what may be, and see to the rest later."""
+        try:
+            while not isinstance(ready := self.ready(), float):
+                if ready is None:
+                    return
+                self._hand_over(*ready)
+            self.look_again(ready)
+        except BaseException:
+            self.look_again(0.0)
+            raise
+
+    def _hand_over(self, permit: Permit, arrival: Arrival) -> None:
+        call = self.intake.channel, arrival.method, arrival.properties, arrival.body
+        if not self.auto_ack:
+            self.intake.tags.handed[arrival.method.delivery_tag] = permit
+            self._callback(*call)
+            return
+        try:
+            self._callback(*call)
+        except BaseException:
+            permit.settle(Outcome.FAILED)
+            raise
+        permit.delivered()
+
+    def hand_back(self) -> None:
+        """Give all that waits back to the broker, as pika what it has not handed over."""
+        self._withdraw()
+        super().hand_back()
+
+    def forget(self) -> None:
+        """Note that the broker has all of it again."""
+        self._withdraw()
+        super().forget()
+
+    def _withdraw(self) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            run.withdraw()
+
+    def look_again(self, wait_s: float) -> None:
+        """Go on after so many seconds, if there is anybody then."""
+        if not self._waiting or not self.intake.open:
+            return
+        due_s = self.shield.clock.now() + wait_s
+        if self._due_s is None or due_s < self._due_s:
+            self._due_s = due_s
+            connection = self.intake.channel.connection
+            internals.call_later(connection, wait_s + ROUNDING_S, partial(self._due, due_s))
+
+    def _due(self, due_s: float) -> None:
+        if due_s == self._due_s:
+            self._due_s = None
+        if self.intake.open:
+            self.go_on()

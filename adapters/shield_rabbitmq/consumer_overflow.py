@@ -1,0 +1,98 @@
+"""A message that a consumer was given, on its way to an overflow destination."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pika import BasicProperties
+
+from shield import ShieldError
+from shield.action import Divert
+from shield.headers import BROKER, ROUTING_KEY, diverted
+from shield.receiving import Held
+from shield_rabbitmq import internals
+from shield_rabbitmq.address import origin_of
+from shield_rabbitmq.diverting import without_routing
+from shield_rabbitmq.enveloping import envelope_of
+from shield_rabbitmq.parcel import Parcel
+from shield_rabbitmq.relays import relay_for
+from shield_rabbitmq.sending import Sending
+
+if TYPE_CHECKING:
+    from shield_rabbitmq.arrival import Arrival
+
+Ended = Callable[[Exception | None], None]
+
+
+def send_away(connection: Any, held: Held, arrival: Arrival, step: Divert, ended: Ended) -> None:
+    """Send a message where the step says; `ended` is called once, from any thread.
+
+    Confirmed and mandatory: on the same broker through a publisher on a connection of its own,
+    which all connections to that broker share. It is not to go where it comes from.
+    """
+    unanswered = [ended]
+
+    def once(error: Exception | None) -> None:
+        if unanswered:  # a transport that answers twice, or answers and raises
+            unanswered.pop()(error)
+
+    try:
+        if step.transport is None:
+            _relay(connection, held, arrival, step, once)
+        else:
+            marks = _marks(held) | {BROKER: origin_of(internals.parameters_of(connection))}
+            parcel = _parcel(arrival, arrival.properties)
+            envelope = envelope_of(parcel, arrival.properties, held.over.message.producer)
+            step.transport.send(envelope.marked(marks), once)
+    except Exception as error:
+        if step.transport is not None:
+            held.over.shield.plugin_failed(step.transport, error)
+        once(error)
+
+
+def _relay(connection: Any, held: Held, arrival: Arrival, step: Divert, ended: Ended) -> None:
+    message = held.over.message
+    exchange, _, routing_key = step.destination.partition("/")
+    routing_key = routing_key or arrival.method.routing_key
+    if not exchange and routing_key == message.destination:
+        raise ShieldError(f"{step.destination}: it was taken out of that queue")
+    relay = relay_for(connection, held.over.shield, message.producer)
+    missing = relay._writer.missing(exchange)
+    if missing is not None:
+        raise missing
+    method = arrival.method
+    properties = without_routing(arrival.properties, method.exchange, method.routing_key)
+    properties.headers |= _marks(held)
+    parcel = Parcel(exchange, routing_key, arrival.body, properties, mandatory=True)
+    relay._writer.put(Leaving(parcel, step.declare, ended))
+
+
+def _marks(held: Held) -> dict[str, str]:
+    """Return the headers of a diverted message: it goes back to its queue, and to no other."""
+    return {**diverted(held.over), ROUTING_KEY: held.over.message.destination}
+
+
+def _parcel(arrival: Arrival, properties: BasicProperties) -> Parcel:
+    method = arrival.method
+    return Parcel(method.exchange, method.routing_key, arrival.body, properties, mandatory=True)
+
+
+class Leaving(Sending):
+    """A message on its way through the relay."""
+
+    __slots__ = ("_declares", "_ended")
+
+    def __init__(self, parcel: Parcel, declares: bool, ended: Ended) -> None:
+        super().__init__(parcel)
+        self._declares = declares
+        self._ended = ended
+
+    @property
+    def declares(self) -> bool:
+        """Whether the rule says so."""
+        return self._declares
+
+    def finish(self, error: Exception | None) -> None:
+        """Tell the consumer."""
+        self._ended(error)
