@@ -182,7 +182,7 @@ def test_raise_is_caught_as_a_kafka_error(producers, topic):
 
 def test_wait_sends_when_the_quota_allows(producers, topic, read):
     """A caller over its quota is kept until its turn, then its message is sent as usual."""
-    quota = {"rate": "50/s", "burst": 1}
+    quota = {"rate": "10/s", "burst": 1}
     producer = producers([{"match": topic, "quota": quota, "over_limit": "wait 5s"}])
     producer.partitions_for(topic)
     for i in range(10):
