@@ -376,7 +376,7 @@ def stale(own_kafka: Broker, topics: tuple[str, str]) -> Iterator[KafkaConsumer]
         shield={"rules": [rule]},
         group_id=topic,
         auto_offset_reset="earliest",
-        max_poll_records=300,
+        max_poll_records=1500,
     )
     yield consumer
     consumer.close(timeout_ms=5000)
@@ -386,7 +386,7 @@ def divert_some(consumer: KafkaConsumer) -> None:
     """Poll until some were confirmed elsewhere, and others are on their way."""
     while not consumer.assignment():
         consumer.poll(500)  # with less, the client itself may never come to join its group
-    while consumer.shield.ledger().overflowed < 300:
+    while consumer.shield.ledger().overflowed < 300 or consumer._aside.under_way < 50:
         assert consumer.poll(5) == {}
 
 
