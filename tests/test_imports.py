@@ -17,6 +17,7 @@ ADAPTERS = {path.parent.name for path in (ROOT / "adapters").glob("*/__init__.py
 PUBLIC = {
     "shield",
     "shield.action",
+    "shield.brief_lock",
     "shield.cli.printing",
     "shield.clock",
     "shield.envelope",

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
 
+from shield.brief_lock import BriefLock
 from shield.kept import Kept
 from shield.plugins.spool.deliveries import Deliveries
 from shield.plugins.spool.errors import SpoolError
@@ -59,8 +60,8 @@ class Writer:
         self._deliveries = deliveries
         self._written = written
         self._ended = ended
-        self._lock = threading.Lock()
-        self._room = threading.Condition(self._lock)
+        self._lock = BriefLock()
+        self._room = threading.Condition(self._lock)  # type: ignore[arg-type] # enough of a lock
         self._woken = threading.Event()
         self._queue: deque[Waiting] = deque()
         self._queued_bytes = self._unended = 0
