@@ -177,7 +177,7 @@ def _rate_drained(address: str, topic: str, messages: int) -> float:
         gc.collect()
         while shield.ledger().delivered < messages:
             assert time.perf_counter() < begun + WITHIN_S, shield.ledger()
-            time.sleep(0.002)
+            time.sleep(0.02)  # to look costs the interpreter as much as a message does
         took_s = time.perf_counter() - begun
         producer.close(WITHIN_S)
         assert shield.ledger().balanced

@@ -247,7 +247,8 @@ class Redriver:
         return permit
 
     def _lets_go(self) -> bool:
-        self._pick_up()
+        if self._answers:
+            self._pick_up()
         return self._stopping or self._yields()
 
     def _keep_pace(self) -> None:

@@ -745,9 +745,12 @@ class Shield:
         An OverLimit that comes of it is to be waited for (`shield.sync.wait_behind`).
         """
         flow = self._flows.get((message.producer, message.destination)) or self._flow(message)
-        with self._lock:
-            self._pick_up_answers()
-            now = self._now()
+        now = self._now()
+        if not self._attempt(False):  # as in `admit`
+            self._lock.insist()
+        try:
+            if self.answers:
+                self._pick_up_answers(now)
             if self.lines or not flow.admits(message, now):
                 verdict = self._judge_in_turn(flow, message, now, BEHIND)
             else:
@@ -756,6 +759,8 @@ class Shield:
                 _move(flow.account, where, "in_flight")
             else:
                 verdict.kept_as = where
+        finally:
+            self._release()
         return verdict
 
     def found(self, message: Message, where: End, messages: int = 1) -> None:
