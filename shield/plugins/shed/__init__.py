@@ -114,6 +114,9 @@ class Shed(Policy):
         self._pressures: tuple[Measure, ...] | None = None
         self._bounds: tuple[Measure, ...] = ()
         self._excesses: tuple[Measure, ...] = ()
+        self._ranked: tuple[Message | None, int] = None, 0
+        self._undated: Message | None = None
+        """What headers said of the message asked about last: it is asked about several times."""
         self.random = random.random
         """Where chance decides; tests put a sequence of their own here."""
         self.wall = time.time
@@ -232,16 +235,23 @@ class Shed(Policy):
     def _rank(self, message: Message) -> int:
         """Return what a plugin, else the header, else the rule says; unknown words say nothing."""
         rank = RANKS.get(message.priority or "")
-        if rank is None and message.headers:
-            rank = RANKS.get(message.header(self.settings.header) or "")
-        return self._default if rank is None else rank
+        if rank is not None:
+            return rank
+        if not message.headers:
+            return self._default
+        if self._ranked[0] is not message:
+            found = message.header(self.settings.header) or ""
+            self._ranked = message, RANKS.get(found, self._default)
+        return self._ranked[1]
 
     def _deadline(self, message: Message, now: float) -> float | None:
         """Return the deadline in monotonic seconds; what a header says is noted on the message."""
-        if message.deadline is None and message.headers:
+        if message.deadline is None and message.headers and message is not self._undated:
             text = message.header(self.settings.deadline_header)
             seconds = None if text is None else seconds_of(text)
-            if seconds is not None:
+            if seconds is None:
+                self._undated = message
+            else:
                 message.deadline = now + seconds - self.wall()
         return message.deadline
 
