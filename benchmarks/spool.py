@@ -138,7 +138,7 @@ def _close(client: FakeClient, messages: int) -> None:
 
 
 def _out_of(address: str, effort: Effort, noise: Noise) -> list[Result]:
-    messages = effort.of(30_000, 300)
+    messages = effort.of(30_000, 3_000)  # a few times the window, so that some come after the first
     topic = create_topic(address)
     sides = {
         BARE: partial(_rate_bare, address, topic, messages),
