@@ -530,7 +530,7 @@ def test_a_caller_is_not_kept_for_ever(connect, queues, monkeypatch):
     with pytest.raises(shield_rabbitmq.DeliveryUnknownError, match="it may arrive yet"):
         channel.basic_publish("", queue, b"")
     assert counts(own) == {"offered": 2, "delivered": 1, "in_flight": 1}
-    Kept.stored([shelf.kept[0]])
+    shelf.kept[0].stored()
     assert counts(own) == {"offered": 2, "delivered": 1, "spooled": 1}
 
 
@@ -547,7 +547,7 @@ def test_an_event_loop_goes_on_while_a_message_is_spooled(run_loop, queues):
 
     assert loop.call(publish) == "spooled"
     assert counts(own) == {"offered": 2, "delivered": 1, "in_flight": 1}
-    Kept.stored([shelf.kept[0]])
+    shelf.kept[0].stored()
     assert counts(own) == {"offered": 2, "delivered": 1, "spooled": 1}
 
 

@@ -63,9 +63,13 @@ class Kept:
 
         send_kept(permit, self._outlet)
 
+    def stored(self) -> None:
+        """Complete its future: it is durable where it is, and counted as spooled."""
+        Kept.all_stored((self,))
+
     @staticmethod
-    def stored(batch: Sequence[Kept]) -> None:
-        """Complete their futures: all are durable where they are, and counted as spooled.
+    def all_stored(batch: Sequence[Kept]) -> None:
+        """Complete the futures of many: all are durable where they are, and counted as spooled.
 
         What a callback of one of the futures raises is logged, and keeps nothing from the others.
         """

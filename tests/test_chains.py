@@ -73,7 +73,7 @@ class Chains(Ways):
             kept.go_on()
         else:
             self.stored.append(kept.envelope())
-            Kept.stored([kept])
+            kept.stored()
 
     def shelves(self) -> list[SetBy]:
         return [a for r in self.shield.rules for a in r.chain if isinstance(a, SetBy)]

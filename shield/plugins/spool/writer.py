@@ -183,7 +183,7 @@ class Writer:
                 self._room.notify_all()
         self._deliveries.recorded(changes)
         with answering():
-            Kept.stored([kept for kept, _ in batch])
+            Kept.all_stored([kept for kept, _ in batch])
         self.readable = self._store.last
         if batch:
             self._written()
