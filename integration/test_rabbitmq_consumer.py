@@ -388,8 +388,15 @@ def test_a_connection_cut_while_it_diverts_loses_nothing(rabbitmq, queues, proxy
     handed = worker.got
     eventually(lambda: worker.shield.ledger().in_flight == 0)
     worker.close()
+    eventually(lambda: queues.depth(queue) > 0)  # the broker has noticed the cut
     worker = Worker(rabbitmq.address, queue, rule)
-    worker.run(lambda: queues.depth(queue) == 0 and not worker.shield.ledger().in_flight)
+    worker.run(
+        lambda: (
+            set(handed + worker.got) == set(bodies(range(1, 2000, 2)))
+            and queues.depth(queue) == 0
+            and not worker.shield.ledger().in_flight
+        )
+    )
     ledger = worker.close()
     assert set(ledger) == {"offered", "delivered", "overflowed"}
     assert set(handed + worker.got) == set(bodies(range(1, 2000, 2)))
