@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ from shield_kafka.record import Record
 
 if TYPE_CHECKING:
     from shield_kafka.producer import KafkaProducer
+
+
+log = logging.getLogger("shield.kafka")
 
 
 class ProducerTransport(Transport):
@@ -82,7 +86,10 @@ class ProducerTransport(Transport):
 
 def _succeeded(dones: Sequence[Done]) -> None:
     for done in dones:
-        done(None)
+        try:
+            done(None)
+        except Exception:  # as the client does: one that raises keeps nothing from the others
+            log.exception("who waited for a message to arrive raised")
 
 
 def _failed(done: Done, error: BaseException) -> None:
