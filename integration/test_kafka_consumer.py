@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 from kafka import KafkaProducer
+from kafka.cluster import ClusterMetadata
 
 from integration.consuming import committed
 from integration.reading import count, read
+from shield_kafka import KafkaConsumer
 
 PARTITIONS = 6
 OLD_EVERY = 9
@@ -171,3 +173,30 @@ def check_commits(member: Member, group: list[Member], old: set[tuple[int, int]]
             for offset in range(end or 0):
                 at = int(partition), offset
                 assert at in old or handed_at[at] <= line["at"]
+
+
+def test_a_metadata_answer_that_crosses_the_subscription_costs_nothing(
+    kafka, new_topic, monkeypatch
+):
+    """The client takes it for the topics', and would look again in five minutes."""
+    topic = new_topic(2)
+    set_topics = ClusterMetadata.set_topics
+
+    def just_before_the_answer(cluster: ClusterMetadata, topics: list[str]) -> Any:
+        while not cluster.metadata_refresh_in_progress:
+            time.sleep(0.0001)
+        return set_topics(cluster, topics)
+
+    monkeypatch.setattr(ClusterMetadata, "set_topics", just_before_the_answer)
+    with KafkaProducer(bootstrap_servers=kafka.address) as producer:
+        producer.send(topic, b"there").get(10)
+    for _ in range(10):
+        with KafkaConsumer(
+            topic,
+            bootstrap_servers=kafka.address,
+            api_version=(4, 0),
+            auto_offset_reset="earliest",
+            consumer_timeout_ms=10_000,
+            shield={},
+        ) as consumer:
+            assert next(consumer).value == b"there"

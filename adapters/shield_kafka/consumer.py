@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kafka import ConsumerRebalanceListener
 from kafka import KafkaConsumer as Client
 from kafka.structs import TopicPartition
 
@@ -67,6 +68,8 @@ class KafkaConsumer(Client):  # type: ignore[misc] # kafka-python is untyped
             commits=self.config["group_id"] is not None,
         )
         internals.on_committed(self, self._hand_over.committed)
+        if topics:
+            internals.ask_for_topics(self)
         deserializes = self.config["key_deserializer"] or self.config["value_deserializer"]
         if deserializes and any(rule.direction == "consume" for rule in chosen.rules):
             internals.keep_bytes(self)
@@ -141,6 +144,16 @@ class KafkaConsumer(Client):  # type: ignore[misc] # kafka-python is untyped
         """Seek as the client does."""
         self._hand_over.end_iteration()
         super().seek_to_end(*partitions)
+
+    def subscribe(
+        self,
+        topics: Sequence[str] = (),
+        pattern: str | None = None,
+        listener: ConsumerRebalanceListener | None = None,
+    ) -> None:
+        """Subscribe as the client does, and ask for the topics' metadata in any case."""
+        super().subscribe(topics, pattern, listener)
+        internals.ask_for_topics(self)
 
     def assign(self, partitions: Sequence[TopicPartition]) -> None:
         """Assign as the client does; what waits of other partitions goes back to the broker."""

@@ -293,6 +293,21 @@ class _WithBytes(Fetcher.PartitionRecords):  # type: ignore[misc] # kafka-python
         return super()._deserialize(deserializer, topic, headers, data)
 
 
+def ask_for_topics(consumer: KafkaConsumer) -> None:
+    """Ask for the metadata of what it has subscribed to, also where the client forgot to.
+
+    It wants to know, but an answer to an older request that arrives just then makes it believe that
+    it does; it asks again only after `metadata_max_age_ms`, five minutes, and has no partitions
+    until then. Seen in one of forty starts with an `api_version`.
+    """
+    cluster = consumer._cluster
+    under_way = cluster._refresh_future
+    if under_way is None or under_way.is_done:
+        cluster.request_update()
+    else:
+        under_way.add_both(lambda _: cluster.request_update())
+
+
 def keep_bytes(consumer: KafkaConsumer) -> None:
     """Have records keep their bytes, where deserializers would leave nothing of them."""
     consumer._fetcher.PartitionRecords = _WithBytes
