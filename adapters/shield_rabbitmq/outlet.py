@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 class RabbitOutlet:
     """Carries out the steps of a chain for one message. Its result is one future throughout."""
 
-    __slots__ = ("_future", "_parcel", "_properties", "_publisher")
+    __slots__ = ("_future", "_own", "_parcel", "_properties", "_publisher")
 
     def __init__(
         self, publisher: Publisher, parcel: Parcel, properties: BasicProperties | None
     ) -> None:
         self._publisher = publisher
         self._parcel = parcel
-        self._properties = _snapshot(properties)
+        self._properties = properties
+        self._own = False
         self._future = Confirm()
 
     @property
@@ -47,7 +48,7 @@ class RabbitOutlet:
 
     def drop(self, over: OverLimit) -> Confirm:
         """Return a future that is done, with None."""
-        self.pending("dropped")
+        self._future.shield_fate = "dropped"
         self.succeed()
         return self._future
 
@@ -89,6 +90,8 @@ class RabbitOutlet:
 
     def pending(self, fate: str) -> Confirm:
         """Return the future, with its fate for `shield.fate`."""
+        if not self._own:  # the caller may use the properties anew before the message has its end
+            self._properties, self._own = _copied(self._properties), True
         self._future.shield_fate = fate
         return self._future
 
@@ -133,8 +136,7 @@ class Diverted(Sending):
         diverted_ended(self._over, self._outlet, self._position, error)
 
 
-def _snapshot(properties: BasicProperties | None) -> BasicProperties | None:
-    """Return a copy: the caller may use its own anew before the chain has come to its end."""
+def _copied(properties: BasicProperties | None) -> BasicProperties | None:
     if properties is None:
         return None
     result = copy.copy(properties)

@@ -115,8 +115,12 @@ class Shed(Policy):
         self._bounds: tuple[Measure, ...] = ()
         self._excesses: tuple[Measure, ...] = ()
         self._ranked: tuple[Message | None, int] = None, 0
+        self._levelled: tuple[Message | None, float] = None, 0.0
         self._undated: Message | None = None
-        """What headers said of the message asked about last: it is asked about several times."""
+        """What was found out about the message asked about last: it is so several times."""
+        self._felt: tuple[float, Message | None, float] = -inf, None, 0.0
+        self._shares: tuple[float, Message | None, float] = -inf, None, 0.0
+        """When, for which message, and what: as long as nothing was taken or answered since."""
         self.random = random.random
         """Where chance decides; tests put a sequence of their own here."""
         self.wall = time.time
@@ -129,6 +133,8 @@ class Shed(Policy):
             return
         if message.draw is None:
             message.draw = self.random()
+        self._forget()
+        self._levelled = None, 0.0
         self._levels.add(self._level(message))
         self._balance.offer(now, self._pressure(message, now), self._rank(message))
 
@@ -148,18 +154,21 @@ class Shed(Policy):
 
     def take(self, message: Message, now: float) -> None:
         """Count it as unanswered."""
+        self._forget()
         self._pace.unanswered += 1
         self._balance.admit(1)
         self._held.take(message, self._rank(message))
 
     def give_back(self, message: Message) -> None:
         """Count it out: it was never sent."""
+        self._forget()
         self._pace.unanswered -= 1
         self._balance.admit(-1)
         self._held.release(message)
 
     def settle(self, message: Message, outcome: Outcome, now: float) -> None:
         """Count an answer."""
+        self._forget()
         self._pace.answered(now)
         self._held.release(message)
 
@@ -208,16 +217,32 @@ class Shed(Policy):
 
     def _share(self, message: Message, now: float) -> float:
         """Return which part of what is offered is to be shed; 0 or less for none."""
+        at_s, asked, share = self._shares
+        if asked is message and at_s == now:
+            return share
         share = (self._pressure(message, now) - self._above) / (1.0 - self._above)
         for excess in self._excesses:
             share = max(share, excess(message, now))
-        return max(share, self._balance.excess(now, self._above))
+        share = max(share, self._balance.excess(now, self._above))
+        self._shares = now, message, share
+        return share
 
     def _pressure(self, message: Message, now: float) -> float:
         """Return the highest pressure of the rule's other policies."""
+        at_s, asked, highest = self._felt
+        if asked is message and at_s == now:
+            return highest
         if self._pressures is None:
             self._look_around()
-        return max((pressure(message, now) for pressure in self._pressures or ()), default=0.0)
+        highest = 0.0
+        for pressure in self._pressures or ():
+            highest = max(highest, pressure(message, now))
+        self._felt = now, message, highest
+        return highest
+
+    def _forget(self) -> None:
+        """Ask the other policies again: what they say is not the same any more."""
+        self._felt = self._shares = -inf, None, 0.0
 
     def _look_around(self) -> None:
         """Find what the rule's other policies go by; all of them are there at the first message."""
@@ -230,7 +255,11 @@ class Shed(Policy):
 
     def _level(self, message: Message) -> float:
         """Return the message's level; one that is back from aside is the first of its group."""
-        return level_of(self._rank(message), self._key_of(message), message.draw or 0.0)
+        asked, level = self._levelled
+        if asked is not message:
+            level = level_of(self._rank(message), self._key_of(message), message.draw or 0.0)
+            self._levelled = message, level
+        return level
 
     def _rank(self, message: Message) -> int:
         """Return what a plugin, else the header, else the rule says; unknown words say nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from math import sqrt
+from math import inf, sqrt
 
 from shield.plugins.shed.criticality import NAMES
 
@@ -32,37 +32,48 @@ class Slice:
 
 
 class Balance:
-    """Offered and admitted over the last half second, in tenths. Not locked."""
+    """Offered and admitted over the last half second, in tenths. Not locked.
 
-    __slots__ = ("_slices",)
+    The sums over all tenths are kept up as messages come: asked for each of them, they would cost
+    more than the rest of a decision.
+    """
+
+    __slots__ = ("_admitted", "_low", "_newest", "_offered", "_peak", "_slices")
 
     def __init__(self) -> None:
-        self._slices: deque[Slice] = deque(maxlen=SLICES)
+        self._slices: deque[Slice] = deque()
+        self._newest = Slice(-inf)
+        self._begin(-inf)
 
     def offer(self, now: float, pressure: float, rank: int) -> None:
         """Count a message of that rank that is offered, at that pressure."""
-        if not self._slices or now - self._slices[-1].begun >= SLICE_S:
-            self._slices.append(Slice(now))
-        newest = self._slices[-1]
+        if now - self._newest.begun >= SLICE_S:
+            self._begin(now)
+        newest = self._newest
         newest.offered[rank] += 1
-        newest.peak = max(newest.peak, pressure)
-        newest.low = min(newest.low, pressure)
+        self._offered += 1
+        if pressure > newest.peak:
+            newest.peak = pressure
+            self._peak = max(self._peak, pressure)
+        if pressure < newest.low:
+            newest.low = pressure
+            self._low = min(self._low, pressure)
 
     def admit(self, messages: int) -> None:
         """Count what was admitted; below zero, what was not sent after all."""
-        if self._slices:
-            self._slices[-1].admitted += messages
+        self._newest.admitted += messages
+        self._admitted += messages
 
     def excess(self, now: float, above: float) -> float:
         """Return which part of what is offered is too much, by what was admitted lately.
 
         0 where there was no pressure above that, or too little to judge by.
         """
-        recent = self._recent(now)
-        offered = sum(sum(each.offered) for each in recent)
-        if offered < MINIMUM or max(each.peak for each in recent) <= above:
+        if now - self._newest.begun >= SLICE_S:
+            self._begin(now)
+        if self._offered < MINIMUM or self._peak <= above:
             return 0.0
-        return max(0.0, 1.0 - MORE * sum(each.admitted for each in recent) / offered)
+        return max(0.0, 1.0 - MORE * self._admitted / self._offered)
 
     def needed_above(self, rank: int, places: float, now: float) -> float:
         """Return how many of so many places those above a rank are about to need.
@@ -72,13 +83,22 @@ class Balance:
         to keep one free would cost what it could have done; and where not all were taken anew
         within half a second: how full they are says enough then.
         """
-        recent = self._recent(now)
-        admitted = sum(each.admitted for each in recent)
-        if admitted < places or min(each.low for each in recent) < IDLE:
+        if now - self._newest.begun >= SLICE_S:
+            self._begin(now)
+        if self._admitted < places or self._low < IDLE:
             return 0.0
-        offered = sum(sum(each.offered[rank + 1 :]) for each in recent)
-        needed = min(1.0, offered / admitted) * places
+        offered = sum(sum(each.offered[rank + 1 :]) for each in self._slices)
+        needed = min(1.0, offered / self._admitted) * places
         return needed + sqrt(needed)
 
-    def _recent(self, now: float) -> list[Slice]:
-        return [each for each in self._slices if now - each.begun < SLICE_S * SLICES]
+    def _begin(self, now: float) -> None:
+        """Begin a tenth of a second, forget those that are too old, and sum up the others."""
+        slices = self._slices
+        while slices and now - slices[0].begun >= SLICE_S * SLICES:
+            slices.popleft()
+        self._offered = sum(sum(each.offered) for each in slices)
+        self._admitted = sum(each.admitted for each in slices)
+        self._peak = max((each.peak for each in slices), default=0.0)
+        self._low = min((each.low for each in slices), default=1.0)
+        self._newest = Slice(now)
+        slices.append(self._newest)
