@@ -15,6 +15,7 @@ from benchmarks.measure import Effort, Noise
 from benchmarks.overload import consuming, picture, producing, rules, trial
 from benchmarks.overload.bound import Bound
 from benchmarks.overload.load import CAPACITY, PERCENT, Span, body, criticality, due, read
+from benchmarks.overload.simulated import Simulation
 from benchmarks.overload.trial import Outcome, Trial
 from shield import Shield
 
@@ -244,3 +245,20 @@ def test_the_picture_is_drawn(outcomes, tmp_path):
     drawn = (tmp_path / "overload.png").read_bytes()
     assert drawn.startswith(b"\x89PNG")
     assert len(drawn) < 150_000
+
+
+# --- what the rule does by itself -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("broker", ["kafka", "rabbitmq"])
+def test_at_five_times_the_load_the_consumer_is_busy_with_the_most_critical(broker):
+    """In simulated time, without what a machine adds, the aims are reached with room to spare."""
+    half = Simulation(broker, 0.5, 4.0).run()
+    crowded = Simulation(broker, 5.0, 4.0).run()
+    assert crowded.goodput_per_s > 0.97 * CAPACITY
+    assert crowded.critical_p99_s < 1.8 * half.critical_p99_s
+    assert crowded.share_shed("critical-plus") < 0.005
+    assert crowded.share_shed("critical") < 0.01
+    assert 0.2 < crowded.share_shed("sheddable-plus") < 0.7
+    assert crowded.share_shed("sheddable") > 0.95
+    assert crowded.largest_backlog < 2 * rules.LIMITS[broker]

@@ -313,6 +313,24 @@ def test_the_balance_is_a_part_and_nothing_without_pressure(events):
     assert balance.excess(now + 0.5, 0.0) == 0.0
 
 
+@given(
+    st.integers(20, 1000), st.floats(0, 1), st.floats(0, 1), st.floats(0.05, 0.95), st.floats(0, 1)
+)
+def test_the_corrected_part_grows_with_the_pressure(offered, admitted, lower, above, higher):
+    """From 0 to 1; all of it at the full pressure, none up to `above`, and in the middle as was."""
+    balance, now = Balance(), 1_000.0
+    for _ in range(offered):
+        balance.offer(now, above, 0)
+    balance.admit(int(admitted * offered))
+    lower, higher = sorted((lower, higher))
+    assert 0.0 <= balance.corrected(now, lower, above) <= balance.corrected(now, higher, above)
+    assert balance.corrected(now, higher, above) <= 1.0
+    assert balance.corrected(now, above, above) == 0.0
+    assert balance.corrected(now, 1.0, above) == 1.0
+    was = 1.0 - max(0.02, int(admitted * offered) / offered)
+    assert balance.corrected(now, (1.0 + above) / 2, above) == pytest.approx(was, abs=1e-9)
+
+
 def test_below_the_pressure_nothing_is_shed():
     """Half of the bound in use, by default, is no overload."""
     shield = shield_with(SHED | {"in_flight": {"messages": 10}})

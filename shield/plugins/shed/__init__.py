@@ -61,27 +61,37 @@ class Shed(Policy):
     """Chooses who is refused; how much is refused, the other policies of its rule say.
 
     With p the pressure of a policy (how near it is to refusing everyone), e its excess (what it
-    would refuse by chance), and offered and admitted those of the last half second, in which p has
-    been above `above`:
+    would refuse by chance), and a = admitted / offered in the last half second:
 
-        r = the largest of (p - above) / (1 - above), e, and 1 - 1.1 * admitted / offered
+        r = the larger of e and 1 - a * (1 - p) / (p - above); 0 while p <= above
         over the limit iff level < the r-quantile of the levels offered in the last 1000
         level = criticality (0 to 3) + a stable hash of the key, from 0 to 1
+
+    So as much is shed as is too much, from the lowest level up, and the others seldom come to
+    refuse by themselves. Halfway from `above` to the full pressure the part that is shed stays
+    what it is, however much is offered; a pressure that differs corrects it (proportional and
+    integral control; Hellerstein et al., "Feedback Control of Computing Systems", 2004). By the
+    pressure alone it would have to be near 1 for most to be shed, and at 1 with each burst.
+
+    Beside a policy that bounds how much there is at once, as `in_flight`:
+
+        r = the largest of e, (p - above) / (1 - above), and 1 - 1.1 * a where p was above `above`
         or iff a bound's p >= above, and this criticality and those below hold all its places but
         the n + sqrt(n) that the ones above it are about to need: n = places * what was offered of
         those in the last half second / what was admitted
 
-    As the others' bounds fill, more and more is shed from the lowest level up, and they seldom
-    come to refuse by themselves. A large bound settles where as much is shed as is too much: in
-    proportion, without a delay, so that it has nothing to swing with. A small one whose answers
-    come many at once is empty one moment and full the next; there what was admitted lately keeps
-    the less critical from the room that is free at the moment, and the last places are for the more
-    critical, as trunk reservation keeps circuits for calls that matter more (Key, "Optimal Control
-    and Trunk Reservation in Loss Networks", 1990). Criticalities are those of
-    Google ("Site Reliability Engineering", Beyer et al., 2016, chapter 21); levels per user, the
-    same ones each time instead of everyone a little, are DAGOR's ("Overload Control for Scaling
-    WeChat Microservices", Zhou et al., 2018). What is offered is recorded, not what is admitted:
-    that would shed about twice too much. Unlabelled messages are critical.
+    A large bound settles where as much is shed as is too much: in proportion, without a delay, so
+    that it has nothing to swing with. A small one whose answers come many at once is empty one
+    moment and full the next; there what was admitted lately keeps the less critical from the room
+    that is free at the moment, and the last places are for the more critical, as trunk reservation
+    keeps circuits for calls that matter more (Key, "Optimal Control and Trunk Reservation in Loss
+    Networks", 1990).
+
+    Criticalities are those of Google ("Site Reliability Engineering", Beyer et al., 2016, chapter
+    21); levels per user, the same ones each time instead of everyone a little, are DAGOR's
+    ("Overload Control for Scaling WeChat Microservices", Zhou et al., 2018). What is offered is
+    recorded, not what is admitted: that would shed about twice too much. Unlabelled messages are
+    critical.
 
     A message whose deadline has passed, or that would be answered only afterwards at the rate of
     the last second (unanswered / rate, Little's law), is refused first, whatever its criticality.
@@ -220,10 +230,14 @@ class Shed(Policy):
         at_s, asked, share = self._shares
         if asked is message and at_s == now:
             return share
-        share = (self._pressure(message, now) - self._above) / (1.0 - self._above)
+        pressure = self._pressure(message, now)
+        if self._bounds:
+            share = (pressure - self._above) / (1.0 - self._above)
+            share = max(share, self._balance.excess(now, self._above))
+        else:
+            share = self._balance.corrected(now, pressure, self._above)
         for excess in self._excesses:
             share = max(share, excess(message, now))
-        share = max(share, self._balance.excess(now, self._above))
         self._shares = now, message, share
         return share
 

@@ -12,6 +12,8 @@ SLICES = 5
 MINIMUM = 20
 MORE = 1.1
 """So many times what was admitted lately may be let in front of the bounds."""
+FEWEST = 0.02
+"""At least this part counts as admitted: from nothing no part of it would lead back."""
 IDLE = 0.05
 """A pressure below which what answers may have nothing to do, so that a free place costs."""
 
@@ -43,7 +45,8 @@ class Balance:
     def __init__(self) -> None:
         self._slices: deque[Slice] = deque()
         self._newest = Slice(-inf)
-        self._begin(-inf)
+        self._offered = self._admitted = 0
+        self._peak, self._low = 0.0, 1.0
 
     def offer(self, now: float, pressure: float, rank: int) -> None:
         """Count a message of that rank that is offered, at that pressure."""
@@ -74,6 +77,22 @@ class Balance:
         if self._offered < MINIMUM or self._peak <= above:
             return 0.0
         return max(0.0, 1.0 - MORE * self._admitted / self._offered)
+
+    def corrected(self, now: float, pressure: float, above: float) -> float:
+        """Return which part of what is offered to refuse, so that the pressure comes to its middle.
+
+        That is halfway from `above` to 1. There what is admitted stays the part of what is offered
+        that it was lately, a; elsewhere it becomes a * (1 - pressure) / (pressure - above): nothing
+        at the full pressure, ever more towards `above`.
+        """
+        if pressure <= above or pressure >= 1.0:
+            return float(pressure > above)
+        if now - self._newest.begun >= SLICE_S:
+            self._begin(now)
+        if self._offered < MINIMUM:
+            return (pressure - above) / (1.0 - above)
+        lately = max(FEWEST, self._admitted / self._offered)
+        return max(0.0, 1.0 - lately * (1.0 - pressure) / (pressure - above))
 
     def needed_above(self, rank: int, places: float, now: float) -> float:
         """Return how many of so many places those above a rank are about to need.
