@@ -31,9 +31,10 @@ from shield.hookspecs import Labels, hookimpl
 from shield.ledger import End, Ledger
 from shield.message import Message
 from shield.policy import KeyOf, Policy
+from shield.process import ledger, pressure, ready, wait_ready
 from shield.redriving import Redriven, redrive
 from shield.rule import Rule
-from shield.shield import Shield, default, ledger, pressure, ready, shield_of, wait_ready
+from shield.shield import Shield, default, shield_of
 from shield.signals import Signals
 from shield.strict import StrictModel
 from shield.transport import Source, Taken, Transport

@@ -76,7 +76,8 @@ class AutoRedrive:
 
     def leave_to_the_parent(self) -> None:
         """In a forked child: never touch, and never collect, what the parent reads through."""
-        _inherited.append(self)
+        if self._ways:
+            _inherited.append(self)
 
     # --- the thread -----------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from shield.ledger import End
 from shield.message import Message
 
 
@@ -29,6 +30,16 @@ class Kind(StrEnum):
     BACKLOG_KNOWN = "backlog_known"
     """It can be read again; `detail` says where."""
     PLUGIN_FAILED = "plugin_failed"
+
+
+END_KINDS = {
+    End.DROPPED: Kind.DROPPED,
+    End.RAISED: Kind.RAISED,
+    End.OVERFLOWED: Kind.OVERFLOWED,
+    End.BUFFERED: Kind.BUFFERED,
+    End.SPOOLED: Kind.SPOOLED,
+}
+"""What observers hear of each end that a message over the limit can come to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Check = Callable[[Message, float], Refusal | None]
 Take = Callable[[Message, float], None]
 Offer = Callable[[Message, float], None]
+GiveBack = Callable[[Message], None]
 Delay = Callable[[Message, float], float]
 Settle = Callable[[Message, Outcome, float], None]
 
@@ -28,6 +29,7 @@ class Flow:
         "bounded",
         "checks",
         "delays",
+        "give_backs",
         "holders",
         "last",
         "lined",
@@ -59,6 +61,9 @@ class Flow:
         )
         self.settles: tuple[Settle, ...] = tuple(
             p.settle for p in self.policies if p.overrides("settle")
+        )
+        self.give_backs: tuple[GiveBack, ...] = tuple(
+            p.give_back for p in self.policies if p.overrides("give_back")
         )
         self.holders = tuple(p for p in self.policies if p.overrides("hold"))
         """Those that want to know which messages are set aside."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import ParamSpec, TypeVar
 
 from shield.errors import Reject
 from shield.events import Event, Kind
@@ -17,6 +18,9 @@ log = logging.getLogger("shield")
 LOG_EVERY_S = 60.0
 LABELS = ("producer", "tenant", "priority", "deadline")
 DIRECTIONS = ("publish", "consume")
+
+Params = ParamSpec("Params")
+Answer = TypeVar("Answer")
 
 
 class Hooks:
@@ -33,6 +37,8 @@ class Hooks:
         self.listens = any(self._after.values())
         """Whether an after-hook wants to hear how messages end."""
         self.observers = registry.implementations("shield_on_event")
+        self.watch = bool(self.observers or self.listens)
+        """Whether plugins want to hear of each message; then each is settled at once."""
         self.errors: Counter[str] = Counter()
         self._logged: dict[str, float] = {}
         self._unreported: deque[Event] = deque(maxlen=100)
@@ -89,11 +95,7 @@ class Hooks:
 
     def after(self, message: Message, outcome: Outcome) -> None:
         """Tell after-hooks how an admitted message ended."""
-        for hook in self._after[message.direction]:
-            try:
-                hook(message=message, outcome=outcome)
-            except Exception as error:
-                self.failed(hook, error)
+        self.tell(self._after[message.direction], message=message, outcome=outcome)
 
     def report(
         self,
@@ -114,6 +116,33 @@ class Hooks:
         """Tell observers of a message that was refused before any rule was asked."""
         kind = Kind.RAISED if message.direction == "publish" else Kind.DROPPED
         self._tell(Event(kind, message, reason=str(reject)))
+
+    def tell(
+        self,
+        listeners: Iterable[Callable[Params, object]],
+        *args: Params.args,
+        **named: Params.kwargs,
+    ) -> None:
+        """Call each listener, a plugin's hook or a policy's method, whatever others raise."""
+        for listener in listeners:
+            try:
+                listener(*args, **named)
+            except Exception as error:
+                self.failed(listener, error)
+
+    def ask(
+        self,
+        question: Callable[Params, Answer],
+        otherwise: Answer,
+        *args: Params.args,
+        **named: Params.kwargs,
+    ) -> Answer:
+        """Return what a policy's method says; where it raises, `otherwise`."""
+        try:
+            return question(*args, **named)
+        except Exception as error:
+            self.failed(question, error)
+            return otherwise
 
     def failed(self, who: object, error: Exception) -> None:
         """Count a plugin's error; keep it for the log, once a minute for each plugin, and `report`.

@@ -44,6 +44,11 @@ class Account:
         self.over_limit: Counter[tuple[str, str, str]] = Counter()
         self.drops: Counter[tuple[str, str, str]] = Counter()
 
+    def move(self, source: str, target: str, messages: int = 1) -> None:
+        """Count messages under another of the names in `COUNTS` than they were."""
+        setattr(self, source, getattr(self, source) - messages)
+        setattr(self, target, getattr(self, target) + messages)
+
 
 @dataclass(frozen=True)
 class Ledger:

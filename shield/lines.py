@@ -122,5 +122,11 @@ class Lines(dict[Line, list[Waiter]]):
         return [line[0] for line in self.values()]
 
 
+def wake_all(waiters: Iterable[Waiter]) -> None:
+    """Let them ask again; not under the Shield's lock."""
+    for waiter in waiters:
+        waiter.wake()
+
+
 def _releases(policy: Policy) -> bool:
     return policy.listens or policy.overrides("settle") or policy.overrides("let_go")

@@ -52,6 +52,11 @@ class Refusal:
         self.reason = reason
         self.retry_after_s = retry_after_s
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What it is counted by: the rule's name, the policy's, the reason."""
+        return self.policy.rule.name, self.policy.name, self.reason
+
 
 class Permit:
     """What an admitted message holds until its fate is known; settled exactly once."""

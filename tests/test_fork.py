@@ -103,7 +103,7 @@ def test_a_childs_locks_are_free_whoever_held_them_at_the_fork():
         overflow = one.rules[1].chain[0]
         held, done = threading.Event(), threading.Event()
         def hold():
-            with one._lock, shield.shield._default_lock, overflow._lock:
+            with one._core.lock, shield.shield._default_lock, overflow._lock:
                 held.set()
                 done.wait()
         thread = threading.Thread(target=hold)

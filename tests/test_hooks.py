@@ -359,8 +359,8 @@ def test_without_hooks_nothing_is_called_per_message():
     """A hook that nobody implements costs nothing: there is nobody to ask."""
     shield = shield_with()
     assert not shield.watched
-    assert not shield._hooks.prepares("publish")
-    assert not shield._hooks.prepares("consume")
+    assert not shield._core.prepares_sent
+    assert not shield._core.prepares_received
 
 
 def test_a_failure_is_logged_without_the_lock():

@@ -239,7 +239,7 @@ def test_each_connection_has_a_queue_of_its_own(own):
     permit(own, signals=well).waited(100.0, own.clock.now())
     found = stands(stuck), stands(well)
     assert found == (True, False)
-    own._flows.clear()
+    own._core.sent.clear()
     del stuck
     gc.collect()
     assert len(own.rules[0].policies[0]._delays) == 1

@@ -1,0 +1,195 @@
+"""Offers: each is counted, decided on under the lock, and charged where it is admitted.
+
+`admit`, `receive`, `admit_plain` and `readmit` are of one shape: find the flow, take the lock, pick
+up answers, judge, let go. It is written out in each of them, with the lock taken by hand, because
+every message goes through one: `with` costs three times as much as what stands there, and a
+function that holds what they share would be two more calls for each message.
+"""
+
+from __future__ import annotations
+
+from shield.delivery import Delivery
+from shield.errors import Reject
+from shield.events import Kind
+from shield.flow import Flow
+from shield.ledger import End
+from shield.lines import BEHIND
+from shield.message import Message
+from shield.rooms.core import Core, Room
+from shield.verdict import OverLimit, Permit, Verdict
+
+
+class Admission(Room):
+    """Where every message comes in."""
+
+    def admit(self, message: Message, now: float | None = None) -> Verdict:
+        """Offer a message: ask all policies of all rules that cover it, charge them if all admit.
+
+        Returns a Permit, to be settled once, or an OverLimit whose chain is to be run
+        (`shield.sync.react` does so for synchronous clients).
+
+        Raises:
+            Reject: a plugin's before-hook refused the message; it is counted as raised.
+        """
+        core = self._core
+        if core.prepares_sent:
+            _prepare(core, message)
+        flow = core.sent[message.producer, message.destination]
+        if now is None:
+            now = core.now()
+        if not core.attempt(False):
+            core.insist()
+        try:
+            if core.answers:
+                core.pick_up_answers(now)
+            account = flow.account
+            account.offered += 1
+            account.in_flight += 1
+            flow.last = message
+            if flow.offers:
+                core.hooks.tell(flow.offers, message, now)
+            verdict = core.judge.verdict(flow, message, now)
+        finally:
+            core.release()
+        if core.watched:
+            _report(core, verdict)
+        if core.unlogged:
+            core.hooks.log_failures()
+        return verdict
+
+    def receive(self, delivery: Delivery, now: float | None = None) -> Verdict:
+        """Offer one delivery, as `admit` does a message, to the rules with `direction = "consume"`.
+
+        A Permit is to be settled when the delivery is acknowledged or committed (delivered), or
+        goes back to its broker (failed). What is to be done with an OverLimit, a
+        `shield.receiving.Held` says.
+
+        Raises:
+            Reject: a plugin's before-hook refused it; it is counted as dropped.
+        """
+        core = self._core
+        if core.prepares_received:
+            _prepare(core, delivery)
+        flow = core.received[delivery.producer, delivery.destination]
+        if now is None:
+            now = core.now()
+        if not core.attempt(False):
+            core.insist()
+        try:
+            if core.answers:
+                core.pick_up_answers(now)
+            account = flow.account
+            account.offered += delivery.messages
+            account.in_flight += delivery.messages
+            flow.last = delivery
+            if flow.offers:
+                core.hooks.tell(flow.offers, delivery, now)
+            verdict = core.judge.verdict(flow, delivery, now)
+        finally:
+            core.release()
+        if core.watched:
+            _report(core, verdict)
+        if core.unlogged:
+            core.hooks.log_failures()
+        return verdict
+
+    def plain_flow(self, destination: str, producer: str) -> Flow | None:
+        """Return the flow of messages that are told by their size alone; None for others.
+
+        Those are what plugins or policies must see one by one. A client that sends many offers
+        them with `admit_plain`, and settles them together.
+        """
+        core = self._core
+        if core.watched or core.prepares_sent:
+            return None
+        flow = core.sent[producer, destination]
+        if not flow.plain:
+            return None
+        flow.plain_message = flow.last = Message(destination, 0, producer)
+        return flow
+
+    def admit_plain(self, flow: Flow, size: int) -> bool:
+        """Offer a message of so many bytes: `admit` at half its cost, without a Permit.
+
+        Admitted messages are settled, many at once, through `Permit`s of `Flow.run`. Where the
+        answer is False nothing has happened: it is to be offered to `admit`, which says why not.
+        """
+        core = self._core
+        message = flow.plain_message
+        now = core.now()
+        if not core.attempt(False):
+            core.insist()
+        try:
+            if core.answers:
+                core.pick_up_answers(now)
+            if core.lines:
+                return False
+            message.size = size
+            try:
+                for check in flow.checks:  # `Flow.admits`, without its call
+                    if check(message, now) is not None:
+                        return False
+            except Exception:
+                return False
+            for take in flow.takes:
+                try:
+                    take(message, now)
+                except Exception as error:
+                    core.hooks.failed(take, error)
+            account = flow.account
+            account.offered += 1
+            account.in_flight += 1
+            return True
+        finally:
+            core.release()
+
+    def readmit(self, message: Message, where: End) -> Verdict:
+        """Offer a message again that is counted as kept there, and stays so where it is refused.
+
+        An OverLimit that comes of it is to be waited for (`shield.sync.wait_behind`).
+        """
+        core = self._core
+        flow = core.sent[message.producer, message.destination]
+        now = core.now()
+        if not core.attempt(False):
+            core.insist()
+        try:
+            if core.answers:
+                core.pick_up_answers(now)
+            if core.lines or not flow.admits(message, now):
+                verdict = core.judge.verdict_in_turn(flow, message, now, BEHIND)
+            else:
+                verdict = core.judge.take(flow, message, now)
+            if isinstance(verdict, Permit):
+                flow.account.move(where, "in_flight")
+            else:
+                verdict.kept_as = where
+        finally:
+            core.release()
+        return verdict
+
+
+def _prepare(core: Core, message: Message) -> None:
+    """Let plugins label a message, and refuse it: it is offered, and that is its end."""
+    try:
+        core.hooks.before(message)
+    except Reject as reject:
+        account = core.flow_of(message).account
+        with core.lock:
+            account.offered += 1
+            if message.direction == "publish":
+                account.raised += 1
+            else:
+                account.dropped += 1
+                account.drops["", "before-hook", str(reject)] += 1
+        if core.hooks.observers:
+            core.hooks.rejected(message, reject)
+        core.hooks.log_failures()
+        raise
+
+
+def _report(core: Core, verdict: Verdict) -> None:
+    if isinstance(verdict, OverLimit):
+        core.hooks.report(Kind.OVER_LIMIT, verdict.message, verdict)
+    else:
+        core.hooks.report(Kind.ADMITTED, verdict.message)

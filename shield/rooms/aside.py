@@ -1,0 +1,64 @@
+"""Messages that are set aside: kept in memory or on disk, or on their way elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shield.events import END_KINDS
+from shield.ledger import End
+from shield.lines import wake_all
+from shield.message import Message
+from shield.rooms.core import Room
+from shield.verdict import OverLimit
+
+
+class Aside(Room):
+    """What the books and the policies know of them, until they come back or have their end."""
+
+    def hold(self, over: OverLimit) -> bool:
+        """Tell policies that a message is being set aside, before it is; False where it was."""
+        core, message = self._core, over.message
+        if message.aside:
+            return False
+        message.aside = True
+        if not over.flow.holders:
+            return True
+        with core.lock:
+            core.hooks.tell((p.hold for p in over.flow.holders), message)
+        return True
+
+    def unhold(self, over: OverLimit) -> None:
+        """Tell policies that a message is not set aside after all: that could not begin."""
+        core = self._core
+        with core.lock:
+            core.let_go(over.flow, over.message, End.FAILED)
+            woken = core.lines.first_released() if over.flow.holders else []
+        wake_all(woken)
+
+    def keep(self, overs: Sequence[OverLimit], where: End) -> list[bool]:
+        """Count over-limit messages as kept there; False for each that has had its end."""
+        core = self._core
+        with core.lock:
+            open_ones = [over.open for over in overs]
+            for over in overs:
+                if over.open:
+                    over.flow.account.move(over.kept_as or "in_flight", where)
+                    over.kept_as = where
+        if core.hooks.observers:
+            for over, was_open in zip(overs, open_ones, strict=True):
+                if was_open:
+                    core.hooks.report(END_KINDS[where], over.message, over)
+        return open_ones
+
+    def found(self, message: Message, where: End, messages: int = 1) -> None:
+        """Count messages like this one that an earlier process left there, as offered and kept."""
+        core = self._core
+        flow = core.flow_of(message)
+        with core.lock:
+            flow.account.offered += messages
+            flow.account.in_flight += messages
+            flow.account.move("in_flight", where, messages)
+            message.aside = True
+            for policy in flow.holders:
+                for _ in range(messages):
+                    policy.hold(message)

@@ -1,0 +1,103 @@
+"""A message's end: counted once, whoever brings it, and what it held is released."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+
+from shield.events import END_KINDS, Kind
+from shield.ledger import Account, End
+from shield.lines import Waiter, wake_all
+from shield.rooms.core import Core, Room
+from shield.verdict import Outcome, OverLimit, Permit
+
+_flow_of = attrgetter("flow")
+
+
+class Ends(Room):
+    """Where permits are settled, and verdicts over the limit closed."""
+
+    def settle(self, permit: Permit, outcome: Outcome, end: End | None) -> bool:
+        """Release what a permit holds and count its end, once; without an end that stays open."""
+        core, flow, message = self._core, permit.flow, permit.message
+        with core.lock:
+            if not core.close(permit):
+                return False
+            came_back = message.aside and end is End.DELIVERED
+            if flow.settles:
+                core.hooks.tell(flow.settles, message, outcome, core.now())
+            if end is not None:
+                flow.account.move("in_flight", end, message.messages)
+                core.let_go(flow, message, end)
+            woken = core.lines.first_released()
+        _tell(core, permit, outcome, woken)
+        if came_back and core.hooks.observers:
+            core.hooks.report(Kind.REDRIVEN, message)
+        return True
+
+    def cancel(self, permit: Permit) -> bool:
+        """Undo what a permit was charged and count it as failed: its send never began."""
+        core, flow, message = self._core, permit.flow, permit.message
+        with core.lock:
+            if not core.close(permit):
+                return False
+            core.give_back(permit)
+            flow.account.move("in_flight", End.FAILED, message.messages)
+            core.let_go(flow, message, End.FAILED)
+            woken = core.lines.first()
+        _tell(core, permit, Outcome.FAILED, woken)
+        return True
+
+    def delivered(self, permits: Sequence[Permit]) -> None:
+        """Settle many as delivered, as `Permit.delivered` does one; who calls has them alone."""
+        if all(flow.patient for flow in set(map(_flow_of, permits))):
+            self._core.answers.extend(permits)
+            if self._core.lines:
+                self._core.catch_up()
+        else:
+            for permit in permits:
+                permit.delivered()
+
+    def catch_up(self) -> None:
+        """Pick up the answers that wait, and let those who stand first in line ask again."""
+        self._core.catch_up()
+
+    def signals_changed(self) -> None:
+        """Let those who wait for a signal ask again; costs next to nothing while nobody waits."""
+        if self._core.lines:
+            self._core.catch_up()
+
+    def end(self, over: OverLimit, end: End | None) -> bool:
+        """Close an over-limit message and count its end, once; without an end that stays open."""
+        core, account = self._core, over.flow.account
+        with core.lock:
+            if not over.open:
+                return False
+            over.open = False
+            if end is not None:
+                account.move(over.kept_as or "in_flight", end)
+                core.let_go(over.flow, over.message, end)
+            if end is End.DROPPED:
+                account.drops[over.refusal.key] += 1
+            woken = core.lines.first_released() if over.flow.holders else []
+        wake_all(woken)
+        if end in END_KINDS and core.hooks.observers:
+            core.hooks.report(END_KINDS[end], over.message, over)
+        return True
+
+    def count(self, account: Account, end: End, messages: int) -> None:
+        """Count the end of messages whose claims were closed with their ends left open."""
+        with self._core.lock:
+            account.move("in_flight", end, messages)
+
+
+def _tell(core: Core, permit: Permit, outcome: Outcome, woken: list[Waiter]) -> None:
+    """Tell all who want to hear that it is settled, without the lock."""
+    wake_all(woken)
+    hooks = core.hooks
+    if hooks.listens:
+        hooks.after(permit.message, outcome)
+    if hooks.observers:
+        hooks.report(Kind.SETTLED, permit.message, detail=str(outcome))
+    if hooks.unlogged:
+        hooks.log_failures()

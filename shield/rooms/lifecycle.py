@@ -1,0 +1,46 @@
+"""Clients that open, flush and close: what actions keep of them goes out, or comes to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from shield.action import Action
+from shield.rooms.core import Core, Room
+from shield.transport import Transport
+
+
+class Lifecycle(Room):
+    """Tells the actions of all chains, and what brings messages back by itself."""
+
+    def opened(self, client: Transport) -> None:
+        """Let actions know of a new client, through which what they have kept may go out."""
+        for action in _actions(self._core, "opened"):
+            action.opened(client, self._core.shield)
+        self._core.auto.opened(client)
+
+    def flush(self, client: Transport, timeout_s: float | None) -> None:
+        """Return when no action keeps a message of that client in memory, or the time is over."""
+        flushes = [action.flush for action in _actions(self._core, "flush")]
+        _within(self._core.now, flushes, client, timeout_s)
+
+    def closing(self, client: Transport, timeout_s: float | None) -> None:
+        """Bring nothing more back, and let actions end what they keep of a client that closes."""
+        ends = [action.closing for action in _actions(self._core, "closing")]
+        _within(self._core.now, [self._core.auto.closing, *ends], client, timeout_s)
+
+
+def _actions(core: Core, method: str) -> list[Action]:
+    """Return the actions of all chains that do something of their own there."""
+    return [action for rule in core.rules for action in rule.chain if action.overrides(method)]
+
+
+def _within(
+    now: Callable[[], float],
+    calls: Iterable[Callable[[Transport, float | None], None]],
+    client: Transport,
+    timeout_s: float | None,
+) -> None:
+    """Call all, one after another, within one limit of time."""
+    deadline = None if timeout_s is None else now() + timeout_s
+    for call in calls:
+        call(client, None if deadline is None else max(0.0, deadline - now()))

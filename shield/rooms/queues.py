@@ -1,0 +1,68 @@
+"""Admitted messages that wait in a queue of Shield's own, as RabbitMQ's write thread has one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from shield.events import Kind
+from shield.lines import wake_all
+from shield.rooms.core import Core, Room
+from shield.verdict import OverLimit, Permit, Refusal
+
+
+class Queues(Room):
+    """What policies say of a message that waits; it may be refused after all."""
+
+    def waited(self, permit: Permit, waited_s: float, now: float) -> Refusal | None:
+        """Return the first refusal of a message that waits, and stands first; None for none."""
+        core = self._core
+        with core.lock:
+            return next(_refusals(core, permit, waited_s, now, shadow=False), None)
+
+    def leaves(self, permit: Permit, waited_s: float, now: float) -> None:
+        """Hear that a message leaves its queue; count what rules in shadow have against it."""
+        core = self._core
+        with core.lock:
+            for refusal in _refusals(core, permit, waited_s, now, shadow=True):
+                permit.flow.account.over_limit[refusal.key] += 1
+
+    def newest_first(self, permit: Permit, now: float) -> bool:
+        """Tell whether a policy wants those to leave first that came last."""
+        hooks = self._core.hooks
+        with self._core.lock:
+            return any(
+                hooks.ask(policy.newest_first, False, permit.message, now)
+                for policy in permit.waits
+                if not policy.rule.shadow
+            )
+
+    def refuse(self, permit: Permit, refusal: Refusal) -> OverLimit | None:
+        """Turn a permit whose send never began into a verdict over the limit, whose chain acts.
+
+        It stays in flight until that has come to its end. None where the permit is settled.
+        """
+        core = self._core
+        with core.lock:
+            if not core.close(permit):
+                return None
+            core.give_back(permit)
+            over = OverLimit(permit.flow, permit.message, refusal)
+            core.judge.count_refused(over, core.now())
+            woken = core.lines.first()
+        wake_all(woken)
+        if core.hooks.observers:
+            core.hooks.report(Kind.OVER_LIMIT, over.message, over)
+        if core.hooks.unlogged:
+            core.hooks.log_failures()
+        return over
+
+
+def _refusals(
+    core: Core, permit: Permit, waited_s: float, now: float, *, shadow: bool
+) -> Iterator[Refusal]:
+    """Ask policies; one that raises refuses nothing: that it waits is no reason to lose it."""
+    for policy in permit.waits:
+        if policy.rule.shadow is shadow:
+            refusal = core.hooks.ask(policy.waited, None, permit.message, waited_s, now)
+            if refusal is not None:
+                yield refusal

@@ -1,0 +1,34 @@
+"""What is said to plugins' observers beside the verdicts and ends, and what of plugins failed."""
+
+from __future__ import annotations
+
+from shield.backlog import Place
+from shield.events import Kind
+from shield.message import Message
+from shield.rooms.core import Room
+
+
+class Reports(Room):
+    """For those outside the deciding: actions, keepers, backlog readers, adapters."""
+
+    @property
+    def plugin_errors(self) -> dict[str, int]:
+        """How often each plugin raised, by its name."""
+        return self._core.hooks.errors
+
+    def plugin_failed(self, who: object, error: Exception) -> None:
+        """Count and log what a plugin raised; the message goes on without it."""
+        self._core.hooks.failed(who, error)
+        self._core.hooks.log_failures()
+
+    def report(self, kind: Kind, message: Message, detail: str | None = None) -> None:
+        """Tell observers of what an action has done with a message that was set aside."""
+        if self._core.hooks.observers:
+            self._core.hooks.report(kind, message, detail=detail)
+
+    def backlog_changed(self, place: Place, error: str | None) -> None:
+        """Tell observers that how much waits there is unknown, and why, or known again (None)."""
+        if self._core.hooks.observers:
+            kind = Kind.BACKLOG_KNOWN if error is None else Kind.BACKLOG_UNKNOWN
+            detail = str(place) if error is None else f"{place}: {error}"
+            self._core.hooks.report(kind, None, detail=detail)
