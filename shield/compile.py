@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from shield.action import Action
 from shield.errors import SettingsError
@@ -68,42 +68,60 @@ def _rule(
 
 def _fill(rule: Rule, table: RuleSettings, registry: Registry, where: str) -> list[str]:
     """Make the rule's policies and actions; return what is wrong with them."""
-    problems = []
+    return [
+        *_add_policies(rule, table, registry, where),
+        *_add_chain(rule, table, registry, where),
+        *_wrong_redrive(rule, registry, where),
+        *_impossible(rule, where),
+    ]
+
+
+def _add_policies(rule: Rule, table: RuleSettings, registry: Registry, where: str) -> Iterator[str]:
     for name, kind in registry.policies.items():
         for number, chosen in enumerate(getattr(table, name)):
             if number == 0:
-                problems += _misdirected(name, registry.policies, rule, f"{where}.{name}")
+                yield from _misdirected(name, registry.policies, rule, f"{where}.{name}")
             try:
                 rule.policies.append(kind(chosen, rule, name))
             except ValueError as error:
-                problems.append(f"{where}.{name}[{number}].{error}")
+                yield f"{where}.{name}[{number}].{error}"
+
+
+def _add_chain(rule: Rule, table: RuleSettings, registry: Registry, where: str) -> Iterator[str]:
     for number, link in enumerate(table.over_limit):
         at = f"{where}.over_limit[{number}]"
-        problems += _misdirected(link.name, registry.actions, rule, at)
+        yield from _misdirected(link.name, registry.actions, rule, at)
         action = registry.actions[link.name](link.settings, rule, link.name)
         rule.chain.append(action)
         try:
             action.validate()
         except ValueError as error:
-            found = masked(repr(link.text))
-            problems.append(f"{at}: found {found}; {error}")
-    if rule.redrive is not None and rule.direction != "publish":
-        problems.append(
+            yield f"{at}: found {masked(repr(link.text))}; {error}"
+
+
+def _wrong_redrive(rule: Rule, registry: Registry, where: str) -> Iterator[str]:
+    if rule.redrive is None:
+        return
+    if rule.direction != "publish":
+        yield (
             f"{where}.redrive: found {rule.redrive!r} with direction {rule.direction!r}; allowed "
             "with direction 'publish': bring back with `shield redrive` what a consumer diverted"
         )
-    if rule.redrive is not None and not any(a.overrides("way_back") for a in rule.chain):
+    if not any(action.overrides("way_back") for action in rule.chain):
         able = sorted(n for n, kind in registry.actions.items() if kind.overrides("way_back"))
-        problems.append(
+        yield (
             f"{where}.redrive: found {rule.redrive!r}, and nothing in over_limit sends messages "
             f"where they could come back from; allowed with {' or '.join(able)} in it"
         )
+
+
+def _impossible(rule: Rule, where: str) -> Iterator[str]:
+    """Ask policies, now that the whole chain is known."""
     for policy in rule.policies:
         try:
             policy.validate()
         except ValueError as error:
-            problems.append(f"{where}.{policy.name}: {error}")
-    return problems
+            yield f"{where}.{policy.name}: {error}"
 
 
 def _misdirected(
