@@ -13,10 +13,10 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
-from shield import Envelope, ShieldError, Source, Taken
+from shield import Envelope, ShieldError
 from shield.envelope import split_headers
-from shield.in_turn import InTurn
-from shield.selection import Position, Selection
+from shield.in_turn import SourceInTurn
+from shield.selection import Position
 from shield_kafka.address import Address
 
 log = logging.getLogger("shield.kafka")
@@ -33,7 +33,7 @@ ANSWER_WITHIN_MS = 5000
 CLOSE_WITHIN_S = 10.0
 
 
-class TopicSource(Source):
+class TopicSource(SourceInTurn):
     """A topic's messages in the order of each partition, from where the last redrive stood.
 
     Several processes may read one topic: they share its partitions. A thread reads ahead and
@@ -50,15 +50,13 @@ class TopicSource(Source):
     """
 
     def __init__(self, address: Address) -> None:
+        super().__init__()
         self._topic = address.topic
-        self._in_turn = InTurn()
         self._consumer = _consumer(address)
         self._ends: dict[TopicPartition, int] = {}
         self._at: dict[TopicPartition, int] = {}
         self._next: dict[TopicPartition, int] = {}
         """Where the first record that was not read stands, in partitions that are read here."""
-        self._selection = Selection()
-        self._positions: dict[TopicPartition, Position] = {}
         self._reached: dict[TopicPartition, Position] = {}
         self._assigned = False
         self._shares = False
@@ -77,26 +75,6 @@ class TopicSource(Source):
         self._thread.start()
 
     # --- who takes ------------------------------------------------------------------------------
-
-    def take(self, most: int, timeout_s: float) -> list[Taken]:
-        """Return up to so many, in each partition's order."""
-        return self._in_turn.take(most, timeout_s)
-
-    def forget(self, taken: Taken) -> None:
-        """Note that it need not come again."""
-        self._in_turn.forget(taken)
-
-    def failed(self, taken: Taken) -> None:
-        """Let it come again, before those behind it."""
-        self._in_turn.failed(taken)
-
-    def select(self, selection: Selection) -> None:
-        """Hear which are meant: what stays is remembered by that."""
-        self._selection = selection
-
-    def leave(self, taken: Taken) -> None:
-        """Let it stay: nothing is committed past it."""
-        self._in_turn.leave(taken)
 
     def left(self) -> int | None:
         """Return how many are in this member's partitions and not taken yet.
@@ -220,12 +198,9 @@ class TopicSource(Source):
 
     def _note_reached(self, places: Iterable[TopicPartition]) -> None:
         for place in places:
-            upto = self._in_turn.passed(place)
-            if upto is not None:
-                stays = self._in_turn.stays_from(place)
-                at = upto if stays is None else min(stays, upto)
-                position = self._positions.get(place, Position(0)).moved(at, self._selection, upto)
-                self._positions[place] = self._reached[place] = position
+            position = self._moved(place)
+            if position is not None:
+                self._reached[place] = position
 
     # --- on the client's thread -----------------------------------------------------------------
 

@@ -11,18 +11,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from shield import Envelope, ShieldError, Source, Taken
-from shield.in_turn import InTurn
+from shield import Envelope, ShieldError, Taken
+from shield.in_turn import SourceInTurn
 from shield.plugins.file.frames import Frame
 from shield.plugins.file.place import MODE, Place
-from shield.selection import Position, Selection
+from shield.selection import Position
 
 log = logging.getLogger("shield.file")
 NOTE_EVERY_S = 0.5
 LOOK_EVERY_S = 0.1
 
 
-class FileSource(Source):
+class FileSource(SourceInTurn):
     """One file after another; one whose messages are all forgotten is removed.
 
     The file that is being written is closed to its writers, who begin another one, when it is its
@@ -34,8 +34,8 @@ class FileSource(Source):
     """
 
     def __init__(self, place: Place) -> None:
+        super().__init__()
         self._place = place
-        self._in_turn = InTurn()
         self._lock = self._locked()
         try:
             self._state = place.read_back()
@@ -46,8 +46,6 @@ class FileSource(Source):
         self._reading: Iterator[Frame] = iter(())
         self._current: int | None = None
         self._begun: dict[int, _Progress] = {}
-        self._selection = Selection()
-        self._positions: dict[int, Position] = {}
         self._counted: dict[str, tuple[int, int]] = {}
         self._broken: ShieldError | None = None
         self._noted_s = time.monotonic()
@@ -80,25 +78,9 @@ class FileSource(Source):
             self._read_ahead(most)
             self._note_now_and_then()
             left_s = deadline - time.monotonic()
-            taken = self._in_turn.take(most, max(0.0, min(left_s, LOOK_EVERY_S)))
+            taken = super().take(most, max(0.0, min(left_s, LOOK_EVERY_S)))
             if taken or left_s <= 0:
                 return taken
-
-    def forget(self, taken: Taken) -> None:
-        """Note that it need not come again."""
-        self._in_turn.forget(taken)
-
-    def failed(self, taken: Taken) -> None:
-        """Let it come again, before those behind it."""
-        self._in_turn.failed(taken)
-
-    def select(self, selection: Selection) -> None:
-        """Hear which are meant: what stays is remembered by that."""
-        self._selection = selection
-
-    def leave(self, taken: Taken) -> None:
-        """Let it stay, and its file with it."""
-        self._in_turn.leave(taken)
 
     def left(self) -> int | None:
         """Return how many are not taken; what is torn counts until it is read."""
@@ -222,12 +204,8 @@ class FileSource(Source):
         """Write down how far each file is forgotten; remove those of which nothing is left."""
         files, changed = self._state["files"], False
         for number in self._begun:
-            upto = self._in_turn.passed(number)
-            if upto is not None:
-                stays = self._in_turn.stays_from(number)
-                at = upto if stays is None else min(stays, upto)
-                position = self._positions[number].moved(at, self._selection, upto)
-                self._positions[number] = position
+            position = self._moved(number)
+            if position is not None:
                 files[str(number)], self._state["done"][str(number)] = position.at, position.text
                 changed = True
         done = [number for number in self._begun if self._is_done(number)]
