@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 from shield import Action, End, OverLimit, Rule, StrictModel, Transport, action, hookimpl
 from shield.kept import Kept
 from shield.plugins.bound import Bound
-from shield.plugins.drain import Drain, Keeper, drain_of
+from shield.plugins.drain import Drain, drain_of
+from shield.plugins.drain_queues import Keeper
 from shield.plugins.queue_delay import QueueDelaySettings
 from shield.queue_delay import QueueDelay
 from shield.units import ByteSize, parse_size
