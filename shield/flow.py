@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shield.ledger import Account
@@ -51,33 +52,22 @@ class Flow:
         self.policies = tuple(policies)
         self.last: Message | None = None
         """The message offered last: pressure is that on messages like it."""
-        self.offers: tuple[Offer, ...] = tuple(
-            p.offered for p in self.policies if p.overrides("offered")
-        )
+        own = partial(_overriding, self.policies)
+        self.offers: tuple[Offer, ...] = tuple(p.offered for p in own("offered"))
         self.checks: tuple[Check, ...] = tuple(p.check for p in self.policies)
-        self.takes: tuple[Take, ...] = tuple(p.take for p in self.policies if p.overrides("take"))
+        self.takes: tuple[Take, ...] = tuple(p.take for p in own("take"))
         self.delays: tuple[Delay, ...] = tuple(
-            p.delay_s for p in self.policies if p.overrides("delay_s") and not p.rule.shadow
+            p.delay_s for p in own("delay_s") if not p.rule.shadow
         )
-        self.settles: tuple[Settle, ...] = tuple(
-            p.settle for p in self.policies if p.overrides("settle")
-        )
-        self.give_backs: tuple[GiveBack, ...] = tuple(
-            p.give_back for p in self.policies if p.overrides("give_back")
-        )
-        self.holders = tuple(p for p in self.policies if p.overrides("hold"))
+        self.settles: tuple[Settle, ...] = tuple(p.settle for p in own("settle"))
+        self.give_backs: tuple[GiveBack, ...] = tuple(p.give_back for p in own("give_back"))
+        self.holders = own("hold")
         """Those that want to know which messages are set aside."""
-        self.lined = tuple(
-            p for p in self.policies if p.overrides("line") and p not in self.holders
-        )
+        self.lined = tuple(p for p in own("line") if p not in self.holders)
         """Those in which messages may compete for different things."""
-        self.waits = (
-            () if self.holders else tuple(p for p in self.policies if p.overrides("waited"))
-        )
+        self.waits = () if self.holders else own("waited")
         """Those that may refuse what waits in a queue of Shield's; none where it has its order."""
-        self.patient = not shield.watched and all(
-            p.patient for p in self.policies if p.overrides("settle")
-        )
+        self.patient = not shield.watched and all(p.patient for p in own("settle"))
         """Whether an answer may be picked up a little later, by who next takes the lock."""
         self.runs = all(p.runs for p in self.policies)
         """Whether its policies can decide on a run of deliveries at once."""
@@ -109,3 +99,8 @@ class Flow:
         """Return this flow less the policies that a message passed unasked: they get no charge."""
         rest = (p for p in self.policies if p not in policies)
         return Flow(self.shield, rest, self.account)
+
+
+def _overriding(policies: tuple[Policy, ...], method: str) -> tuple[Policy, ...]:
+    """Return those that do something of their own there, so that it must be called."""
+    return tuple(policy for policy in policies if policy.overrides(method))
