@@ -119,7 +119,8 @@ class Core:
 
     def close(self, permit: Permit) -> bool:
         """Take a permit out of everybody's hands; False where it has had its end already."""
-        self.pick_up_answers()
+        if self.answers:
+            self.pick_up_answers()
         if not permit.open:
             return False
         permit.held = permit.open = False
