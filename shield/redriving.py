@@ -157,11 +157,7 @@ class Redriving:
         self.url = place_of(source, shield)
         most = shield.settings.redrive_attempts if max_attempts is None else max_attempts
         self._per_second = _per_second(rate)
-        if where is not None:
-            predicate_of(where)  # refuses one that is wrong, before anything is opened
-        for name, number in (("limit", limit), ("max_attempts", max_attempts)):
-            if number is not None and number < 1:
-                raise SettingsError(f"{name}: found {number}; allowed is 1 or more")
+        _check(where, limit=limit, max_attempts=max_attempts)
         self._transports: list[Transport] = []
         self._inner: Source | None = None
         self._failures: dict[object, Failures] = {}
@@ -349,6 +345,15 @@ def _named(argument: str, found: str) -> Iterator[None]:
         raise
     except ValueError as error:
         raise SettingsError(f"{argument}: found {masked(found)!r}; {error}") from None
+
+
+def _check(where: str | None, **numbers: int | None) -> None:
+    """Refuse what is wrong, before anything is opened."""
+    if where is not None:
+        predicate_of(where)
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise SettingsError(f"{name}: found {number}; allowed is 1 or more")
 
 
 def _per_second(rate: str | None) -> float | None:
