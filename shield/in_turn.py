@@ -144,47 +144,47 @@ class InTurn:
 
 
 class SourceInTurn(Source):
-    """A source that reads ahead, and remembers of each lane up to where it is forgotten.
+    """A source that puts what it reads into `in_turn`, from where it is taken and forgotten.
 
-    What stays in a lane because it is not meant holds that up; beside it stands how far those that
-    are meant are forgotten (`shield.selection.Position`).
+    One that can only remember up to where a lane is forgotten asks `moved`: what stays, because it
+    is not meant, holds that up, and beside it stands how far what is meant is forgotten.
     """
 
     def __init__(self) -> None:
-        self._in_turn = InTurn()
-        self._selection = Selection()
-        self._positions: dict[Hashable, Position] = {}
+        self.in_turn = InTurn()
+        self.selection = Selection()
+        self.positions: dict[Hashable, Position] = {}
         """How far each lane was redriven, as it was last remembered."""
 
     def take(self, most: int, timeout_s: float) -> list[Taken]:
         """Return up to so many, in turn."""
-        return self._in_turn.take(most, timeout_s)
+        return self.in_turn.take(most, timeout_s)
 
     def forget(self, taken: Taken) -> None:
         """Note that it need not come again."""
-        self._in_turn.forget(taken)
+        self.in_turn.forget(taken)
 
     def failed(self, taken: Taken) -> None:
         """Let it come again, before those behind it."""
-        self._in_turn.failed(taken)
+        self.in_turn.failed(taken)
 
     def select(self, selection: Selection) -> None:
         """Hear which are meant: what stays is remembered by that."""
-        self._selection = selection
+        self.selection = selection
 
     def leave(self, taken: Taken) -> None:
         """Let it stay: nothing is forgotten past it."""
-        self._in_turn.leave(taken)
+        self.in_turn.leave(taken)
 
-    def _moved(self, lane: Hashable) -> Position | None:
+    def moved(self, lane: Hashable) -> Position | None:
         """Return how far a lane is redriven now; None where that is as far as before."""
-        upto = self._in_turn.passed(lane)
+        upto = self.in_turn.passed(lane)
         if upto is None:
             return None
-        stays = self._in_turn.stays_from(lane)
+        stays = self.in_turn.stays_from(lane)
         at = upto if stays is None else min(stays, upto)
-        before = self._positions.get(lane, Position(0))
-        self._positions[lane] = position = before.moved(at, self._selection, upto)
+        before = self.positions.get(lane, Position(0))
+        self.positions[lane] = position = before.moved(at, self.selection, upto)
         return position
 
 

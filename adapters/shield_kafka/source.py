@@ -87,7 +87,7 @@ class TopicSource(SourceInTurn):
         if not ends:
             return None
         unread: int = sum(max(0, end - at.get(place, end)) for place, end in ends.items())
-        left = unread + self._in_turn.untaken
+        left = unread + self.in_turn.untaken
         return None if self._shares and not left else left
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ class TopicSource(SourceInTurn):
                     continue
                 envelope = envelope_of(record)
                 if not position.covers(record.offset, envelope):
-                    self._in_turn.put(place, record.offset, record.offset + 1, envelope)
+                    self.in_turn.put(place, record.offset, record.offset + 1, envelope)
                 self._next[place] = self._at[place] = record.offset + 1
 
     def _position(self, place: TopicPartition, offset: int) -> Position | None:
@@ -132,8 +132,8 @@ class TopicSource(SourceInTurn):
 
         Then it is read once more from that offset.
         """
-        if place in self._positions:
-            return self._positions[place]
+        if place in self.positions:
+            return self.positions[place]
         try:
             found = self._consumer.committed(place, metadata=True, timeout_ms=ANSWER_WITHIN_MS)
         except KafkaError as error:
@@ -143,7 +143,7 @@ class TopicSource(SourceInTurn):
         position = Position(0)
         if found is not None:
             position = Position.read(found.offset, found.metadata or "")
-        self._positions[place] = position
+        self.positions[place] = position
         return position
 
     def _let_go_of_others(self) -> None:
@@ -158,13 +158,13 @@ class TopicSource(SourceInTurn):
         lost, self._lost = self._lost, set()
         for place in lost | (self._next.keys() - self._consumer.assignment()):
             self._next.pop(place, None)
-            self._positions.pop(place, None)
+            self.positions.pop(place, None)
             self._reached.pop(place, None)
-            self._in_turn.drop(place)
+            self.in_turn.drop(place)
 
     def _pause_or_resume(self) -> None:
         """Pause when enough is read, until half of it is taken; new partitions are unpaused."""
-        untaken = self._in_turn.untaken
+        untaken = self.in_turn.untaken
         self._paused = untaken > (AHEAD // 2 if self._paused else AHEAD)
         assigned = self._consumer.assignment()
         if self._paused:
@@ -198,7 +198,7 @@ class TopicSource(SourceInTurn):
 
     def _note_reached(self, places: Iterable[TopicPartition]) -> None:
         for place in places:
-            position = self._moved(place)
+            position = self.moved(place)
             if position is not None:
                 self._reached[place] = position
 

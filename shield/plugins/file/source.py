@@ -84,7 +84,7 @@ class FileSource(SourceInTurn):
 
     def left(self) -> int | None:
         """Return how many are not taken; what is torn counts until it is read."""
-        number = self._in_turn.untaken + self._count("", self._place.path)
+        number = self.in_turn.untaken + self._count("", self._place.path)
         for full in self._place.numbers():
             read = self._begun[full].read if full in self._begun else 0
             number += max(0, self._count(str(full), self._place.full(full)) - read)
@@ -102,7 +102,7 @@ class FileSource(SourceInTurn):
 
     def _read_ahead(self, most: int) -> None:
         """Have so many to be taken, as far as there are any."""
-        while self._in_turn.untaken < most:
+        while self.in_turn.untaken < most:
             frame = self._next_frame()
             if frame is None:
                 if not self._begin_next():
@@ -119,8 +119,8 @@ class FileSource(SourceInTurn):
 
     def _put(self, number: int, frame: Frame, envelope: Envelope) -> None:
         """Have a message taken, but for one that an earlier redrive has brought back."""
-        if not self._positions[number].covers(frame.begins, envelope):
-            self._in_turn.put(number, frame.begins, frame.ends, envelope)
+        if not self.positions[number].covers(frame.begins, envelope):
+            self.in_turn.put(number, frame.begins, frame.ends, envelope)
 
     def _next_frame(self) -> Frame | None:
         """Return what stands next in the file that is being read; None at its end."""
@@ -147,7 +147,7 @@ class FileSource(SourceInTurn):
         number = self._current = waiting[0]
         self._begun[number] = _Progress(self._place.full(number).stat().st_size)
         done = self._state["done"].get(str(number), "")
-        self._positions[number] = Position.read(self._starts.get(str(number), 0), done)
+        self.positions[number] = Position.read(self._starts.get(str(number), 0), done)
         self._reading = self._frames(number)
         return True
 
@@ -204,7 +204,7 @@ class FileSource(SourceInTurn):
         """Write down how far each file is forgotten; remove those of which nothing is left."""
         files, changed = self._state["files"], False
         for number in self._begun:
-            position = self._moved(number)
+            position = self.moved(number)
             if position is not None:
                 files[str(number)], self._state["done"][str(number)] = position.at, position.text
                 changed = True
@@ -222,7 +222,7 @@ class FileSource(SourceInTurn):
         """Tell whether a file is read to its end and all of it forgotten."""
         progress = self._begun[number]
         at_end = progress.ended or self._state["files"].get(str(number), 0) >= progress.size
-        return at_end and not self._in_turn.is_open(number)
+        return at_end and not self.in_turn.is_open(number)
 
     def _remove(self, number: int) -> None:
         """Remove a file; one that was damaged is kept under another name, to be looked at."""
