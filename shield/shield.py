@@ -32,6 +32,7 @@ from shield.readiness import Measure, highest, rules_named, until_below, wait_un
 from shield.retry_budget import RetryBudget
 from shield.rule import Rule
 from shield.settings import ShieldSettings, load_settings, read_settings
+from shield.standing import Standing, Waiting
 from shield.transport import Transport
 from shield.verdict import DELIVERED, Outcome, OverLimit, Permit, Refusal, Verdict
 
@@ -354,7 +355,16 @@ class Shield:
     def takes_runs(self, delivery: Delivery) -> bool:
         """Tell whether deliveries like this one can be decided on together."""
         per_message = self.watched or self._hooks.prepares("consume")
-        return not per_message and self._flow_in(delivery).runs
+        flow = self._flow_in(delivery)
+        return not per_message and flow.runs and not flow.waits
+
+    def standing(self, destination: str, consumer: str) -> Standing | None:
+        """Return what asks how long deliveries from there may wait; None where no rule bounds it.
+
+        For one queue, in which they wait to be handed over.
+        """
+        flow = self._flow_in(Delivery(destination, 0, consumer))
+        return Standing(flow) if flow.waits else None
 
     def _flow_in(self, delivery: Delivery) -> Flow:
         key = delivery.producer, delivery.destination
@@ -593,7 +603,7 @@ class Shield:
 
     # --- in a queue of Shield's own -----------------------------------------------------------
 
-    def waited(self, permit: Permit, waited_s: float, now: float) -> Refusal | None:
+    def waited(self, permit: Waiting, waited_s: float, now: float) -> Refusal | None:
         """Return the first refusal of a message that waits, and stands first; None for none."""
         with self._lock:
             return next(self._refusals(permit, waited_s, now, shadow=False), None)
@@ -606,7 +616,7 @@ class Shield:
                 permit.flow.account.over_limit[rule, refusal.policy.name, refusal.reason] += 1
 
     def _refusals(
-        self, permit: Permit, waited_s: float, now: float, *, shadow: bool
+        self, permit: Waiting, waited_s: float, now: float, *, shadow: bool
     ) -> Iterator[Refusal]:
         for policy in permit.waits:
             if policy.rule.shadow is not shadow:
@@ -619,7 +629,7 @@ class Shield:
             if refusal is not None:
                 yield refusal
 
-    def newest_first(self, permit: Permit, now: float) -> bool:
+    def newest_first(self, permit: Waiting, now: float) -> bool:
         """Tell whether a policy wants those to leave first that came last."""
         with self._lock:
             return any(self._wants_newest(policy, permit.message, now) for policy in permit.waits)
