@@ -351,6 +351,37 @@ def test_stale_messages_are_in_the_overflow_and_nowhere_else(rabbitmq, queues, a
     assert queues.depth(late) == 0
 
 
+@pytest.mark.parametrize("end", ["channel", "connection"])
+def test_an_event_loop_that_closes_while_it_diverts_has_nothing_twice(rabbitmq, queues, end):
+    """Closed in the middle of it: each message was handed over, is elsewhere, or in its queue."""
+    queue, late = queues.queue(), queues.queue()
+    numbers = range(2000)
+    fill(queues, queue, numbers, half_stale)
+    rule = {"max_age": f"{STALE_S // 2}s", "over_limit": f"overflow /{late}"}
+    chosen = Shield(settings_of({"in_flight": {"messages": 300}}, rule))
+    got: list[bytes] = []
+    under_way: list[int] = []
+
+    def handle(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        got.append(body)
+        channel.basic_ack(method.delivery_tag)
+        if len(got) == 100:
+            under_way.append(chosen.ledger().in_flight)
+            (channel if end == "channel" else channel.connection).close()
+
+    loop = EventLoop(lambda *a, **k: SelectConnection(*a, shield=chosen, **k), rabbitmq.address)
+    loop.call(loop.channel.basic_consume, queue, handle)
+    eventually(lambda: loop.channel.is_closed)
+    loop.close()
+    assert under_way[0] > 0
+    elsewhere, left = queues.bodies(late), queues.bodies(queue)
+    assert Counter(got + elsewhere + left) == Counter(bodies(numbers))
+    assert got == bodies(range(1, 2 * len(got), 2))
+    ledger = counts(chosen)
+    assert (ledger["delivered"], ledger["overflowed"]) == (len(got), len(elsewhere))
+    assert set(ledger) <= {"offered", "delivered", "overflowed", "failed"}
+
+
 def test_while_the_overflow_exchange_is_missing_nothing_is_acknowledged(
     rabbitmq, queues, monkeypatch
 ):

@@ -171,13 +171,18 @@ class Line:
     def _left(self, arrival: Arrival, error: Exception | None) -> None:
         """Acknowledge what is elsewhere; let the chain go on for what is not."""
         self._leaving.pop(arrival.method.delivery_tag, None)
-        held = arrival.held
-        assert held is not None
         if error is None:
             self._ack(arrival)
             self._note()
-            return
-        self._complain(error)
+        else:
+            self._complain(error)
+            self._come_back(arrival)
+        self.intake.left()
+
+    def _come_back(self, arrival: Arrival) -> None:
+        """Let the chain go on for what is not elsewhere; give it back where nobody waits for it."""
+        held = arrival.held
+        assert held is not None
         if arrival.tag is None or self.ended:
             self._hand_back(arrival)
             self._note()
