@@ -65,6 +65,7 @@ class Iterates(Polls):
 
 class KafkaWay(Way):
     kind: type[Polls] = Polls
+    overtakes = False
 
     def __init__(self, address: str) -> None:
         self._address = address

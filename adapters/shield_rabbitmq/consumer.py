@@ -285,6 +285,9 @@ class Consumer(Line):
             return
         if run is None and self._ahead is not None:
             run = self._run = self._ahead.run(channel, method, properties, body)
+            if not self.intake.open:  # closed meanwhile, by another thread
+                self._withdraw()
+                return
         if run is not None:
             self._handed[method.delivery_tag] = run.next(len(body))
             if not run.left:

@@ -48,6 +48,8 @@ class Way(ABC):
 
     keeps = True
     """Whether what is over the limit waits in the consumer, and not at its broker."""
+    overtakes = True
+    """Whether the newest may be handed over first, where what waits waits too long."""
 
     @abstractmethod
     def place(self) -> str:
@@ -272,6 +274,7 @@ class ConsumerContract:
         elsewhere = [int(body) for body in way.left(late)]
         assert Counter(one.got + elsewhere) == Counter(range(60))
         assert bool(elsewhere) is way.keeps
+        assert way.overtakes or one.got == sorted(one.got)
         expected = {"offered": 60, "delivered": len(one.got), "overflowed": len(elsewhere)}
         assert one.ended() == {end: number for end, number in expected.items() if number}
 
