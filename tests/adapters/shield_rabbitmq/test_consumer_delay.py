@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pika import spec
+from pika.exceptions import StreamLostError
 
 from tests.adapters.shield_rabbitmq.broker import QUEUE
 from tests.adapters.shield_rabbitmq.test_consumer import (
@@ -207,3 +210,52 @@ def test_basic_get_keeps_nothing_waiting():
     puller.shield.clock.advance(3600.0)
     assert puller.channel.basic_get(QUEUE)[2] == b"1"
     assert puller.counts() == {"offered": 2, "in_flight": 2}
+
+
+ACTIONS = st.one_of(
+    st.tuples(st.just("publish"), st.integers(1, 8)),
+    st.tuples(st.just("run"), st.floats(0.0, 3.0)),
+    st.tuples(st.just("acknowledge"), st.just(0)),
+    st.tuples(st.just("confirm"), st.just(0)),
+    st.tuples(st.just("fail"), st.just(0)),
+)
+CHAINS = st.sampled_from(
+    [["overflow memory://there/late"], ["overflow memory://there/late", "drop"], ["drop"]]
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(ACTIONS, max_size=30), CHAINS, st.sampled_from(KINDS))
+def test_whatever_happens_each_message_has_one_end(actions, chain, kind):
+    """Handed over once at the most; acknowledged for one reason; the books balance at the end."""
+    plugin = Memories()
+    given_rule = rule(*chain, in_flight={"messages": 12})
+    worker = Worker(kind, shield_with(given_rule, plugins=[plugin]), ack=False)
+    unanswered = plugin.memory.sent
+    elsewhere: list[bytes] = []
+    for action, number in actions:
+        if action == "publish":
+            worker.broker.publish(*(b"%d" % (worker.broker.tag + n) for n in range(number)))
+            worker.run()
+        elif action == "run":
+            worker.run(number)
+        elif action == "acknowledge":
+            worker.channel.basic_ack(0, multiple=True)
+        else:
+            error = None if action == "confirm" else OSError("no")
+            answered, unanswered[:] = unanswered[:], []
+            for envelope, done in answered:
+                if error is None:
+                    elsewhere.append(envelope.body)
+                done(error)
+            worker.run()
+        assert len(set(worker.got + elsewhere)) == len(worker.got) + len(elsewhere)
+        assert worker.shield.ledger().balanced
+    worker.broker.lose_channel(StreamLostError("gone"))
+    for _, done in unanswered:
+        done(OSError("gone"))
+    counted = worker.counts()
+    assert counted.get("in_flight") is None
+    assert counted.get("overflowed", 0) == len(elsewhere)
+    ended = counted.get("delivered", 0) + counted.get("overflowed", 0) + counted.get("dropped", 0)
+    assert ended == len(worker.broker.acked) == len(set(worker.broker.acked))
