@@ -1,6 +1,6 @@
 """One member of a group under rules, as a process of its own.
 
-`python -m integration.consuming poll|iterate KAFKA GROUP TOPIC OVERFLOW LOG`. Writes down
+`python -m integration.consuming poll|iterate KAFKA GROUP TOPIC OVERFLOW ASSIGNOR LOG`. Writes down
 what it was handed over before it commits that, and what it has committed, so that a test can tell
 also of one that was killed. SIGTERM lets it end in order.
 """
@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, TopicPartition
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import KafkaError
 
 from shield_kafka import KafkaConsumer
 
 SESSION_MS = 3000
+ASSIGNORS = {"range": RangePartitionAssignor, "cooperative-sticky": CooperativeStickyAssignor}
 
 
 def rules(overflow: str) -> list[dict[str, Any]]:
@@ -51,19 +54,21 @@ class Log:
 
 
 class Listener(ConsumerRebalanceListener):  # type: ignore[misc] # kafka-python is untyped
-    """Notes which partitions come, and whether records wait at that moment."""
+    """Notes which partitions come and go, and whether records wait at that moment."""
 
     def __init__(self, consumer: KafkaConsumer, log: Log) -> None:
         self._consumer = consumer
         self._log = log
 
     def on_partitions_revoked(self, revoked: Any) -> None:
-        pass
+        self._note("revoked", revoked)
 
     def on_partitions_assigned(self, assigned: Any) -> None:
-        waits = self._consumer._hand_over.waits
-        partitions = sorted(place.partition for place in assigned)
-        self._log.write("assigned", partitions=partitions, waits=waits)
+        self._note("assigned", assigned)
+
+    def _note(self, what: str, places: Any) -> None:
+        partitions = sorted(place.partition for place in places)
+        self._log.write(what, partitions=partitions, waits=self._consumer._hand_over.waits)
 
 
 def poll(consumer: KafkaConsumer, log: Log, ended: list[int]) -> None:
@@ -89,7 +94,9 @@ def iterate(consumer: KafkaConsumer, log: Log, ended: list[int]) -> None:
                 break
 
 
-def main(way: str, address: str, group: str, topic: str, overflow: str, path: str) -> None:
+def main(
+    way: str, address: str, group: str, topic: str, overflow: str, assignor: str, path: str
+) -> None:
     """Consume until SIGTERM."""
     ended: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
@@ -104,6 +111,7 @@ def main(way: str, address: str, group: str, topic: str, overflow: str, path: st
         session_timeout_ms=SESSION_MS,
         heartbeat_interval_ms=300,
         max_poll_records=100,
+        partition_assignment_strategy=[ASSIGNORS[assignor]],
         shield={"shield": {"producer": way}, "rules": rules(overflow)},
     )
     consumer.subscribe([topic], listener=Listener(consumer, log))

@@ -16,7 +16,7 @@ import pytest
 from kafka import KafkaProducer
 from kafka.cluster import ClusterMetadata
 
-from integration.consuming import committed
+from integration.consuming import ASSIGNORS, committed
 from integration.reading import count, read
 from shield_kafka import KafkaConsumer
 
@@ -48,6 +48,20 @@ class Member:
             for partition, offsets in (line["at_of"] for line in self.lines("handed"))
             for offset in offsets
         ]
+
+    @property
+    def rebalances(self) -> list[dict[str, Any]]:
+        """What its listener heard, until it closed."""
+        last = max(line["at"] for line in self.lines("handed"))
+        heard = self.lines("assigned") + self.lines("revoked")
+        return [line for line in heard if line["at"] < last]
+
+    @property
+    def handed_once(self) -> list[tuple[int, int]]:
+        """Of that what it must not have got twice: of partitions that it kept until its end."""
+        revoked = [line["partitions"] for line in self.rebalances if line["what"] == "revoked"]
+        gone = {number for partitions in revoked for number in partitions}
+        return [at for at in self.handed if at[0] not in gone]
 
 
 class Load:
@@ -96,19 +110,20 @@ def until(true: Callable[[], bool], within_s: float, what: str) -> None:
         time.sleep(0.1)
 
 
-@pytest.fixture
-def members(kafka, new_topic, tmp_path) -> Iterator[Callable[[str], Member]]:
+@pytest.fixture(params=ASSIGNORS)
+def members(request, kafka, new_topic, tmp_path) -> Iterator[Callable[[str], Member]]:
     """Start members of one group, which reads a topic and overflows into another."""
     topic, overflow, group = new_topic(PARTITIONS), new_topic(2), uuid.uuid4().hex
     started: list[Member] = []
 
     def start(way: str) -> Member:
         log = tmp_path / f"{len(started)}.log"
-        member = Member(way, log, kafka.address, group, topic, overflow)
+        member = Member(way, log, kafka.address, group, topic, overflow, request.param)
         started.append(member)
         return member
 
     start.topic, start.overflow, start.group = topic, overflow, group  # type: ignore[attr-defined]
+    start.cooperative = request.param == "cooperative-sticky"  # type: ignore[attr-defined]
     yield start
     for member in started:
         member.process.kill()
@@ -119,7 +134,8 @@ def test_through_rebalances_and_a_kill_every_record_is_handed_over_or_shed(kafka
     """Three members under load, one joins late, one is killed: at least once, and none skipped.
 
     Rebalances fall into moments in which partitions wait; no commit covers what was not handed
-    over to anybody, or has not arrived in the overflow topic.
+    over to anybody, or has not arrived in the overflow topic. Where members keep partitions through
+    a rebalance, they go on with what waits of them: none of it comes twice.
     """
     first, second = members("poll"), members("poll")
     with Load(kafka.address, members.topic) as load:
@@ -149,7 +165,9 @@ def test_through_rebalances_and_a_kill_every_record_is_handed_over_or_shed(kafka
     assert {record.value for record in overflowed} == old_bodies
     for member in group:
         check_commits(member, group, load.old)
-    assert any(line["waits"] for member in group for line in member.lines("assigned"))
+        assert len(member.handed_once) == len(set(member.handed_once))
+    assert first.handed_once or not members.cooperative
+    assert any(line["waits"] for member in group for line in member.rebalances)
     assert sum(len(member.lines("assigned")) for member in group) >= 4
     for member in (first, third):
         (line,) = member.lines("ended")

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,25 @@ def test_a_quota_paces_without_losing_order_or_the_connection(rabbitmq, queues):
     assert queues.depth(queue) == 0
 
 
+def test_while_a_consumer_is_behind_the_newest_are_handed_over_first(rabbitmq, queues):
+    """Older ones have their turn when it has caught up, and none is lost."""
+    queue = queues.queue()
+    fill(queues, queue, range(10), none)
+    late = {"target": "50ms", "interval": "200ms", "longest": "1h"}
+    pace = {"quota": {"rate": "10/s", "burst": 1}, "queue_delay": late}
+    worker = Worker(rabbitmq.address, queue, {**pace, "over_limit": ["wait", "drop"]})
+    worker.run(lambda: worker.shield.status()["in-0"]["queue_delay"]["overloaded"])
+    fill(queues, queue, [100], none)
+    handed = len(worker.got)
+    worker.run(lambda: b"100" in worker.got)
+    assert len(worker.got) <= handed + 2
+    worker.run(lambda: len(worker.got) == 11)
+    assert set(worker.got) == set(bodies([*range(10), 100]))
+    assert worker.got != sorted(worker.got, key=int)
+    assert worker.close() == {"offered": 11, "delivered": 11}
+    assert queues.depth(queue) == 0
+
+
 def test_a_generator_and_a_get_share_the_quota(rabbitmq, queues):
     """One rule, two channels, both in order."""
     queue = queues.queue()
@@ -295,6 +315,59 @@ def test_what_is_held_back_goes_back_in_order(rabbitmq, queues, proxy_to, end):
     assert queues.bodies(queue) == bodies(range(1, 20))
 
 
+def test_two_threads_that_serve_one_connection_are_pikas_own_matter(rabbitmq, queues):
+    """It mostly breaks the connection; then the broker has again what is not acknowledged."""
+    queue = queues.queue()
+    fill(queues, queue, range(500), none)
+    worker = Worker(rabbitmq.address, queue, {"quota": {"rate": "300/s", "burst": 50}})
+
+    def serve() -> None:
+        deadline = time.monotonic() + 1.0
+        with suppress(Exception):  # whatever breaks in pika
+            while time.monotonic() < deadline:
+                worker.connection.process_data_events(0.05)
+
+    threads = [threading.Thread(target=serve) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
+    with suppress(Exception):  # whatever breaks in pika
+        worker.close()
+    found = set(worker.got)
+
+    def all_found() -> bool:
+        found.update(queues.bodies(queue))
+        return found == set(bodies(range(500)))
+
+    eventually(all_found)
+    assert worker.shield.ledger().balanced
+    assert worker.shield.plugin_errors == {}
+
+
+def test_two_threads_that_draw_from_one_generator_are_pythons_own_matter(rabbitmq, queues):
+    """The second is told so, as with pika's generator, and the first goes on."""
+    queue = queues.queue()
+    chosen = Shield(settings_of({"quota": "1000/s"}))
+    with BlockingConnection(pika.URLParameters(rabbitmq.address), shield=chosen) as connection:
+        channel = connection.channel()
+        items = channel.consume(queue)
+        drawn: list[Any] = []
+        thread = threading.Thread(target=lambda: drawn.append(next(items)))
+        thread.start()
+        eventually(lambda: items.gi_running)
+        with pytest.raises(ValueError, match="already executing"):
+            next(items)
+        fill(queues, queue, [7], none)
+        thread.join(10)
+        ((method, _, body),) = drawn
+        assert body == b"7"
+        channel.basic_ack(method.delivery_tag)
+    assert counts(chosen) == {"offered": 1, "delivered": 1}
+    assert queues.depth(queue) == 0
+
+
 def test_what_a_plugin_rejects_is_dead_lettered(rabbitmq, queues):
     """As where its user had rejected it without requeue."""
 
@@ -349,6 +422,37 @@ def test_stale_messages_are_in_the_overflow_and_nowhere_else(rabbitmq, queues, a
     assert (done.sent, done.complete) == (50, True)
     assert sorted(queues.bodies(queue)) == sorted(bodies(range(0, 100, 2)))
     assert queues.depth(late) == 0
+
+
+@pytest.mark.parametrize("end", ["channel", "connection"])
+def test_an_event_loop_that_closes_while_it_diverts_has_nothing_twice(rabbitmq, queues, end):
+    """Closed in the middle of it: each message was handed over, is elsewhere, or in its queue."""
+    queue, late = queues.queue(), queues.queue()
+    numbers = range(2000)
+    fill(queues, queue, numbers, half_stale)
+    rule = {"max_age": f"{STALE_S // 2}s", "over_limit": f"overflow /{late}"}
+    chosen = Shield(settings_of({"in_flight": {"messages": 300}}, rule))
+    got: list[bytes] = []
+    under_way: list[int] = []
+
+    def handle(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        got.append(body)
+        channel.basic_ack(method.delivery_tag)
+        if len(got) == 100:
+            under_way.append(chosen.ledger().in_flight)
+            (channel if end == "channel" else channel.connection).close()
+
+    loop = EventLoop(lambda *a, **k: SelectConnection(*a, shield=chosen, **k), rabbitmq.address)
+    loop.call(loop.channel.basic_consume, queue, handle)
+    eventually(lambda: loop.channel.is_closed)
+    loop.close()
+    assert under_way[0] > 0
+    elsewhere, left = queues.bodies(late), queues.bodies(queue)
+    assert Counter(got + elsewhere + left) == Counter(bodies(numbers))
+    assert got == bodies(range(1, 2 * len(got), 2))
+    ledger = counts(chosen)
+    assert (ledger["delivered"], ledger["overflowed"]) == (len(got), len(elsewhere))
+    assert set(ledger) <= {"offered", "delivered", "overflowed", "failed"}
 
 
 def test_while_the_overflow_exchange_is_missing_nothing_is_acknowledged(

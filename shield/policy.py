@@ -101,7 +101,8 @@ class Policy(ABC):
         Asked of an admitted message that stands first in a queue of Shield's own (RabbitMQ's write
         thread has one) and has waited so long: when one is to leave it, and several times a second
         while none can. Not asked of what was set aside before, or is kept in order. What it
-        refuses is given back, and goes on in the chain.
+        refuses is given back, and goes on in the chain. Asked as well of the delivery that stands
+        first in a consumer's queue, whether others refuse it now or not.
         """
         return None
 

@@ -58,6 +58,16 @@ class QueueDelay:
         self._smallest_s = delay_s
         self._until = now + self._interval_s
 
+    def stood(self, delay_s: float, now: float) -> None:
+        """Hear the same from who serves the oldest first, and may tell of it seldom.
+
+        What waited for so long had something before it, or was the first itself: it tells of the
+        interval before this moment, too, where nothing else has.
+        """
+        if now >= self._until + self._interval_s:
+            self.tell(max(0.0, delay_s - self._interval_s), now - self._interval_s)
+        self.tell(delay_s, now)
+
     def is_overloaded(self, now: float) -> bool:
         """Tell whether the queue stands: then its newest are to be served first."""
         return self._overloaded and now < self._until + self._interval_s

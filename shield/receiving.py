@@ -7,7 +7,7 @@ from math import inf
 from shield.action import Divert, Drop, Wait
 from shield.ledger import End
 from shield.sync import step_of
-from shield.verdict import OverLimit, Permit
+from shield.verdict import OverLimit, Permit, Refusal
 
 LOOK_EVERY_S = 0.1
 """When to ask again where only others' acknowledgements can end it; the consumer's own tell it."""
@@ -42,6 +42,8 @@ class Held:
         self._position = 0
         self._until_s: float | None = None
         """Until when an action of the chain lets it wait; None where none does now."""
+        self._anew_at_s = -inf
+        """When the chain may begin again that a failed send has brought to its end."""
 
     def next(self, now: float) -> Permit | Drop | Divert | float:
         """Return what is to be done with it at this time of the Shield's clock.
@@ -84,6 +86,18 @@ class Held:
             return None
         return self._shield.ask_once(self.over)
 
+    def refuse(self, refusal: Refusal, now: float) -> bool:
+        """Let the chain act on one that has waited too long by now; then ask `next`.
+
+        False where that has failed a moment ago: it waits on.
+        """
+        if now < self._anew_at_s:
+            return False
+        if self._ran_out or self.over.refusal.policy is not refusal.policy:
+            self.over.refusal = refusal
+            self._begin()
+        return True
+
     def diverted(self) -> None:
         """Count it as overflowed: the send that `next` asked for is confirmed. Acknowledge it."""
         self.over.end(End.OVERFLOWED)
@@ -91,6 +105,8 @@ class Held:
     def failed(self) -> None:
         """Let the chain go on: that send failed."""
         self._go_on()
+        if self._ran_out:
+            self._anew_at_s = self._shield.clock.now() + ANEW_S
 
     def let_go(self) -> None:
         """Count it as failed: its broker hands it to another consumer, or again later."""

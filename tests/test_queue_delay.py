@@ -90,6 +90,16 @@ def test_one_late_message_now_and_then_is_no_queue():
         assert not watched.is_overloaded(float(second))
 
 
+def test_one_that_stood_longer_than_an_interval_tells_of_it_by_itself():
+    """Who looks seldom would otherwise never see his queue stand."""
+    watched = delay()
+    for second in range(3):
+        watched.stood(INTERVAL_S + TARGET_S - 0.001, float(second))
+        assert not watched.is_overloaded(float(second))
+        watched.stood(INTERVAL_S + TARGET_S + 0.001, second + 0.5)
+        assert watched.is_too_old(INTERVAL_S, second + 0.5)
+
+
 DELAYS = st.floats(0.0, 10.0)
 STEPS = st.lists(st.tuples(st.floats(0.0, 0.3), DELAYS), max_size=60)
 
@@ -278,6 +288,14 @@ def test_a_rule_cannot_ask_for_both():
     """Said when it is loaded."""
     with pytest.raises(SettingsError, match=r"rules\[0\].queue_delay: the newest first is not"):
         shield_with({"match": "*", "queue_delay": {}, "order": "key"})
+
+
+def test_a_rule_for_deliveries_says_how_it_ends():
+    """Waiting longer is no end of what has waited too long."""
+    received = {"match": "*", "direction": "consume"}
+    for chain in ("wait", "wait 5s", []):
+        with pytest.raises(SettingsError, match=r"queue_delay: what has waited too long.*'drop'"):
+            shield_with({**received, "queue_delay": {}, "over_limit": chain})
 
 
 def test_in_shadow_it_counts_what_leaves_too_late_and_sheds_nothing():

@@ -18,7 +18,7 @@ from shield.action import Divert, Drop
 from shield_kafka.aside import Aside, Sending
 from shield_kafka.handed import Handed, Run
 from shield_kafka.internals import StateOf, bytes_of
-from shield_kafka.partitions import LOOK_EVERY_S, Partition, at, behind
+from shield_kafka.partitions import LOOK_EVERY_S, Partition, Sojourn, at, behind
 
 COMMIT_EVERY_S = 0.1
 """How soon an automatic commit that has no answer is tried again, where records wait for it."""
@@ -51,7 +51,12 @@ class TopicJudge:
             )
         )
 
-    def one(self, record: Any) -> Permit | OverLimit | Drop:
+    def sojourn(self) -> Sojourn | None:
+        """Return what asks how long what is fetched now may wait; None where it may for ever."""
+        standing = self._shield.standing(self._topic, self._name)
+        return None if standing is None else Sojourn(standing, self._shield.clock.now())
+
+    def one(self, record: Any, sojourn: Sojourn | None = None) -> Permit | OverLimit | Drop:
         """Decide on one record, which hooks and policies see with its key and headers."""
         key, _ = bytes_of(record)
         delivery = Delivery(
@@ -63,6 +68,8 @@ class TopicJudge:
             written_s=written_s((record,)),
         )
         try:
+            if sojourn is not None:
+                return sojourn.offer(delivery, self._shield.clock.now())
             return self._shield.receive(delivery)
         except Reject:
             return Drop()
@@ -202,7 +209,8 @@ class HandOver:
                     start, end = at(records[0]), state.position
                 else:
                     start, end = state.position, behind(records[-1])
-                self._partitions[place] = Partition(state, handed, records, start, end)
+                sojourn = self._judge(place.topic).sojourn()
+                self._partitions[place] = Partition(state, handed, records, start, end, sojourn)
                 records = self._take(place, most, update_offsets=update_offsets)
             most -= self._give(given, place, records, update_offsets=update_offsets)
 
@@ -255,6 +263,8 @@ class HandOver:
             elif partition.state.is_fetchable():
                 records = self._take(place, most, update_offsets=update_offsets)
                 most -= self._give(given, place, records, update_offsets=update_offsets)
+            elif partition.sojourn is not None:
+                partition.sojourn.rest(self._shield.clock.now())
         return most
 
     def _take(self, place: TopicPartition, most: int, *, update_offsets: bool) -> list[Any]:

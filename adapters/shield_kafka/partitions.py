@@ -10,9 +10,11 @@ from typing import Any, Protocol
 
 from kafka.structs import OffsetAndMetadata
 
-from shield import OverLimit, Permit
+from shield import Delivery, OverLimit, Permit, Verdict
 from shield.action import Divert, Drop
 from shield.receiving import Held
+from shield.standing import LOOK_EVERY_S as LOOK_AT_LATE_S
+from shield.standing import Standing
 from shield_kafka.aside import Sending
 from shield_kafka.handed import Handed, Run
 from shield_kafka.internals import Assigned
@@ -25,6 +27,36 @@ UNSURE_S = 0.1
 """How soon it is seen that the client has found a position valid, as after a change of leader."""
 
 
+class Sojourn:
+    """How long what was fetched together waits, to the rules that bound that.
+
+    The oldest goes first whatever happens: a commit says of all before it that they are done.
+    """
+
+    def __init__(self, standing: Standing, now: float) -> None:
+        self._standing = standing
+        self._came_s = now
+
+    def rest(self, now: float) -> None:
+        """Begin to count anew: until now the user himself let it wait."""
+        self._came_s = now
+
+    def offer(self, delivery: Delivery, now: float) -> Verdict:
+        """Offer one; over the limit where it has waited too long."""
+        refusal = self._standing.refusal(delivery, now - self._came_s, now)
+        return self._standing.offer(delivery, refusal, now)
+
+    def look(self, held: Held, now: float) -> None:
+        """Refuse one that waits on, where it has waited too long by now."""
+        refusal = self._standing.refusal(held.over.message, now - self._came_s, now)
+        if refusal is not None:
+            held.refuse(refusal, now)
+
+    def leaves(self, permit: Permit, now: float) -> None:
+        """Hear that one is handed over."""
+        self._standing.leaves(permit, now - self._came_s, now)
+
+
 class Judge(Protocol):
     """What a partition asks about its records."""
 
@@ -32,7 +64,7 @@ class Judge(Protocol):
         """Admit records together; None where they are not, and nothing has happened."""
         ...
 
-    def one(self, record: Any) -> Permit | OverLimit | Drop:
+    def one(self, record: Any, sojourn: Sojourn | None) -> Permit | OverLimit | Drop:
         """Decide on one record; a Drop where a plugin has refused it."""
         ...
 
@@ -54,10 +86,13 @@ class Judge(Protocol):
 class Undecided:
     """A record that is next, until it is handed over, or passed: dropped, or safe elsewhere."""
 
-    __slots__ = ("_again_at_s", "_answer", "_held", "_sending", "record")
+    __slots__ = ("_again_at_s", "_answer", "_held", "_sending", "_sojourn", "record")
 
-    def __init__(self, record: Any, verdict: Permit | OverLimit | Drop) -> None:
+    def __init__(
+        self, record: Any, verdict: Permit | OverLimit | Drop, sojourn: Sojourn | None
+    ) -> None:
         self.record = record
+        self._sojourn = sojourn
         self._again_at_s = 0.0
         self._answer: Permit | Drop | None = None
         self._held: Held | None = None
@@ -95,6 +130,8 @@ class Undecided:
         if self._answer is not None:
             return 0.0
         again_s = max(0.0, self._again_at_s - now)
+        if self._sojourn is not None:
+            again_s = min(again_s, LOOK_AT_LATE_S)
         return min(again_s, LOOK_EVERY_S) if self.bound else again_s
 
     def ask(self, now: float, judge: Judge) -> Permit | Drop | None:
@@ -109,6 +146,8 @@ class Undecided:
                     break
                 self._sending = None
                 held.failed()
+            if self._sojourn is not None:
+                self._sojourn.look(held, now)
             step = held.next(now)
             if isinstance(step, Divert):
                 self._sending = judge.send(self.record, held.over, step)
@@ -136,6 +175,7 @@ class Partition:
         records: what the client has fetched, in order.
         start: the client's position before them.
         end: the client's position behind them, from where it goes on when they are all gone.
+        sojourn: asks for how long they may wait; None where they may for ever.
     """
 
     def __init__(
@@ -145,8 +185,10 @@ class Partition:
         records: Sequence[Any],
         start: OffsetAndMetadata,
         end: OffsetAndMetadata,
+        sojourn: Sojourn | None = None,
     ) -> None:
         self.state = state
+        self.sojourn = sojourn
         self._handed = handed
         self._stock = deque(records)
         self._front: deque[Undecided] = deque()
@@ -188,7 +230,7 @@ class Partition:
                 answer = self._front[0].ask(now, judge)
                 if answer is None:
                     break
-                self._end_first(answer, taken, judge)
+                self._end_first(answer, taken, now, judge)
             elif self._stock:
                 self._decide(taken, most - len(taken), judge)
             else:
@@ -218,11 +260,13 @@ class Partition:
 
     def _ask_one(self, judge: Judge) -> None:
         record = self._stock.popleft()
-        self._front.append(Undecided(record, judge.one(record)))
+        self._front.append(Undecided(record, judge.one(record, self.sojourn), self.sojourn))
 
-    def _end_first(self, answer: Permit | Drop, taken: list[Any], judge: Judge) -> None:
+    def _end_first(self, answer: Permit | Drop, taken: list[Any], now: float, judge: Judge) -> None:
         record = self._front.popleft().record
         if isinstance(answer, Permit):
+            if self.sojourn is not None:
+                self.sojourn.leaves(answer, now)
             self._hand([record], answer, judge)
             taken.append(record)
         else:

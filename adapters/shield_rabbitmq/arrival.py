@@ -15,7 +15,10 @@ from shield_rabbitmq.guard import headers_of
 class Arrival:
     """A message on its way to the user's code, with what the rules have said of it so far."""
 
-    __slots__ = ("answered", "body", "held", "method", "properties", "tag")
+    __slots__ = ("answered", "body", "came_s", "held", "method", "properties", "tag")
+
+    came_s: float
+    """When it began to wait, in seconds of the Shield's clock."""
 
     def __init__(self, method: Any, properties: BasicProperties, body: bytes) -> None:
         self.method = method
@@ -26,6 +29,11 @@ class Arrival:
         self.held: Held | None = None
         self.answered = False
         """Whether it is known what became of it elsewhere."""
+
+    @property
+    def waits_for_an_ack(self) -> bool:
+        """Whether it may be handed over once something is acknowledged."""
+        return self.held is not None and self.held.over.retry_after_s is None
 
     def let_go(self) -> None:
         """Count it as gone back to its broker, if it was ever offered."""

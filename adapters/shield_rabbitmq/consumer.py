@@ -9,10 +9,11 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from shield import Delivery, Outcome, Permit, Shield, Verdict
+from shield import Delivery, Outcome, Permit, Refusal, Shield, Verdict
 from shield.action import Divert, Drop
 from shield.errors import Reject
 from shield.receiving import Held
+from shield.standing import LOOK_EVERY_S
 from shield.sync import ROUNDING_S
 from shield_rabbitmq import internals
 from shield_rabbitmq.arrival import Arrival, delivery_of
@@ -33,6 +34,8 @@ class Line:
 
     Only the first is asked about; what stands behind it is not offered yet. What is diverted
     leaves the line, so that what follows goes on, and comes back to its front where that fails.
+    Where a rule bounds how long they may wait, and they wait too long, the newest is asked about,
+    once the older ones are shed that are of no use any more.
     """
 
     def __init__(self, intake: Intake, terms: Terms, queue: str, auto_ack: bool) -> None:
@@ -40,6 +43,8 @@ class Line:
         self.shield, self.consumer = terms
         self.queue = queue
         self.auto_ack = auto_ack
+        self.standing = self.shield.standing(queue, self.consumer)
+        """Asks for how long they may wait; None where they may for ever."""
         self.ended = False
         """Whether nothing is handed over from here any more."""
         self._waiting: deque[Arrival] = deque()
@@ -51,6 +56,7 @@ class Line:
 
     def put(self, arrival: Arrival) -> None:
         """Let a message wait."""
+        arrival.came_s = self.shield.clock.now()
         self._waiting.append(arrival)
         self.intake.lines.add(self)
         if not self.auto_ack:
@@ -58,9 +64,10 @@ class Line:
 
     @property
     def waits_for_an_ack(self) -> bool:
-        """Whether the first may be handed over once something is acknowledged."""
-        held = self._waiting[0].held if self._waiting else None
-        return held is not None and held.over.retry_after_s is None
+        """Whether the next may be handed over once something is acknowledged."""
+        return bool(self._waiting) and (
+            self._waiting[0].waits_for_an_ack or self._waiting[-1].waits_for_an_ack
+        )
 
     def ready(self) -> tuple[Permit, Arrival] | float | None:
         """Return the first that may be handed over, and is not in line any more.
@@ -69,18 +76,21 @@ class Line:
         drop are acknowledged, those that they divert are sent.
         """
         while self._waiting:
-            arrival = self._waiting[0]
+            now = self.shield.clock.now()
+            arrival, refusal = self._turn(now)
             try:
-                step = self._next(arrival)
+                step = self._next(arrival, refusal, now)
             except Reject:
-                self._waiting.popleft()
+                self._take_out(arrival)
                 self._reject(arrival, requeue=False)
                 continue
             if isinstance(step, float):
-                return step
-            self._waiting.popleft()
+                return step if self.standing is None else min(step, LOOK_EVERY_S)
+            self._take_out(arrival)
             if isinstance(step, Permit):
                 self.intake.tags.withheld.discard(arrival.method.delivery_tag)
+                if self.standing is not None:
+                    self.standing.leaves(step, now - arrival.came_s, now)
                 return step, arrival
             if isinstance(step, Divert):
                 self._divert(arrival, step)
@@ -94,24 +104,50 @@ class Line:
         if not self._waiting and not self._leaving:
             self.intake.lines.discard(self)
 
-    def _next(self, arrival: Arrival) -> Permit | Drop | Divert | float:
+    def _turn(self, now: float) -> tuple[Arrival, Refusal | None]:
+        """Return whose turn it is, and why it may wait no longer, where it may not."""
+        oldest, standing = self._waiting[0], self.standing
+        if standing is None:
+            return oldest, None
+        held = oldest.held
+        delivery = held.over.message if held else self._delivery(oldest, now)
+        refusal = standing.refusal(delivery, now - oldest.came_s, now)
+        if refusal is not None and (held is None or held.refuse(refusal, now)):
+            return oldest, refusal
+        return self._waiting[-1 if standing.newest_first(delivery, now) else 0], None
+
+    def _take_out(self, arrival: Arrival) -> None:
+        """Take one out of the line, the oldest or the newest."""
+        if arrival is self._waiting[0]:
+            self._waiting.popleft()
+        else:
+            self._waiting.pop()
+
+    def _next(
+        self, arrival: Arrival, refusal: Refusal | None, now: float
+    ) -> Permit | Drop | Divert | float:
         """Offer it, the first time; then ask what is to be done with it, as `Held.next`."""
         if arrival.held is None:
-            verdict = self.offer(arrival.method, arrival.properties, arrival.body)
+            verdict = self._offer(self._delivery(arrival, now), refusal, now)
             if isinstance(verdict, Permit):
                 return verdict
             arrival.held = Held(verdict)
-        return arrival.held.next(self.shield.clock.now())
+        return arrival.held.next(now)
 
-    def offer(self, method: Any, properties: Any, body: bytes) -> Verdict:
+    def _offer(self, delivery: Delivery, refusal: Refusal | None, now: float) -> Verdict:
         """Ask the rules about a message for the first time.
 
         Raises:
             Reject: a plugin's before-hook refused it.
         """
-        now = self.shield.clock.now()
-        delivery = delivery_of(self.queue, self.consumer, now, method, properties, body)
-        return self.shield.receive(delivery, now)
+        if self.standing is None:
+            return self.shield.receive(delivery, now)
+        return self.standing.offer(delivery, refusal, now)
+
+    def _delivery(self, arrival: Arrival, now: float) -> Delivery:
+        """Return it as rules see it."""
+        given = arrival.method, arrival.properties, arrival.body
+        return delivery_of(self.queue, self.consumer, now, *given)
 
     # --- elsewhere ----------------------------------------------------------------------------
 
@@ -135,13 +171,18 @@ class Line:
     def _left(self, arrival: Arrival, error: Exception | None) -> None:
         """Acknowledge what is elsewhere; let the chain go on for what is not."""
         self._leaving.pop(arrival.method.delivery_tag, None)
-        held = arrival.held
-        assert held is not None
         if error is None:
             self._ack(arrival)
             self._note()
-            return
-        self._complain(error)
+        else:
+            self._complain(error)
+            self._come_back(arrival)
+        self.intake.left()
+
+    def _come_back(self, arrival: Arrival) -> None:
+        """Let the chain go on for what is not elsewhere; give it back where nobody waits for it."""
+        held = arrival.held
+        assert held is not None
         if arrival.tag is None or self.ended:
             self._hand_back(arrival)
             self._note()
@@ -237,11 +278,16 @@ class Consumer(Line):
     def arrived(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         """Take a message from pika."""
         run = self._run
-        if run is None and self._waiting:
+        if run is None and (self._waiting or self.standing is not None):
             self.put(Arrival(method, properties, body))
+            if len(self._waiting) == 1:
+                self.go_on()
             return
         if run is None and self._ahead is not None:
             run = self._run = self._ahead.run(channel, method, properties, body)
+            if not self.intake.open:  # closed meanwhile, by another thread
+                self._withdraw()
+                return
         if run is not None:
             self._handed[method.delivery_tag] = run.next(len(body))
             if not run.left:

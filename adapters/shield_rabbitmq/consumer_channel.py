@@ -14,7 +14,7 @@ from shield_rabbitmq.consumer_intake import Intake
 from shield_rabbitmq.prefetch import prefetch_for
 
 LEAVE_WITHIN_S = 5.0
-"""How long a blocking channel that is closed waits for what it has diverted."""
+"""How long a channel that is closed waits for what it has diverted."""
 
 
 class Consuming:
@@ -149,6 +149,33 @@ class Consuming:
 
 class ConsumingChannel(Consuming):
     """On the `Channel` of an event loop."""
+
+    _shield_closes = False
+    """Whether it is to be closed once what it has diverted is there."""
+
+    def close(self, *arguments: Any, **named: Any) -> None:
+        """Close as pika's channel does, once what is on its way elsewhere is acknowledged.
+
+        It returns at once, and hands nothing over any more. Until the loop has heard of the
+        confirms, five seconds at the most, it is open yet, and so is its connection. A broker that
+        does not confirm it in time has it twice: there, and in its queue.
+        """
+        intake = self._shield_intake
+        if intake is None or not self.is_open or intake.nothing_leaves():  # type: ignore[attr-defined]
+            super().close(*arguments, **named)  # type: ignore[misc]
+            return
+        if self._shield_closes:
+            return
+        self._shield_closes = True
+        for consumer_tag in self.consumer_tags:  # type: ignore[attr-defined]
+            self.basic_cancel(consumer_tag)
+        end = partial(self._shield_close_now, *arguments, **named)
+        intake.once_nothing_leaves(end)
+        internals.call_later(self.connection, LEAVE_WITHIN_S, end)  # type: ignore[attr-defined]
+
+    def _shield_close_now(self, *arguments: Any, **named: Any) -> None:
+        if self.is_open:  # type: ignore[attr-defined]
+            super().close(*arguments, **named)  # type: ignore[misc]
 
     def basic_cancel(self, consumer_tag: Any = "", *more: Any, **named: Any) -> Any:
         """Cancel as pika's channel does; what is held back goes to the broker again."""

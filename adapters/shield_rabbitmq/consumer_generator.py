@@ -18,6 +18,8 @@ NOTHING: Item = (None, None, None)
 class Drawn(Line):
     """What a channel's generator has drawn from pika's and not yielded: mostly one message.
 
+    Where a rule bounds how long they may wait it is all that pika has read.
+
     It outlives the generator, as pika's consumer does: the next one with the same arguments goes
     on with it.
     """
@@ -34,6 +36,8 @@ class Drawn(Line):
         channel = self.intake.channel
         asked_s = self.shield.clock.now()
         while self.intake.drawn is self:
+            while self.standing is not None and channel.get_waiting_message_count():
+                self._draw(source)
             ready = self.ready()
             if isinstance(ready, tuple):
                 yield from self._hand_over(*ready)

@@ -25,6 +25,7 @@ class Gets(Line):
 
     def __init__(self, intake: Intake, terms: Terms, queue: str) -> None:
         super().__init__(intake, terms, queue, auto_ack=False)
+        self.standing = None  # what is refused goes back at once: nothing waits here
         self.ended = True
         self._not_before_s = 0.0
 

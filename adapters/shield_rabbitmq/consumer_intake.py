@@ -39,6 +39,7 @@ class Intake:
         self.dispatches = isinstance(channel, BlockingChannel)
         """Whether messages are read first, and handed over afterwards."""
         self.open = True
+        self._then: Callable[[], None] | None = None
         beneath.add_on_close_callback(self._closed)
 
     def passed_on(self, callback: Callable[..., Any], auto_ack: bool) -> Callable[..., Any]:
@@ -86,6 +87,16 @@ class Intake:
     def nothing_leaves(self) -> bool:
         """Tell whether all that was sent elsewhere has been answered."""
         return not any(line.leaving for line in self.lines)
+
+    def once_nothing_leaves(self, then: Callable[[], None]) -> None:
+        """Call back, once, when all that was sent elsewhere has been answered."""
+        self._then = then
+
+    def left(self) -> None:
+        """Hear that something that was sent elsewhere has been answered, and seen to."""
+        if self._then is not None and self.nothing_leaves():
+            then, self._then = self._then, None
+            then()
 
     def recovered(self) -> None:
         """Note that the broker sends all that is not acknowledged once more."""

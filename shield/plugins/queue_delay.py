@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from math import inf
 from weakref import WeakKeyDictionary
 
 from pydantic import Field, model_validator
@@ -42,16 +43,21 @@ class QueueDelaySettings(StrictModel):
 
 
 class QueueDelayPolicy(Policy):
-    """Refuses after all what was admitted and has waited too long to be written.
+    """Refuses after all what has waited too long to be written, or to be handed over.
 
-    In the queue of each connection that Shield writes to itself (RabbitMQ's write thread):
+    In the queue of each connection that Shield writes to itself (RabbitMQ's write thread), and in
+    that of each consumer, where deliveries wait for its rules (Kafka: one for each partition):
 
         every `interval`: overloaded iff the smallest delay in it > `target`
-        while overloaded: what waited > `longest` is shed, and the newest are written first
+        while overloaded: what waited > `longest` is shed, and the newest go first
 
     What is shed goes on in the rule's chain, on the write thread, where nobody waits; it is charged
-    nothing. The algorithm is `QueueDelay`: Facebook's variant of CoDel (Maurer, "Fail at Scale",
+    nothing. So does a delivery, with its `drop` or `overflow`: it only gets older, and no `wait`
+    takes it. The algorithm is `QueueDelay`: Facebook's variant of CoDel (Maurer, "Fail at Scale",
     2015, after Nichols and Jacobson, 2012).
+
+    The newest first is for RabbitMQ. In a Kafka partition, where a commit says that all before it
+    is done, the oldest go first whatever happens, and are shed first.
 
     While a queue is overloaded messages of the rule overtake each other in it, but not those that
     an `order` keeps in their order: these are left alone, neither shed nor overtaken. So is what
@@ -59,23 +65,31 @@ class QueueDelayPolicy(Policy):
     counts what it would have shed.
 
     Bad at: a queue that is long because messages come in large batches and then none; give it a
-    `target` of the time that a batch may take. kafka-python's own queue is not Shield's to shed.
+    `target` of the time that a batch may take. To a Kafka consumer what one poll has fetched is
+    such a batch. kafka-python's own queue is not Shield's to shed.
 
     Example:
         queue_delay = { target = "5ms", interval = "100ms", longest = "10ms" }
     """
 
     Settings = QueueDelaySettings
-    directions = frozenset({"publish"})
     shorthand = "target"
     listens = True
 
     def __init__(self, settings: QueueDelaySettings, rule: Rule, name: str) -> None:
         super().__init__(settings, rule, name)
         self._delays: WeakKeyDictionary[Signals, QueueDelay] = WeakKeyDictionary()
+        self._receives = rule.direction == "consume"
+        self._retry_after_s = inf if self._receives else settings.interval
 
     def validate(self) -> None:
-        """Refuse a rule that keeps messages in their order, in which nothing could be shed."""
+        """Refuse a rule in which nothing could be shed: it keeps an order, or has no end for it."""
+        ends = any(action.final or action.sets_aside for action in self.rule.chain)
+        if self._receives and not ends:
+            raise ValueError(
+                "what has waited too long is to be shed, and nothing in over_limit ends it; "
+                "allowed with 'drop' or 'overflow DESTINATION' there"
+            )
         ordering = [policy.name for policy in self.rule.policies if policy.overrides("hold")]
         if ordering:
             raise ValueError(
@@ -97,10 +111,13 @@ class QueueDelayPolicy(Policy):
         delay = self._delays.get(signals)
         if delay is None:
             delay = self._delays[signals] = self.settings.delay()
-        delay.tell(waited_s, now)
+        if self._receives:
+            delay.stood(waited_s, now)
+        else:
+            delay.tell(waited_s, now)
         if not delay.is_too_old(waited_s, now):
             return None
-        return Refusal(self, "queue delay", self.settings.interval)
+        return Refusal(self, "queue delay", self._retry_after_s)
 
     def newest_first(self, message: Message, now: float) -> bool:
         """Tell whether the message's queue is overloaded."""

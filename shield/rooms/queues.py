@@ -1,19 +1,29 @@
-"""Admitted messages that wait in a queue of Shield's own, as RabbitMQ's write thread has one."""
+"""What waits in a queue of Shield's own, as that of RabbitMQ's write thread, or of a consumer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from shield.delivery import Delivery
 from shield.events import Kind
 from shield.lines import wake_all
 from shield.rooms.core import Core, Room
+from shield.standing import Standing, Waiting
 from shield.verdict import OverLimit, Permit, Refusal
 
 
 class Queues(Room):
     """What policies say of a message that waits; it may be refused after all."""
 
-    def waited(self, permit: Permit, waited_s: float, now: float) -> Refusal | None:
+    def standing(self, destination: str, consumer: str) -> Standing | None:
+        """Return what asks how long deliveries from there may wait; None where no rule bounds it.
+
+        For one queue, in which they wait to be handed over.
+        """
+        flow = self._core.flow_of(Delivery(destination, 0, consumer))
+        return Standing(flow) if flow.waits else None
+
+    def waited(self, permit: Waiting, waited_s: float, now: float) -> Refusal | None:
         """Return the first refusal of a message that waits, and stands first; None for none."""
         core = self._core
         with core.lock:
@@ -26,7 +36,7 @@ class Queues(Room):
             for refusal in _refusals(core, permit, waited_s, now, shadow=True):
                 permit.flow.account.over_limit[refusal.key] += 1
 
-    def newest_first(self, permit: Permit, now: float) -> bool:
+    def newest_first(self, permit: Waiting, now: float) -> bool:
         """Tell whether a policy wants those to leave first that came last."""
         hooks = self._core.hooks
         with self._core.lock:
@@ -58,7 +68,7 @@ class Queues(Room):
 
 
 def _refusals(
-    core: Core, permit: Permit, waited_s: float, now: float, *, shadow: bool
+    core: Core, permit: Waiting, waited_s: float, now: float, *, shadow: bool
 ) -> Iterator[Refusal]:
     """Ask policies; one that raises refuses nothing: that it waits is no reason to lose it."""
     for policy in permit.waits:

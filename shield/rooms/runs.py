@@ -15,7 +15,8 @@ class Runs(Room):
         """Tell whether deliveries like this one can be decided on together."""
         core = self._core
         per_message = core.watched or core.prepares_received
-        return not per_message and core.flow_of(delivery).runs
+        flow = core.flow_of(delivery)
+        return not per_message and flow.runs and not flow.waits
 
     def receive_run(self, run: Delivery, now: float | None = None) -> Permit | None:
         """Offer deliveries together: they are admitted as one, or None and nothing has happened.

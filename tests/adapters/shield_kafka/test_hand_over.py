@@ -445,8 +445,11 @@ OVER_LIMIT = st.sampled_from(
 )
 
 
-@given(st.lists(ACTIONS, max_size=40), OVER_LIMIT)
-def test_whatever_happens_nothing_is_skipped_and_nothing_is_out_of_order(actions, chain):
+BOUNDS = st.sampled_from([{}, {"queue_delay": {"target": "200ms", "interval": "1s"}}])
+
+
+@given(st.lists(ACTIONS, max_size=40), OVER_LIMIT, BOUNDS)
+def test_whatever_happens_nothing_is_skipped_and_nothing_is_out_of_order(actions, chain, bound):
     """Below a position all was handed over, dropped, or confirmed elsewhere; the books balance."""
     fetching = aging(
         lambda offset: offset % 11 < 3,
@@ -454,6 +457,7 @@ def test_whatever_happens_nothing_is_skipped_and_nothing_is_out_of_order(actions
         quota={"rate": "20/s", "burst": 20},
         in_flight={"messages": 30},
         over_limit=chain,
+        **bound,
     )
     begun = {0: 0, 1: 0}
     for action, number in actions:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pika.exceptions import StreamLostError
+from pika.exceptions import ChannelWrongStateError, StreamLostError
 
 from shield import Outcome, Shield, Transport, hookimpl
 from shield.errors import Reject
@@ -613,6 +613,61 @@ def test_a_blocking_channel_is_closed_once_what_it_diverts_is_there(after_s):
     assert worker.broker.clock.now() - began_s == pytest.approx(min(after_s, 5.0), abs=0.1)
     assert worker.broker.acked == ([3, 1, 2] if after_s < 5.0 else [3])
     worker.broker.run(after_s)
+    assert worker.counts() == {"offered": 3, "delivered": 1, "overflowed": 2}
+
+
+@pytest.mark.parametrize("after_s", [1.0, 10.0])
+def test_an_event_loops_channel_closes_when_it_has_heard_that_it_is_there(after_s):
+    """`close` returns at once; until then nothing is handed over, and what is held goes back."""
+    worker, memory = stale("select")
+    closed: list[float] = []
+    worker.channel.add_on_close_callback(lambda *_: closed.append(worker.broker.clock.now()))
+    began_s = worker.broker.clock.now()
+    for _, done in memory.sent:
+        worker.broker._adapter_call_later(after_s, lambda done=done: done(None))
+    worker.channel.close()
+    worker.channel.close()
+    worker.broker.publish(b"3")
+    worker.run(6.0)
+    assert closed == [pytest.approx(began_s + min(after_s, 5.0), abs=0.1)]
+    assert worker.got == [b"2"]
+    assert worker.broker.acked == ([3, 1, 2] if after_s < 5.0 else [3])
+    worker.run(after_s)
+    assert worker.counts() == {"offered": 3, "delivered": 1, "overflowed": 2}
+    with pytest.raises(ChannelWrongStateError):
+        worker.channel.close()
+
+
+def test_an_event_loops_channel_that_has_nothing_under_way_closes_at_once():
+    """What is held back goes to the broker again before it."""
+    worker = three_of_five("select")
+    worker.channel.close()
+    assert worker.broker.rejected == [(4, True), (5, True)]
+    assert worker.channel.is_closing
+    worker.run(0.1)
+    assert worker.counts() == {"offered": 4, "failed": 4}
+
+
+def test_an_event_loops_channel_closes_though_what_it_diverts_fails():
+    """Then it goes back, and is counted as that."""
+    worker, memory = stale("select")
+    worker.channel.close()
+    for _, done in memory.sent:
+        done(OSError("not there"))
+    worker.run(0.1)
+    assert worker.channel.is_closed
+    assert worker.broker.rejected == [(1, True), (2, True)]
+    assert worker.counts() == {"offered": 3, "delivered": 1, "failed": 2}
+
+
+def test_an_event_loops_channel_that_is_lost_while_it_waits_to_close():
+    """Nothing is closed twice, and the broker has all of it again."""
+    worker, memory = stale("select")
+    worker.channel.close()
+    worker.broker.lose_channel(StreamLostError("gone"))
+    for _, done in memory.sent:
+        done(None)
+    worker.run(6.0)
     assert worker.counts() == {"offered": 3, "delivered": 1, "overflowed": 2}
 
 
