@@ -16,9 +16,11 @@ from kafka.errors import (
     RebalanceInProgressError,
     UnknownTopicOrPartitionError,
 )
+from kafka.net.compat import KafkaNetClient
 from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
 from kafka.producer.producer_batch import ProducerBatch
 from kafka.producer.record_accumulator import RecordAccumulator
+from kafka.producer.sender import Sender
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 from kafka.serializer import Deserializer
 from kafka.structs import OffsetAndMetadata, TopicPartition
@@ -163,14 +165,18 @@ def test_a_producers_queue_is_looked_at_each_time_before_it_listens():
     assert listened == [((), {"timeout_ms": 7}), ((7,), {})]
 
 
-def test_the_io_thread_listens_where_we_look(bare):
-    """In each way through its loop, when what it sends is on the wire."""
-    sender = bare._sender
-    source = inspect.getsource(type(sender).run_once)
+def test_the_io_thread_listens_where_we_look():
+    """In each way through its loop, when what it sends is on the wire; its queue is where we look."""
+    source = inspect.getsource(Sender.run_once)
     assert source.count("self._client.poll(") == 3
     assert "poll_timeout_ms = self._send_producer_data()\n        self._client.poll(" in source
-    assert isinstance(sender._accumulator, RecordAccumulator)
-    assert sender._client.in_flight_request_count() == 0
+    made = inspect.getsource(Sender.__init__)
+    assert "self._client = client\n        self._accumulator = accumulator\n" in made
+    assert "self._accumulator = RecordAccumulator(" in inspect.getsource(
+        kafka.KafkaProducer.__init__
+    )
+    assert parameters(KafkaNetClient.poll) == ["self", "timeout_ms", "future"]
+    assert parameters(KafkaNetClient.in_flight_request_count) == ["self", "node_id"]
 
 
 def test_what_goes_wrong_with_a_look_is_none_of_the_clients(caplog):
