@@ -5,6 +5,10 @@ through one that stalls. `python -m benchmarks.simulate` prints the table.
 
 (`refuses` is a step as well, for a broker that turns down what is too much, at a cost.)
 
+Three in ten messages are critical, the others sheddable. Under `queue_delay` they go through a
+client that has so many of them unconfirmed and keeps the others in the queue of the write thread
+(`shield_rabbitmq`'s own); elsewhere a client writes all at once.
+
 The broker serves first come, first served, at so many messages a second, with a queue of its own:
 an answer takes the network's time, and the time in that queue. One that stalls answers nothing
 for five seconds, then goes on.
@@ -12,21 +16,26 @@ for five seconds, then goes on.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from shield import End, Message, Outcome, Permit, Shield, Signals
+from shield import End, Message, Outcome, Permit, Refusal, Shield, Signals
 from shield.testing import ManualClock
+from shield_rabbitmq.parcel import Parcel
+from shield_rabbitmq.sending import Sending
+from shield_rabbitmq.waiting import Waiting
 
 TICK_S = 0.01
 NETWORK_S = 0.02
@@ -42,6 +51,12 @@ TIMEOUT_S = 2.0
 """What has no answer by then has timed out, as clients do; the broker works on it all the same."""
 GOOD_WITHIN_S = 1.0
 """An answer that takes longer is of no use to anyone."""
+WINDOW = 50
+"""How many messages a client that keeps a queue has with the broker at once."""
+PARCEL = Parcel("", "simulated", b"", None, mandatory=False)
+CRITICALITIES = ["critical-plus"] + 2 * ["critical"] + 3 * ["sheddable-plus"] + 4 * ["sheddable"]
+"""What ten messages in a row are."""
+CRITICAL = {"critical-plus", "critical"}
 SETTLED = 0.2
 """By how much of its final value a controlled value may still differ when it has settled."""
 
@@ -53,8 +68,13 @@ RULES: dict[str, dict[str, Any]] = {
     "adaptive gradient2": {"adaptive": {"algorithm": "gradient2", "min": 20, "max": 1000}},
     "throttle": {"throttle": 2.0},
     "adaptive + shed": {"adaptive": {"min": 20, "max": 1000}, "shed": "priority"},
+    "in_flight + shed": {"in_flight": {"messages": 50}, "shed": "priority"},
+    "queue_delay": {"queue_delay": {"target": "20ms", "interval": "400ms"}},
 }
-"""The controllers, as a rule has them."""
+"""The controllers, as a rule has them.
+
+`queue_delay` has a target of two ticks: what waits shorter than one is not seen to wait.
+"""
 
 
 @dataclass(frozen=True)
@@ -98,6 +118,11 @@ class Trace:
     late: int = 0
     """Answers too late to be of use, refusals of the broker, and answers that never came."""
     refused: int = 0
+    """How many were over the limit."""
+    critical: int = 0
+    """How many of what was offered were critical."""
+    critical_refused: int = 0
+    """How many of these were over the limit."""
     best: float = 0.0
     """Answers that could have been given in good time, with what was offered up to then."""
 
@@ -138,13 +163,36 @@ class Trace:
         return max(1.0, sum(last) / len(last))
 
 
-@dataclass(slots=True)
-class _Sent:
-    """One message with the broker, or on its way back."""
+class _Sent(Sending):
+    """One message that was admitted: in its client's queue, with the broker, or answered."""
 
-    permit: Permit
-    at_s: float
-    timed_out: bool = False
+    __slots__ = ("answered", "at_s", "permit")
+
+    def __init__(self, permit: Permit, at_s: float) -> None:
+        super().__init__(PARCEL)
+        self.permit = permit
+        self.at_s = self.written_at = at_s
+        self.answered = False
+        """Also where the client has given it up."""
+
+    @property
+    def waits(self) -> Hashable:
+        return self.permit.waits
+
+    def refusal(self, waited_s: float, now: float) -> Refusal | None:
+        return self.permit.waited(waited_s, now)
+
+    def newest_first(self, now: float) -> bool:
+        return self.permit.flow.shield.newest_first(self.permit, now)
+
+    def refuse(self, refusal: Refusal) -> None:
+        over = self.permit.refuse(refusal)
+        assert over is not None
+        over.end(End.DROPPED)
+
+    def finish(self, error: Exception | None) -> None:
+        self.answered = True
+        self.permit.settle(Outcome.DELIVERED if error is None else Outcome.OVERLOADED)
 
 
 class Simulation:
@@ -160,9 +208,12 @@ class Simulation:
             if hasattr(policy, "random"):
                 policy.random = self._random.random
         self._signals = Signals(self._clock.now)
+        keeps = any(policy.overrides("waited") for policy in self.shield.rules[0].policies)
+        self._waiting = Waiting(self._signals) if keeps else None
         self._queue: deque[_Sent] = deque()
         self._unanswered: deque[_Sent] = deque()
         self._to_offer = self._to_serve = self._ideal_queue = 0.0
+        self._criticalities = itertools.cycle(CRITICALITIES)
         self.trace = Trace()
 
     def run(self) -> Trace:
@@ -170,11 +221,12 @@ class Simulation:
         for tick in range(int(LENGTH_S / TICK_S)):
             at_s = tick * TICK_S
             self._offer(at_s)
+            self._write_on(at_s)
             self._serve(at_s)
             self._time_out(at_s)
             self.trace.limits.append(self._controlled())
             self._clock.advance(TICK_S)
-        self.trace.late += len(self._unanswered)
+        self.trace.late += len(self._unanswered) + len(self._waiting or ())
         return self.trace
 
     def _offer(self, at_s: float) -> None:
@@ -185,49 +237,85 @@ class Simulation:
         self._to_offer += offered
         while self._to_offer >= 1.0:
             self._to_offer -= 1.0
-            key = b"%d" % self._random.randrange(1000)
-            verdict = self.shield.admit(Message("simulated", 100, key=key, signals=self._signals))
+            verdict = self.shield.admit(self._message())
             if not isinstance(verdict, Permit):
                 verdict.end(End.DROPPED)
-                self.trace.refused += 1
-            elif len(self._queue) >= self._scenario.room:
-                self._to_serve -= TURNED_DOWN
-                self.trace.late += 1
-                verdict.settle(Outcome.OVERLOADED)
+                self._refused(verdict.message)
+            elif self._waiting is None:
+                self._write(_Sent(verdict, at_s), at_s)
             else:
-                sent = _Sent(verdict, at_s)
-                self._queue.append(sent)
-                self._unanswered.append(sent)
+                self._waiting.append(_Sent(verdict, at_s))
+
+    def _message(self) -> Message:
+        key = b"%d" % self._random.randrange(1000)
+        message = Message("simulated", 100, key=key, signals=self._signals)
+        message.priority = next(self._criticalities)
+        self.trace.critical += message.priority in CRITICAL
+        return message
+
+    def _refused(self, message: Message) -> None:
+        self.trace.refused += 1
+        self.trace.critical_refused += message.priority in CRITICAL
+
+    # --- the client ---------------------------------------------------------------------------
+
+    def _write(self, sent: _Sent, at_s: float) -> None:
+        if len(self._queue) >= self._scenario.room:
+            self._to_serve -= TURNED_DOWN
+            self.trace.late += 1
+            sent.finish(TimeoutError())
+            return
+        sent.written_at = at_s
+        self._queue.append(sent)
+        self._unanswered.append(sent)
+
+    def _write_on(self, at_s: float) -> None:
+        """Write from the queue while the window has room, and shed, as the write thread does."""
+        if self._waiting is None:
+            return
+        while len(self._queue) < WINDOW:
+            try:
+                sent = self._waiting.next()
+            except IndexError:
+                break
+            assert isinstance(sent, _Sent)
+            self._write(sent, at_s)
+        self._waiting.look()
+        for sent, refusal in self._waiting.refused():
+            assert isinstance(sent, _Sent)
+            sent.refuse(refusal)
+            self._refused(sent.permit.message)
+
+    def _time_out(self, at_s: float) -> None:
+        while self._unanswered and (
+            self._unanswered[0].answered or self._unanswered[0].written_at < at_s - TIMEOUT_S
+        ):
+            sent = self._unanswered.popleft()
+            if not sent.answered:
+                sent.finish(TimeoutError())
+                self.trace.late += 1
+
+    # --- the broker ---------------------------------------------------------------------------
 
     def _serve(self, at_s: float) -> None:
         """Answer what the broker has come to, where it has been with the network."""
         once = self._scenario.capacity(at_s) * TICK_S
         self._to_serve = min(self._to_serve + once, once + 1.0)  # idle time is not made up for
-        while self._to_serve >= 1.0 and self._queue and self._queue[0].at_s <= at_s - NETWORK_S:
+        while (
+            self._to_serve >= 1.0 and self._queue and self._queue[0].written_at <= at_s - NETWORK_S
+        ):
             self._to_serve -= 1.0
             sent = self._queue.popleft()
-            if not sent.timed_out:
+            if not sent.answered:
                 self._answered(sent, at_s)
 
     def _answered(self, sent: _Sent, at_s: float) -> None:
-        took_s = at_s - sent.at_s
-        self._signals.latency.add(self._clock.now(), took_s)
-        sent.permit.settle(Outcome.DELIVERED)
-        sent.timed_out = True
-        if took_s <= GOOD_WITHIN_S:
+        self._signals.latency.add(self._clock.now(), at_s - sent.written_at)
+        sent.finish(None)
+        if at_s - sent.at_s <= GOOD_WITHIN_S:
             self.trace.good += 1
         else:
             self.trace.late += 1
-
-    def _time_out(self, at_s: float) -> None:
-        while self._unanswered and (
-            self._unanswered[0].timed_out or self._unanswered[0].at_s < at_s - TIMEOUT_S
-        ):
-            sent = self._unanswered.popleft()
-            if not sent.timed_out:
-                sent.timed_out = True
-                sent.permit.settle(Outcome.OVERLOADED)
-                self.trace.late += 1
 
     def _controlled(self) -> float:
         status = self.shield.status()["simulated"]
@@ -256,6 +344,7 @@ def table() -> list[dict[str, Any]]:
                     "swing": round(trace.swing, 3),
                     "late": trace.late,
                     "refused": trace.refused,
+                    "critical_refused": round(trace.critical_refused / trace.critical, 3),
                 }
             )
     return lines
@@ -264,15 +353,16 @@ def table() -> list[dict[str, Any]]:
 def main(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Run every controller through every scenario; half a minute, no broker."""
+    """Run every controller through every scenario; a minute, no broker."""
     lines = table()
     if as_json:
         json.dump(lines, sys.stdout, indent=2)
         print()
         return
-    shown = Table()
+    shown = Table(box=SIMPLE, padding=0, pad_edge=False)
     for name in lines[0]:
-        shown.add_column(name, justify="left" if name in {"scenario", "controller"} else "right")
+        names = name in {"scenario", "controller"}
+        shown.add_column(name, justify="left" if names else "right", no_wrap=names, overflow="fold")
     for line in lines:
         shown.add_row(*("never" if value is None else f"{value}" for value in line.values()))
     Console().print(shown)

@@ -8,15 +8,26 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pika
 import pytest
 from pika import BasicProperties
+from pika.exceptions import NackError, UnroutableError
 
 import shield
 from integration.brokers import RabbitMQ
+from integration.event_loop import EventLoop
 from integration.queues import Queues
-from shield import Shield
+from shield import SettingsError, Shield
 from shield.testing import ManualClock
-from shield_rabbitmq import NackedError, OverLimitError, Publisher, ReturnedError
+from shield_rabbitmq import (
+    BlockingConnection,
+    NackedError,
+    OverLimitError,
+    Publisher,
+    ReturnedError,
+    SelectConnection,
+    shielded,
+)
 
 PERSISTENT = BasicProperties(delivery_mode=2)
 
@@ -275,3 +286,195 @@ def test_a_broker_that_answers_slower_gets_less_at_once(make, queues, freeze):
     go_on()
     for future in futures:
         future.result(20)
+
+
+# --- channels of their users' ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def connect(own_rabbitmq: RabbitMQ) -> Iterator[Callable[..., Any]]:
+    """Open blocking connections; they are closed at the end."""
+    made: list[Any] = []
+
+    def connect(kind: Any = BlockingConnection, **more: Any) -> Any:
+        made.append(kind(pika.URLParameters(own_rabbitmq.address), **more))
+        return made[-1]
+
+    yield connect
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def run_loop(own_rabbitmq: RabbitMQ) -> Iterator[Callable[..., EventLoop]]:
+    """Run event loops; they are ended when the test is."""
+    made: list[EventLoop] = []
+
+    def run_loop(own: Shield, **more: Any) -> EventLoop:
+        def connect(*args: Any, **named: Any) -> Any:
+            return SelectConnection(*args, shield=own, **named)
+
+        made.append(EventLoop(connect, own_rabbitmq.address, **more))
+        return made[-1]
+
+    yield run_loop
+    for loop in made:
+        loop.close()
+
+
+def acting(*chain: str, **policies: Any) -> Shield:
+    return Shield({"rules": [{"name": "acts", "match": "*", **policies, "over_limit": [*chain]}]})
+
+
+def test_a_blocking_channel_that_only_publishes_hears_of_the_alarm(connect, queues, alarm):
+    """By the drop-in connection and by a decorated function, with and without confirms.
+
+    No chain waits for what its own thread would have to hear. When the alarm is over all go on,
+    and what was written before it is there.
+    """
+    queue, own = queues.queue(), acting("wait 60s", "drop", blocked="over_limit")
+    decorated = connect(pika.BlockingConnection).channel()
+
+    @shielded(shield=own)
+    def publish(channel: Any) -> str:
+        channel.basic_publish("", queue, b"", PERSISTENT)
+        return shield.fate(channel)
+
+    channels = [connect(shield=own).channel(), decorated]
+    assert [publish(channel) for channel in channels] == ["sent", "sent"]
+    assert [channel.shield_signals.blocked for channel in channels] == [False, False]
+    clear = alarm()
+    for channel in channels:
+        eventually(lambda channel=channel: publish(channel) == "dropped")
+        assert channel.shield_signals.blocked
+    begun = time.monotonic()
+    assert {publish(channel) for channel in channels for _ in range(200)} == {"dropped"}
+    assert time.monotonic() - begun < 5
+    clear()
+    for channel in channels:
+        eventually(lambda channel=channel: publish(channel) == "sent")
+        assert channel.shield_signals.blocked is False
+    ledger = own.ledger()
+    assert (ledger.offered, ledger.in_flight) == (ledger.delivered + ledger.dropped, 0)
+    assert ledger.drops == {("acts", "blocked", "blocked by the broker"): ledger.dropped}
+    eventually(lambda: queues.depth(queue) == ledger.delivered)
+
+
+def test_an_event_loops_channel_hears_of_the_alarm(run_loop, queues, alarm):
+    """As it comes in; the user's own callback for it is called as well."""
+    queue, own, heard = queues.queue(), acting("drop", blocked="over_limit"), []
+    loop = run_loop(own)
+    loop.call(loop.connection.add_on_connection_blocked_callback, lambda *_: heard.append(1))
+
+    def publish() -> str:
+        loop.channel.basic_publish("", queue, b"", PERSISTENT)
+        return shield.fate(loop.channel)
+
+    assert loop.call(publish) == "sent"
+    clear = alarm()
+    eventually(lambda: loop.call(publish) == "dropped")
+    assert heard == [1]
+    clear()
+    eventually(lambda: loop.call(publish) == "sent")
+    ledger = own.ledger()
+    eventually(lambda: queues.depth(queue) == ledger.delivered)
+
+
+def test_a_blocking_channel_with_confirms_sheds_when_it_is_nacked(connect, queues):
+    """Each publish raised what the broker answered; the rule acts on too many of them."""
+    clock = ManualClock()
+    full = queues.queue(x_max_length=1, x_overflow="reject-publish")
+    rule = {"match": "*", "nacks": {"above": "20%", "minimum": 20}, "over_limit": "drop"}
+    own = Shield({"rules": [rule]}, clock=clock)
+    channel = connect(shield=own).channel()
+    channel.confirm_delivery()
+    nacked = 0
+    for _ in range(30):
+        try:
+            channel.basic_publish("", full, b"")
+        except NackError:
+            nacked += 1
+    ledger = own.ledger()
+    assert nacked == ledger.failed > 10
+    assert ledger.offered == ledger.delivered + ledger.failed + ledger.dropped == 30
+    assert shield.fate(channel) == "dropped"
+    queues.take(full)
+    clock.advance(10)
+    channel.basic_publish("", full, b"anew")
+    assert shield.fate(channel) == "sent"
+
+
+def test_a_blocking_channel_with_confirms_tells_what_found_no_queue(connect, queues):
+    """Mandatory messages that were returned; the next one is its caller's."""
+    own = acting("raise", returns={"above": "50%", "minimum": 10})
+    channel = connect(shield=own).channel()
+    channel.confirm_delivery()
+    for _ in range(10):
+        with pytest.raises(UnroutableError):
+            channel.basic_publish("", "nowhere", b"", mandatory=True)
+    with pytest.raises(OverLimitError) as caught:
+        channel.basic_publish("", queues.queue(), b"")
+    assert caught.value.policy == "returns"
+    assert own.ledger().failed == 10
+
+
+def test_an_event_loops_channel_with_confirms_sheds_when_it_is_nacked(run_loop, queues):
+    """The acks and nacks that are counted are those of the signals; so is what is in flight."""
+    full = queues.queue(x_max_length=1, x_overflow="reject-publish")
+    own = acting("drop", nacks={"above": "20%", "minimum": 20})
+    loop = run_loop(own, confirms=True)
+    for _ in range(30):
+        loop.call(loop.channel.basic_publish, "", full, b"")
+    eventually(lambda: loop.channel.shield_signals.in_flight == 0)
+    signals = loop.channel.shield_signals
+    assert signals.answers.share("nacks", signals.now()) > 0.2
+    assert signals.latency.recent > 0
+    loop.call(loop.channel.basic_publish, "", full, b"")
+    assert shield.fate(loop.channel) == "dropped"
+    ledger = own.ledger()
+    assert (ledger.failed + ledger.delivered + ledger.dropped, ledger.in_flight) == (31, 0)
+
+
+def test_slow_confirms_hold_an_event_loop_back(run_loop, queues, freeze):
+    """Frozen for half a second the broker is far over its baseline: then 20 at once, no more."""
+    queue = queues.queue()
+    own = acting("drop", confirm_latency={"over_baseline": 30.0, "min_in_flight": 20})
+    loop = run_loop(own, confirms=True)
+
+    def publish(messages: int) -> list[str]:
+        fates = []
+        for _ in range(messages):
+            loop.channel.basic_publish("", queue, b"")
+            fates.append(shield.fate(loop.channel))
+        return fates
+
+    def unanswered() -> int:
+        return own.ledger().in_flight
+
+    for _ in range(30):
+        loop.call(publish, 1)
+        eventually(lambda: unanswered() == 0)
+    go_on = freeze()
+    assert loop.call(publish, 200) == ["sent"] * 200
+    time.sleep(0.5)
+    go_on()
+    eventually(lambda: unanswered() == 0)
+    go_on = freeze()
+    assert loop.call(publish, 200).count("sent") == 20
+    go_on()
+    eventually(lambda: unanswered() == 0)
+    assert queues.depth(queue) == own.ledger().delivered == 250
+
+
+@pytest.mark.parametrize("policy", [{"nacks": "20%"}, {"returns": "50%"}, {"confirm_window": {}}])
+def test_a_rule_that_needs_confirms_says_so_where_there_are_none(connect, queues, policy):
+    """Before anything is published, and only where it covers that; then nothing was offered."""
+    queue, other = queues.queue(), queues.queue()
+    own = Shield({"rules": [{"name": "needs", "match": queue, **policy}]})
+    channel = connect(shield=own).channel()
+    with pytest.raises(SettingsError, match=r"rule 'needs': .* this channel does not tell"):
+        channel.basic_publish("", queue, b"")
+    channel.basic_publish("", other, b"")
+    assert (own.ledger().offered, own.ledger().delivered) == (1, 1)
+    eventually(lambda: queues.depth(other) == 1)
+    assert queues.depth(queue) == 0

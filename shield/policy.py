@@ -51,6 +51,8 @@ class Policy(ABC):
     """Whether it bounds what may be unanswered at once, instead of a client's own bound."""
     listens: ClassVar[bool] = False
     """Whether a change of `message.signals` can end its refusal: who waits then asks again."""
+    goes_by: ClassVar[frozenset[str]] = frozenset()
+    """Which signals it has no meaning without; a client that never tells one of them says so."""
 
     directions: ClassVar[frozenset[str]] = frozenset({"publish", "consume"})
     """In rules of which direction it has a meaning."""

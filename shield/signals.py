@@ -51,6 +51,7 @@ class Signals:
         "requests",
         "throttle_s",
         "throttled_until",
+        "waits_since",
         "window_used",
     )
 
@@ -73,6 +74,11 @@ class Signals:
         """How many bytes of them."""
         self.queue_s: float | None = None
         """How long what was sent last had waited in the client's queue or batch, in seconds."""
+        self.waits_since: float | None = None
+        """Since when the oldest of what waits in the client's queue could have been sent.
+
+        In monotonic seconds; None while nothing waits, and where that is not known.
+        """
         self.requests: int | None = None
         """How many requests are on the wire and not answered, of a client that sends batches."""
         self.throttle_s: float | None = None

@@ -89,6 +89,16 @@ class TestThrottled(SignalsContract):
     settings = "100ms"
 
 
+class TestQueueTime(SignalsContract):
+    name = "queue_time"
+    settings = "500ms"
+
+
+class TestRequestsInFlight(SignalsContract):
+    name = "requests_in_flight"
+    settings = 5
+
+
 class TestNacks(SignalsContract):
     name = "nacks"
     settings = {"above": "20%"}
@@ -110,6 +120,8 @@ class TestConfirmLatency(SignalsContract):
         {"blocked": "over_limit"},
         {"confirm_window": {}},
         {"queue": {"messages": 1, "bytes": 1}},
+        {"queue_time": "1ms"},
+        {"requests_in_flight": 1},
         {"nacks": {"above": 0.0, "minimum": 1}},
         {"returns": {"above": 0.0, "minimum": 1}},
         {"confirm_latency": {"min_in_flight": 1}},
@@ -370,6 +382,10 @@ def test_slow_confirms_refuse_only_while_enough_is_in_flight():
         ({"queue": {}}, "allowed is messages, bytes, or both"),
         ({"queue": {"messages": 0}}, "allowed is 1 or more"),
         ({"queue": {"message": 5}}, "did you mean 'messages'"),
+        ({"queue_time": "0s"}, "a time is above 0"),
+        ({"queue_time": {"over": "1s"}}, "allowed: above"),
+        ({"requests_in_flight": 0}, "allowed is 1 or more"),
+        ({"requests_in_flight": {}}, "is missing"),
         ({"nacks": {}}, "is missing"),
         ({"nacks": "a few"}, "not a share"),
         ({"nacks": "100%"}, "allowed is less than 100%"),
@@ -425,3 +441,70 @@ def test_a_clients_full_queue_tells_of_load():
     assert transport.outcome_of(BufferError("Local: Queue full")) is Outcome.OVERLOADED
     assert transport.outcome_of(TimeoutError()) is Outcome.OVERLOADED
     assert transport.outcome_of(ValueError()) is Outcome.FAILED
+
+
+# --- queue_time, requests_in_flight ---------------------------------------------------------------
+
+
+def test_what_comes_while_the_oldest_record_has_waited_too_long_takes_the_chain():
+    """By time alone, though nothing is told meanwhile; over as soon as the oldest has gone."""
+    own = shield_with({"match": "*", "queue_time": "500ms", "over_limit": "drop"})
+    client = FakeClient(own)
+    client.signals.waits_since = own.clock.now()
+    for advance_s, pressure, lost in ((0.25, 0.5, 0), (0.25, 1.0, 0), (0.01, 1.0, 1)):
+        own.clock.advance(advance_s)
+        client.publish("orders", b"1")
+        assert own.pressure() == pytest.approx(pressure)
+        assert own.ledger().dropped == lost
+    client.signals.waits_since = own.clock.now() - 0.1
+    client.publish("orders", b"1")
+    client.signals.waits_since = None
+    client.publish("orders", b"1")
+    assert own.pressure() == 0.0
+    client.ack()
+    ledger = own.ledger()
+    assert counts(ledger) == {"offered": 5, "delivered": 4, "dropped": 1}
+    assert ledger.drops == {("rule-1", "queue_time", "queue time"): 1}
+
+
+def test_a_record_that_cannot_be_sent_yet_has_not_waited():
+    """One that the client lingers for counts from when it may go: that may be to come."""
+    own = shield_with({"match": "*", "queue_time": "1ms", "over_limit": "drop"})
+    signals = signals_with(waits_since=own.clock.now() + 5.0)
+    assert refusal(own, signals) is None
+    assert own.rules[0].policies[0].pressure(message(signals=signals), own.clock.now()) == 0.0
+
+
+def test_so_many_requests_are_over_the_limit_and_one_less_is_not():
+    """Nobody knows until when, so the refusal has no time."""
+    own = shield_with({"match": "*", "requests_in_flight": 4})
+    signals = signals_with(requests=3)
+    assert refusal(own, signals) is None
+    assert own.rules[0].policies[0].pressure(message(signals=signals), 0.0) == 0.75
+    signals.requests = 4
+    found = refusal(own, signals)
+    assert (found.reason, found.retry_after_s) == ("requests", None)
+
+
+@pytest.mark.parametrize(
+    ("policy", "stuck"),
+    [({"queue_time": "1s"}, {"waits_since": 0.0}), ({"requests_in_flight": 2}, {"requests": 2})],
+    ids=str,
+)
+def test_who_waits_for_a_clients_queue_is_woken_when_that_moves(policy, stuck):
+    """By `changed`, as the client tells it; another client's messages pass meanwhile."""
+    clock = HeldClock()
+    rule = {"match": "*", **policy, "over_limit": ["wait 1h", "drop"]}
+    shield = Shield({"rules": [rule]}, clock=clock)
+    client, free = FakeClient(shield), FakeClient(shield)
+    for name, value in stuck.items():
+        setattr(client.signals, name, value)
+    thread = threading.Thread(target=client.publish, args=("orders", b"1"), daemon=True)
+    thread.start()
+    clock.until_waiting(1)
+    free.publish("orders", b"2")
+    assert len(free.unanswered) == 1
+    client.signals.waits_since, client.signals.requests = None, 1
+    client.signals.changed()
+    thread.join(10)
+    assert len(client.unanswered) == 1

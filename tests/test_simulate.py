@@ -11,11 +11,17 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from benchmarks import simulate
-from benchmarks.simulate import CAPACITY, RULES, SCENARIOS, Scenario, Simulation
+from benchmarks.simulate import CAPACITY, RULES, SCENARIOS, WINDOW, Scenario, Simulation
 
 ADAPTIVE = [name for name in RULES if name.startswith("adaptive")]
 STEADY = ["step", "halved", "refuses"]
 """Scenarios whose last quarter is the same all the time, and more than the broker takes."""
+
+
+SMALL = "in_flight + shed"
+PLACES = RULES[SMALL]["in_flight"]["messages"]
+INTERVAL_S = 0.4
+"""Of the rule with `queue_delay`."""
 
 
 @pytest.fixture(scope="module")
@@ -73,28 +79,123 @@ def test_throttling_helps_where_the_broker_turns_messages_down(traces):
     assert traces["throttle", "step"].goodput < 0.5
 
 
+# --- queue_delay ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scenario", STEADY)
+def test_a_queue_that_stands_is_shed_within_two_intervals_and_holds_still(traces, scenario):
+    """Until then it grows by all that is too much; then it is as long as it may be."""
+    trace = traces["queue_delay", scenario]
+    assert trace.settling_s <= 2 * INTERVAL_S
+    assert trace.swing < 0.2
+    assert max(trace.limits) <= WINDOW + 3 * CAPACITY * 2 * INTERVAL_S
+
+
+@pytest.mark.parametrize(
+    ("scenario", "least"),
+    [("step", 0.99), ("ramp", 0.99), ("halved", 0.99), ("refuses", 0.99), ("stall", 0.95)],
+)
+def test_what_leaves_a_queue_that_is_shed_is_in_time(traces, scenario, least):
+    """All that the broker can do; hardly any answer is late, also of one that has stalled."""
+    trace = traces["queue_delay", scenario]
+    assert trace.goodput >= least
+    assert trace.late <= 3 * WINDOW
+    assert traces["none", scenario].late > 10_000
+
+
+def test_a_queue_takes_up_peaks_that_pass(traces):
+    """A load that swings about what the broker takes: most of it is in time, and little late."""
+    trace = traces["queue_delay", "sine"]
+    assert trace.goodput >= 0.85
+    assert trace.late <= 3 * WINDOW
+
+
+# --- a small bound --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_small_bound_is_never_exceeded(traces, scenario):
+    """Of what is unanswered; and next to nothing is late, of a broker that stalls what it had."""
+    trace = traces[SMALL, scenario]
+    assert max(trace.limits) <= PLACES
+    assert trace.late <= 3 * PLACES
+
+
+@pytest.mark.parametrize(
+    ("scenario", "least"),
+    [
+        *(("step", 0.95), ("ramp", 0.95), ("halved", 0.95)),
+        *(("refuses", 0.95), ("stall", 0.9), ("sine", 0.85)),
+    ],
+)
+def test_a_small_bound_with_shed_keeps_its_broker_busy(traces, scenario, least):
+    """Although its last places wait for who is critical."""
+    assert traces[SMALL, scenario].goodput >= least
+
+
+@pytest.mark.parametrize("scenario", ["step", "ramp", "sine", "halved", "refuses"])
+@pytest.mark.parametrize("controller", [SMALL, "adaptive + shed"])
+def test_beside_shed_hardly_anyone_critical_is_refused(traces, controller, scenario):
+    """At up to three times the load, of which less than the broker takes is critical.
+
+    Without it they are refused as often as all others.
+    """
+    trace = traces[controller, scenario]
+    assert trace.refused > 10_000
+    assert trace.critical_refused <= 0.01 * trace.critical
+    bare = traces["adaptive aimd", scenario]
+    assert bare.critical_refused > 0.25 * bare.critical
+
+
+@pytest.mark.parametrize("scenario", STEADY)
+def test_a_small_bound_with_shed_settles(traces, scenario):
+    """It moves by less than half of what is in flight, at the end."""
+    assert traces[SMALL, scenario].swing < 0.5
+
+
+# --- whatever happens -----------------------------------------------------------------------------
+
 PARTS = st.floats(0.1, 4.0)
+STRETCHES = st.lists(st.tuples(PARTS, PARTS), min_size=4, max_size=4)
+
+
+def stretches(parts):
+    """Return four stretches of ten seconds, each with a load and a capacity of its own."""
+
+    def part(at_s):
+        return parts[min(3, int(at_s / 10))]
+
+    return Scenario(
+        lambda at_s: part(at_s)[0] * CAPACITY / 4, lambda at_s: part(at_s)[1] * CAPACITY / 4
+    )
 
 
 @given(
     st.sampled_from(ADAPTIVE),
-    st.lists(st.tuples(PARTS, PARTS), min_size=4, max_size=4),
+    STRETCHES,
     st.integers(0, 100),
 )
 @settings(max_examples=8, deadline=None)
 def test_whatever_load_and_broker_do_the_bounds_hold_and_the_books_balance(name, parts, seed):
     """Four stretches of ten seconds, each with a load and a capacity of its own."""
-
-    def part(at_s):
-        return parts[min(3, int(at_s / 10))]
-
-    scenario = Scenario(
-        lambda at_s: part(at_s)[0] * CAPACITY / 4, lambda at_s: part(at_s)[1] * CAPACITY / 4
-    )
-    simulation = Simulation(RULES[name], scenario, seed)
+    simulation = Simulation(RULES[name], stretches(parts), seed)
     trace = simulation.run()
     assert 20 <= min(trace.limits) <= max(trace.limits) <= 1000
     assert simulation.shield.ledger().balanced
+    assert simulation.shield.plugin_errors == {}
+
+
+@given(st.sampled_from([SMALL, "queue_delay"]), STRETCHES, st.integers(0, 100))
+@settings(max_examples=5, deadline=None)
+def test_whatever_they_do_what_is_kept_has_a_bound_and_the_books_balance(name, parts, seed):
+    """A small bound's own; of a queue, what comes in two intervals, and in one more to be seen."""
+    simulation = Simulation(RULES[name], stretches(parts), seed)
+    trace = simulation.run()
+    most = PLACES if name == SMALL else WINDOW + CAPACITY * 3 * INTERVAL_S
+    assert 0 <= min(trace.limits) <= max(trace.limits) <= most
+    ledger = simulation.shield.ledger()
+    assert ledger.balanced
+    assert ledger.dropped == trace.refused
     assert simulation.shield.plugin_errors == {}
 
 

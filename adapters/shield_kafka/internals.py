@@ -199,6 +199,36 @@ def on_produced(producer: KafkaProducer, heard: Callable[[Produced], None]) -> N
     sender._handle_produce_response = hear
 
 
+class Queued(NamedTuple):
+    """What a producer has in hand: requests unanswered, and for how long its queue has waited."""
+
+    requests: int
+    waits_s: float | None
+    """How long the oldest batch could have been sent by now, in seconds; None: there is none."""
+
+
+def on_poll(producer: KafkaProducer, looked: Callable[[Queued], None]) -> None:
+    """Have `looked` called each time the I/O thread has sent what it can, and goes to listen.
+
+    So it is called at once when a batch is begun or a request answered, and while nothing can be
+    sent. An error of `looked` is none of the client's.
+    """
+    sender = producer._sender
+    client, accumulator = sender._client, sender._accumulator
+    poll, linger_s = client.poll, accumulator.config["linger_ms"] / 1000
+
+    def look_and_poll(*arguments: Any, **named: Any) -> Any:
+        try:
+            waiting = [queue[0].created for queue in list(accumulator._batches.values()) if queue]
+            waits_s = time.monotonic() - linger_s - min(waiting) if waiting else None
+            looked(Queued(client.in_flight_request_count(), waits_s))
+        except Exception:
+            log.exception("a look at a producer's queue taught nothing")
+        return poll(*arguments, **named)
+
+    client.poll = look_and_poll
+
+
 # --- the consumer -------------------------------------------------------------------------------
 
 

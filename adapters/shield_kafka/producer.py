@@ -26,7 +26,7 @@ from shield_kafka.outlet import KafkaOutlet, diverted_headers
 from shield_kafka.overflow import OverflowTopics
 from shield_kafka.plain import NotPlain, PlainTopics
 from shield_kafka.record import Record, data_of, is_bytes, is_sound, size_of
-from shield_kafka.signals import hear
+from shield_kafka.signals import hear, look
 from shield_kafka.transaction import Transaction
 from shield_kafka.transport import ProducerTransport
 
@@ -79,6 +79,7 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         self._transport = ProducerTransport(self, self._signals)
         super().__init__(**configs)
         internals.on_produced(self, partial(hear, self._signals))
+        internals.on_poll(self, partial(look, self._signals))
         self._takes_bytes = not accept_serialized(self.config)
         self._admit, self._admit_plain = chosen.admit, chosen.admit_plain
         if self.config["transactional_id"]:

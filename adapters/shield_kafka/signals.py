@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shield import Signals
-from shield_kafka.internals import Produced
+from shield_kafka.internals import Produced, Queued
 
 
 def hear(signals: Signals, produced: Produced) -> None:
@@ -18,4 +18,14 @@ def hear(signals: Signals, produced: Produced) -> None:
     signals.throttle_s = produced.throttle_s
     signals.throttled_until = now + produced.throttle_s
     signals.requests = produced.requests
+    signals.changed()
+
+
+def look(signals: Signals, queued: Queued) -> None:
+    """Note what is on the wire, and since when the oldest of what is not could have been sent.
+
+    Once each time the I/O thread goes to listen, also while the broker answers nothing.
+    """
+    signals.requests = queued.requests
+    signals.waits_since = None if queued.waits_s is None else signals.now() - queued.waits_s
     signals.changed()

@@ -7,19 +7,26 @@ it still can.
 
 from __future__ import annotations
 
+import time
 from functools import cache, partial
+from math import inf
 from typing import Any
 
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.channel import Channel
 
-from shield import End, Message, OverLimit, Permit, Verdict
+from shield import End, Message, OverLimit, Permit, Signals, Verdict
 from shield.sync import hold_back, react
 from shield_rabbitmq import internals
 from shield_rabbitmq.channel_outlet import ChannelOutlet
 from shield_rabbitmq.consumer_channel import BlockingConsuming, ConsumingChannel
 from shield_rabbitmq.deadline import deadline_of
 from shield_rabbitmq.guard import OTHERS, Guard, Publish, headers_of, settle_failed
+from shield_rabbitmq.heard import heard_by
+from shield_rabbitmq.telling import BLOCKING, LOOP, Telling
+
+LISTEN_EVERY_S = 0.02
+"""How often a blocking channel reads before it publishes, where a rule wants to know."""
 
 
 class Shielded:
@@ -53,8 +60,14 @@ class Shielded:
             self._shield_publish_with_care(call, named)
             return
         destination = f"{exchange}/{routing_key}" if exchange else routing_key
+        if guard.unfit:
+            guard.refuse_unfit(destination)
+        if guard.listens:
+            self._shield_listen()
         headers = None if properties is None else headers_of(properties)
-        message = Message(destination, len(body), guard.producer, None, headers, routing_key)
+        message = Message(
+            destination, len(body), guard.producer, None, headers, routing_key, guard.signals
+        )
         if properties is not None:
             message.deadline = deadline_of(properties, guard.shield.clock.now())
         verdict = guard.admit(message)
@@ -75,6 +88,14 @@ class Shielded:
     def _shield_may_wait(self) -> bool:
         return self._shield_waits
 
+    @property
+    def shield_signals(self) -> Signals | None:
+        """What the broker tells this channel; None before a Shield has decided for it."""
+        return self._shield_guard.signals
+
+    def _shield_listen(self) -> None:
+        """Hear what the broker has said meanwhile; an event loop has heard it already."""
+
     def _shield_publish_with_care(self, call: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Publish what needs a second look, or through a channel that does."""
         guard = self._shield_guard
@@ -84,6 +105,9 @@ class Shielded:
             publish(*call, **named)
             guard.published(self, OTHERS)
             return
+        guard.refuse_unfit(message.destination)
+        if guard.listens:
+            self._shield_listen()
         verdict = guard.admit(message)
         if type(verdict) is Permit:
             self.shield_fate = "sent"
@@ -108,6 +132,7 @@ class Shielded:
             guard.producer,
             lambda permit: guard.send(self, permit, publish, *call, **named),
             call,
+            bool(verdict.refusal.policy.goes_by) and verdict.retry_after_s is None,
         )
         self.shield_fate = outlet.ended(react(verdict, outlet))
 
@@ -116,6 +141,19 @@ class ShieldedBlockingChannel(Shielded, BlockingConsuming, BlockingChannel):  # 
     """A BlockingChannel whose publishes are within quotas, and what it receives."""
 
     _shield_waits = True
+    _shield_listened_at = -inf
+
+    def confirm_delivery(self, *more: Any, **named: Any) -> None:
+        """Turn confirms on as pika's channel does: from now on it is known how messages end."""
+        super().confirm_delivery(*more, **named)
+        self._shield_guard.confirming()
+
+    def _shield_listen(self) -> None:
+        """Read from time to time: pika does so only where its caller waits for an answer."""
+        now = time.monotonic()
+        if now - self._shield_listened_at >= LISTEN_EVERY_S and self.is_open:
+            internals.serve(self)
+            self._shield_listened_at = time.monotonic()
 
 
 class ShieldedChannel(Shielded, ConsumingChannel, Channel):  # type: ignore[misc]
@@ -151,8 +189,11 @@ def guard_of(channel: Any) -> Guard:
     What an instrumentation has put into the channel itself stays below the Shield.
     """
     if not isinstance(channel, Shielded):
-        counts = isinstance(channel, Channel) and not internals.confirms_are_on(channel)
-        guard = Guard(vars(channel).pop("basic_publish", None), counts)
+        confirms = internals.confirms_are_on(channel)
+        counts = isinstance(channel, Channel) and not confirms
+        telling = _telling(isinstance(channel, Channel), confirms)
+        heard = heard_by(channel.connection)
+        guard = Guard(vars(channel).pop("basic_publish", None), counts, heard, telling)
         guard.consumes = vars(channel).pop("basic_consume", None)
         channel._shield_guard = guard
         kind: Any = type(channel)
@@ -161,6 +202,15 @@ def guard_of(channel: Any) -> Guard:
         if counts:
             channel.add_on_close_callback(guard.closed)
     return channel._shield_guard  # type: ignore[no-any-return]
+
+
+def _telling(on_loop: bool, confirms: bool) -> Telling:
+    turn_on = "call its confirm_delivery() before it publishes"
+    if not on_loop:
+        return Telling(BLOCKING, confirms, turn_on)
+    if confirms:
+        turn_on = "shield it before its confirms are turned on"
+    return Telling(LOOP, False, turn_on)
 
 
 @cache

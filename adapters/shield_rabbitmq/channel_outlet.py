@@ -37,6 +37,7 @@ class ChannelOutlet:
         producer: who publishes.
         publish: publishes through the channel, and sees to the permit.
         call: exchange, routing key, body, properties and mandatory, as the caller gave them.
+        deaf: whether nothing can end the refusal but what this channel would have to hear.
     """
 
     def __init__(
@@ -46,12 +47,14 @@ class ChannelOutlet:
         producer: str,
         publish: Callable[[Permit], None],
         call: tuple[Any, ...],
+        deaf: bool,
     ) -> None:
         self._channel = channel
         self._shield = shield
         self._producer = producer
         self._publish = publish
         self._call = call
+        self._deaf = deaf
         self._caller = threading.get_ident()
 
     # --- on the caller's thread ---------------------------------------------------------------
@@ -68,8 +71,11 @@ class ChannelOutlet:
         return _done("dropped")
 
     def may_wait(self) -> bool:
-        """With a BlockingChannel; an event loop is never blocked."""
-        return self._is_callers and bool(self._channel._shield_waits)
+        """With a BlockingChannel; an event loop is never blocked.
+
+        Not for what its own thread would have to hear: that does not listen while it waits.
+        """
+        return self._is_callers and bool(self._channel._shield_waits) and not self._deaf
 
     def error(self, over: OverLimit) -> Exception:
         """Return an error that is also an AMQPError."""

@@ -16,10 +16,12 @@ from pika.exceptions import (
 )
 from pika.spec import Basic
 
-from shield import Message, Outcome, Permit, Shield
+from shield import Message, Outcome, Permit, Shield, Signals
 from shield.sync import hold_back
 from shield_rabbitmq import internals
 from shield_rabbitmq.deadline import deadline_of
+from shield_rabbitmq.heard import Heard
+from shield_rabbitmq.telling import Telling, Unfit, listens
 from shield_rabbitmq.window import Window
 
 Publish = Callable[..., None]
@@ -42,22 +44,39 @@ class Guard:
         "consumes",
         "counts",
         "for_good",
+        "heard",
         "instrumented",
+        "listens",
         "plain",
         "producer",
         "shield",
+        "signals",
+        "telling",
+        "unfit",
         "window",
     )
 
-    def __init__(self, instrumented: Publish | None, counts: bool) -> None:
+    shield: Shield
+
+    def __init__(
+        self, instrumented: Publish | None, counts: bool, heard: Heard, telling: Telling
+    ) -> None:
         self.instrumented = instrumented
         """What stood in the place of the channel's own `basic_publish` when it was shielded."""
         self.consumes: Callable[..., Any] | None = None
         """What stood in that of its `basic_consume`."""
         self.counts = counts
         """Whether confirms that are turned on now can be counted from the first one on."""
-        self.window: Window[object] | None = None
-        """What is not confirmed; None where confirms are off, or cannot be counted."""
+        self.heard = heard
+        self.telling = telling
+        self.signals: Signals | None = None
+        """What the broker tells this channel; None before a Shield decides."""
+        self.unfit: tuple[Unfit, ...] = ()
+        """What is in the rules and cannot be kept to here."""
+        self.listens = False
+        """Whether a rule wants to know of a blocked connection."""
+        self.window: Window[tuple[object, float | None]] | None = None
+        """What is not confirmed, and since when; None where confirms are off, or not counted."""
         self.consumer: str | None = None
         """Who receives, where that is not who publishes."""
         self.acts = self.for_good = self.plain = False
@@ -72,9 +91,15 @@ class Guard:
 
     def under(self, shield: Shield, producer: str | None) -> None:
         """Decide by that Shield from now on."""
+        self.producer = producer or shield.settings.producer
+        if self.signals is not None and self.shield is shield:
+            return
         self.shield = shield
         self.admit = shield.admit
-        self.producer = producer or shield.settings.producer
+        self.signals = Signals(shield.clock.now, shield.signals_changed)
+        self.heard.tell(self.signals)
+        self.listens = listens(shield)
+        self.unfit = self.telling.unfit(shield)
 
     @property
     def terms(self) -> tuple[Shield, str]:
@@ -96,7 +121,18 @@ class Guard:
 
     def _note(self) -> None:
         self.acts = self.for_good or self._calls > 0
-        self.plain = self.acts and self.instrumented is None and self.window is None
+        confirms = self.telling.confirms
+        self.plain = self.acts and self.instrumented is None and not confirms
+
+    def refuse_unfit(self, destination: str) -> None:
+        """Raise where a rule that covers the destination cannot be kept to here.
+
+        Raises:
+            SettingsError: it says which, and what to do.
+        """
+        for rule, policy in self.unfit:
+            if rule.covers(destination, self.producer):
+                raise self.telling.error(rule, policy)
 
     def message(
         self, exchange: Any, routing_key: Any, body: Any, properties: Any
@@ -109,7 +145,9 @@ class Guard:
             return None  # pika knows best what is wrong
         destination = f"{exchange}/{routing_key}" if exchange else routing_key
         headers = None if properties is None else headers_of(properties)
-        message = Message(destination, size, self.producer, None, headers, routing_key)
+        message = Message(
+            destination, size, self.producer, None, headers, routing_key, self.signals
+        )
         message.deadline = deadline_of(properties, self.shield.clock.now())
         return message
 
@@ -121,9 +159,11 @@ class Guard:
         try:
             publish(*args, **named)
         except BaseException as error:
+            self._answered(error)
             settle_failed(permit, error)
             raise
         if self.window is None:
+            self._answered()
             permit.delivered()
         else:
             self.published(channel, permit)
@@ -134,7 +174,14 @@ class Guard:
         """Count delivery tags from now on: confirms were asked for."""
         if self.counts and self.window is None:
             self.window = Window()
-            self._note()
+            self.confirming()
+
+    def confirming(self) -> None:
+        """Note that confirms tell from now on how messages ended."""
+        self.telling.confirms = True
+        if self.signals is not None:
+            self.unfit = self.telling.unfit(self.shield)
+        self._note()
 
     def published(self, channel: Any, item: object) -> None:
         """Give the next delivery tag to what was published, if the broker counts it."""
@@ -144,15 +191,20 @@ class Guard:
             if isinstance(item, Permit):
                 item.delivered()
         else:
-            self.window.add(item)
+            self.window.add((item, None if self.signals is None else self.signals.now()))
+            self._window_changed()
 
     def confirmed(self, method: Any) -> None:
         """Settle what an ack or a nack is about."""
         if self.window is None:
             return
-        for item in self.window.confirm(method.delivery_tag, method.multiple):
+        confirmed = self.window.confirm(method.delivery_tag, method.multiple)
+        acked = isinstance(method, Basic.Ack)
+        if confirmed:
+            self._tell(len(confirmed), confirmed[-1][1], acked)
+        for item, _since in confirmed:
             if isinstance(item, Permit):
-                if isinstance(method, Basic.Ack):
+                if acked:
                     item.delivered()
                 else:
                     item.settle(Outcome.OVERLOADED)
@@ -166,9 +218,34 @@ class Guard:
         if self.window is None:
             return
         by_broker = isinstance(reason, ChannelClosedByBroker)
-        for item in self.window.clear():
+        for item, _since in self.window.clear():
             if isinstance(item, Permit):
                 item.settle(Outcome.FAILED if by_broker else Outcome.OVERLOADED)
+        self._window_changed()
+
+    def _answered(self, error: BaseException | None = None) -> None:
+        """Count the answer to one message of a channel that waits for each."""
+        confirms = self.telling.confirms and self.window is None
+        if not confirms or not (error is None or isinstance(error, NackError | UnroutableError)):
+            return
+        nacks, returns = isinstance(error, NackError), isinstance(error, UnroutableError)
+        if self.signals is not None:
+            self.signals.answers.count(self.signals.now(), 1, nacks, returns)
+
+    def _tell(self, messages: int, since: float | None, acked: bool) -> None:
+        """Note what the broker has answered, and how long the last of it took."""
+        if self.signals is None:
+            return
+        now = self.signals.now()
+        self.signals.answers.count(now, messages, 0 if acked else messages)
+        if since is not None:
+            self.signals.latency.add(now, now - since)
+        self._window_changed()
+
+    def _window_changed(self) -> None:
+        if self.signals is not None and self.window is not None:
+            self.signals.in_flight = len(self.window)
+            self.signals.changed()
 
 
 def settle_failed(permit: Permit, error: BaseException) -> None:

@@ -51,9 +51,18 @@ def returned_message(method: Any, properties: Any, body: bytes) -> object:
     return ReturnedMessage(method, properties, body)
 
 
-def confirms_are_on(channel: Channel) -> bool:
+def confirms_are_on(channel: Channel | BlockingChannel) -> bool:
     """Tell whether confirms were asked for: then somebody is to hear of each ack."""
+    if isinstance(channel, BlockingChannel):
+        return bool(channel._delivery_confirmation)
     return bool(channel.callbacks.pending(channel.channel_number, Basic.Ack))
+
+
+def on_blocked(connection: Any, blocked: Callable[[], None], unblocked: Callable[[], None]) -> None:
+    """Call back as soon as the broker's word is read, within whatever call reads it."""
+    loop_connection = _loop_connection(connection)
+    loop_connection.add_on_connection_blocked_callback(lambda *_: blocked())
+    loop_connection.add_on_connection_unblocked_callback(lambda *_: unblocked())
 
 
 def confirms_wait(channel: Channel) -> bool:

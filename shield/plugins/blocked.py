@@ -32,6 +32,7 @@ class Blocked(Policy):
     directions = frozenset({"publish"})
     shorthand = "means"
     listens = True
+    goes_by = frozenset({"blocked"})
 
     def check(self, message: Message, now: float) -> Refusal | None:
         """Admit unless the connection is known to be blocked."""

@@ -41,6 +41,7 @@ class ConfirmLatency(Policy):
     directions = frozenset({"publish"})
     shorthand = "over_baseline"
     listens = True
+    goes_by = frozenset({"latency", "in_flight"})
 
     def __init__(self, settings: ConfirmLatencySettings, rule: Rule, name: str) -> None:
         super().__init__(settings, rule, name)

@@ -50,6 +50,7 @@ class ConfirmWindow(Policy):
     Settings = ConfirmWindowSettings
     directions = frozenset({"publish"})
     listens = True
+    goes_by = frozenset({"window_used"})
 
     def __init__(self, settings: ConfirmWindowSettings, rule: Rule, name: str) -> None:
         super().__init__(settings, rule, name)

@@ -22,7 +22,8 @@ class MaxAge(Policy):
     """Refuses a delivery that is older than this, and for good: it only gets older.
 
     Its age is the time since its timestamp: the one that Kafka keeps with each record, RabbitMQ's
-    property `timestamp`. That goes by the wall clocks of two machines. What has none is admitted.
+    property `timestamp`. That goes by the wall clocks of two machines, as they are when it is
+    decided on; one that seems to come from the future is new. What has no timestamp is admitted.
     """
 
     Settings = MaxAgeSettings

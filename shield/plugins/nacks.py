@@ -22,6 +22,7 @@ class Nacks(AnswerShare):
     """
 
     kind = "nacks"
+    goes_by = frozenset({"nacks"})
     reason = "nacked by the broker"
 
 

@@ -22,6 +22,7 @@ class Returns(AnswerShare):
     """
 
     kind = "returns"
+    goes_by = frozenset({"returns"})
     reason = "returned by the broker"
 
 

@@ -16,8 +16,11 @@ from kafka.errors import (
     RebalanceInProgressError,
     UnknownTopicOrPartitionError,
 )
+from kafka.net.compat import KafkaNetClient
 from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
 from kafka.producer.producer_batch import ProducerBatch
+from kafka.producer.record_accumulator import RecordAccumulator
+from kafka.producer.sender import Sender
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 from kafka.serializer import Deserializer
 from kafka.structs import OffsetAndMetadata, TopicPartition
@@ -127,6 +130,62 @@ def test_what_goes_wrong_while_listening_is_none_of_the_clients(bare, caplog):
     batches = [SimpleNamespace(created=5.0, drained=5.5)]
     bare._sender._handle_produce_response(1, 0.0, batches, None)
     assert len(handled) == 1
+    assert "taught nothing" in caplog.text
+
+
+def producer_with_queue(linger_ms: int, listened: list[object]) -> SimpleNamespace:
+    """Return what has the client's own queue, and no thread."""
+    client = SimpleNamespace(
+        poll=lambda *arguments, **named: listened.append((arguments, named)),
+        in_flight_request_count=lambda: 2,
+    )
+    queue = RecordAccumulator(linger_ms=linger_ms)
+    return SimpleNamespace(_sender=SimpleNamespace(_client=client, _accumulator=queue))
+
+
+def test_a_producers_queue_is_looked_at_each_time_before_it_listens():
+    """Its oldest batch, of all partitions, less what it lingers; the client listens all the same.
+
+    A partition whose batches have all gone has none.
+    """
+    looked, listened = [], []
+    producer = producer_with_queue(500, listened)
+    sender = producer._sender
+    internals.on_poll(producer, looked.append)
+    sender._client.poll(timeout_ms=7)
+    now = time.monotonic()
+    for partition, age_s in ((0, 2), (1, 5), (2, 9)):
+        place = TopicPartition("t", partition)
+        sender._accumulator.append(place, 1000, b"k", b"v", [], now=now - age_s)
+    sender._accumulator._batches[place].popleft()
+    sender._client.poll(7)
+    assert looked[0] == internals.Queued(2, None)
+    assert looked[1].requests == 2
+    assert looked[1].waits_s == pytest.approx(4.5, abs=0.4)
+    assert listened == [((), {"timeout_ms": 7}), ((7,), {})]
+
+
+def test_the_io_thread_listens_where_we_look():
+    """In each way through its loop, when what it sends is on the wire; its queue is where we look."""
+    source = inspect.getsource(Sender.run_once)
+    assert source.count("self._client.poll(") == 3
+    assert "poll_timeout_ms = self._send_producer_data()\n        self._client.poll(" in source
+    made = inspect.getsource(Sender.__init__)
+    assert "self._client = client\n        self._accumulator = accumulator\n" in made
+    assert "self._accumulator = RecordAccumulator(" in inspect.getsource(
+        kafka.KafkaProducer.__init__
+    )
+    assert parameters(KafkaNetClient.poll) == ["self", "timeout_ms", "future"]
+    assert parameters(KafkaNetClient.in_flight_request_count) == ["self", "node_id"]
+
+
+def test_what_goes_wrong_with_a_look_is_none_of_the_clients(caplog):
+    """It is logged, and the client listens."""
+    listened = []
+    producer = producer_with_queue(0, listened)
+    internals.on_poll(producer, lambda queued: 1 / 0)
+    producer._sender._client.poll()
+    assert len(listened) == 1
     assert "taught nothing" in caplog.text
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from shield import Signals
-from shield_kafka.internals import Produced
-from shield_kafka.signals import hear
+from shield_kafka.internals import Produced, Queued
+from shield_kafka.signals import hear, look
 
 
 def test_an_answer_is_noted_and_who_waits_asks_again():
@@ -19,3 +19,14 @@ def test_an_answer_is_noted_and_who_waits_asks_again():
     assert (signals.queue_s, signals.throttle_s, signals.requests) == (0.5, 1.5, 4)
     assert signals.throttled_until == pytest.approx(signals.now() + 1.5, abs=0.5)
     assert changes == [1]
+
+
+def test_a_look_is_noted_and_who_waits_asks_again():
+    """What is on the wire, and since when the oldest of what is not waits, by Shield's clock."""
+    changes = []
+    signals = Signals(lambda: 1_000.0, lambda: changes.append(1))
+    look(signals, Queued(requests=3, waits_s=2.5))
+    assert (signals.requests, signals.waits_since) == (3, 997.5)
+    look(signals, Queued(requests=0, waits_s=None))
+    assert (signals.requests, signals.waits_since) == (0, None)
+    assert changes == [1, 1]

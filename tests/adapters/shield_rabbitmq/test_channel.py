@@ -620,3 +620,133 @@ def test_wrong_settings_leave_a_channel_as_it_was(wire):
     with pytest.raises(SettingsError, match="rules"):
         shielded(channel, shield={"rules": [{}]})
     assert type(channel) is Channel
+
+
+# --- what the broker tells ------------------------------------------------------------------------
+
+
+def ruled(**policies: Any) -> Shield:
+    rule = {"name": "r", "match": "*", "over_limit": "drop", **policies}
+    return Shield({"rules": [rule]}, clock=ManualClock())
+
+
+def test_a_blocked_connections_channels_take_the_chain_until_it_is_not(wire):
+    """All channels of it, each by its own Shield; one that is shielded meanwhile knows at once."""
+    first, second = ruled(blocked="over_limit"), ruled(blocked="over_limit")
+    channel = shielded(wire.channel(), shield=first)
+    other = shielded(wire.channel(), shield=second)
+    wire.say(spec.Connection.Blocked("memory"))
+    channel.basic_publish("", "a", b"")
+    other.basic_publish("", "b", b"")
+    third = shielded(wire.channel(), shield=second)
+    third.basic_publish("", "c", b"")
+    assert wire.published() == []
+    wire.say(spec.Connection.Unblocked())
+    channel.basic_publish("", "d", b"")
+    assert wire.published() == ["d"]
+    assert counts(first) == {"offered": 2, "dropped": 1, "delivered": 1}
+    assert counts(second) == {"offered": 2, "dropped": 2}
+
+
+def test_a_channels_signals_are_of_the_shield_that_decides(wire):
+    """None before one has; a decorated function's stay for its next call."""
+    own, channel = ruled(), wire.channel()
+
+    @shielded(shield=own)
+    def publish(channel: Any) -> Any:
+        channel.basic_publish("", "a", b"")
+        return channel.shield_signals
+
+    signals = publish(channel)
+    assert signals.blocked is False
+    assert publish(channel) is signals
+    shielded(channel, shield=ruled())
+    assert channel.shield_signals is not signals
+
+
+def test_confirms_tell_how_messages_ended_and_how_long_that_took(wire):
+    """What is in flight, the share of nacks, the latency; a cancelled channel has nothing left."""
+    own = ruled()
+    channel = shielded(wire.channel(), shield=own)
+    channel.confirm_delivery(lambda frame: None)
+    signals = channel.shield_signals
+    for _ in range(4):
+        channel.basic_publish("", "a", b"")
+    assert signals.in_flight == 4
+    own.clock.advance(0.25)
+    wire.answer(spec.Basic.Ack(2, multiple=True))
+    wire.answer(spec.Basic.Nack(3))
+    assert signals.in_flight == 1
+    assert signals.answers.share("nacks", own.clock.now()) == pytest.approx(1 / 3)
+    assert signals.latency.recent == pytest.approx(0.25)
+    channel._on_close_meta(StreamLostError("cut"))
+    assert signals.in_flight == 0
+
+
+def test_what_was_published_under_no_shield_has_no_latency(wire):
+    """Its confirm comes when one decides: counted as an answer, as one of unknown time."""
+    own, channel = ruled(), wire.channel()
+    publish = shielded(lambda channel: None, shield=ruled())
+    publish(channel)  # shielded, and nothing decides any more
+    channel._shield_guard.signals = None
+    channel.confirm_delivery(lambda frame: None)
+    channel.basic_publish("", "a", b"")
+    shielded(channel, shield=own)
+    own.clock.advance(100.0)
+    wire.answer(spec.Basic.Ack(1))
+    assert channel.shield_signals.latency.recent is None
+    assert channel.shield_signals.answers.share("nacks", own.clock.now()) == 0.0
+
+
+NEEDY = [
+    ({"nacks": "20%"}, "nacks"),
+    ({"returns": "20%"}, "returns"),
+    ({"confirm_latency": {}}, "in_flight and latency"),
+    ({"confirm_window": {}}, "window_used"),
+]
+
+
+@pytest.mark.parametrize(("policy", "signal"), NEEDY, ids=str)
+def test_a_rule_that_a_channel_cannot_keep_to_is_an_error(wire, policy, signal):
+    """At the first publish that it covers: what is missing, and what to do; nothing is offered."""
+    own = ruled(**policy)
+    channel = shielded(wire.channel(), shield=own)
+    with pytest.raises(SettingsError) as caught:
+        channel.basic_publish("", "a", b"")
+    text = str(caught.value)
+    assert f"rule 'r': {next(iter(policy))} goes by {signal}, which this channel does not" in text
+    assert "shield_rabbitmq.Publisher" in text
+    assert ("confirm_delivery()" in text) == (signal in {"nacks", "in_flight and latency"})
+    with pytest.raises(SettingsError):
+        channel.basic_publish(b"", "a", "text")
+    assert (own.ledger().offered, wire.published()) == (0, [])
+
+
+@pytest.mark.parametrize(("policy", "signal"), NEEDY, ids=str)
+def test_confirms_that_are_counted_let_a_channel_keep_to_what_they_tell(wire, policy, signal):
+    """An event loop's channel: nacks and the latency. What was not shielded in time counts none."""
+    late = Wire().channel()
+    late.confirm_delivery(lambda frame: None)
+    channel = shielded(wire.channel(), shield=ruled(**policy))
+    channel.confirm_delivery(lambda frame: None)
+    if signal in {"nacks", "in_flight and latency"}:
+        channel.basic_publish("", "a", b"")
+        advice = "shield it before its confirms are turned on"
+    else:
+        with pytest.raises(SettingsError):
+            channel.basic_publish("", "a", b"")
+        advice = "does not tell; publish through"
+    with pytest.raises(SettingsError, match=advice):
+        shielded(late, shield=ruled(**policy)).basic_publish("", "a", b"")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"mode": "shadow"}, {"match": "b"}, {"except": "a"}, {"producers": "other"}],
+    ids=str,
+)
+def test_a_rule_that_does_not_act_on_a_channel_is_no_error(wire, more):
+    """One in shadow, or about other messages, as for a Publisher in the same program."""
+    channel = shielded(wire.channel(), shield=ruled(nacks="20%", **more))
+    channel.basic_publish("", "a", b"")
+    assert wire.published() == ["a"]

@@ -2,6 +2,7 @@
 
 import inspect
 from typing import Any
+from unittest.mock import MagicMock
 
 import pika
 import pytest
@@ -67,6 +68,28 @@ def test_a_channel_knows_whether_confirms_were_asked_for():
     assert not internals.confirms_are_on(channel)
     channel.confirm_delivery(print)
     assert internals.confirms_are_on(channel)
+
+
+def test_a_blocking_channel_knows_it_too():
+    """By a mark that it sets when the broker has agreed, and publishes by."""
+    channel = BlockingChannel(Wire().channel(), MagicMock())
+    assert not internals.confirms_are_on(channel)
+    channel._delivery_confirmation = True
+    assert internals.confirms_are_on(channel)
+    source = inspect.getsource(BlockingChannel.confirm_delivery)
+    assert "self._delivery_confirmation = True" in source
+    assert "if self._delivery_confirmation:" in inspect.getsource(BlockingChannel.basic_publish)
+
+
+def test_a_blocked_connection_says_so_at_once():
+    """The connection beneath a blocking one, which keeps it back from its user's callbacks."""
+    wire, said = Wire(), []
+    internals.on_blocked(wire, lambda: said.append(True), lambda: said.append(False))
+    wire.say(spec.Connection.Blocked("memory"))
+    wire.say(spec.Connection.Unblocked())
+    assert said == [True, False]
+    source = inspect.getsource(BlockingConnection.add_on_connection_blocked_callback)
+    assert "self._impl.add_on_connection_blocked_callback" in source
 
 
 def test_a_request_for_confirms_waits_behind_another_one():

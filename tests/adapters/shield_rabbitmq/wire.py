@@ -38,6 +38,16 @@ class Wire:
         """The routing keys of what was published."""
         return [m.routing_key for m in self.sent if isinstance(m, spec.Basic.Publish)]
 
+    def say(self, method: Any) -> None:
+        """Let a method come in that is about the connection."""
+        self.callbacks.process(0, method, self, self, frame.Method(0, method))
+
+    def add_on_connection_blocked_callback(self, callback: Any) -> None:
+        self.callbacks.add(0, spec.Connection.Blocked, callback, False)
+
+    def add_on_connection_unblocked_callback(self, callback: Any) -> None:
+        self.callbacks.add(0, spec.Connection.Unblocked, callback, False)
+
     def add_on_close_callback(self, callback: Any) -> None:
         self.callbacks.add(0, "closed", callback, False)
 
