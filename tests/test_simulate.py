@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import pytest
 import typer
@@ -18,29 +19,28 @@ STEADY = ["step", "halved", "refuses"]
 """Scenarios whose last quarter is the same all the time, and more than the broker takes."""
 
 
-@pytest.fixture(scope="module")
-def traces():
-    return {(c, s): simulate.simulate(c, s) for c in RULES for s in SCENARIOS}
+trace_of = cache(simulate.simulate)
+"""The run of a controller in a scenario, made when it is first asked for."""
 
 
 @pytest.mark.parametrize("controller", ADAPTIVE)
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_a_limit_stays_within_its_bounds_and_starts_at_the_upper_one(traces, controller, scenario):
+def test_a_limit_stays_within_its_bounds_and_starts_at_the_upper_one(controller, scenario):
     """From 20 to 1000, whatever the broker does."""
-    limits = traces[controller, scenario].limits
+    limits = trace_of(controller, scenario).limits
     assert limits[0] == 1000
     assert 20 <= min(limits) <= max(limits) <= 1000
 
 
 @pytest.mark.parametrize("controller", ADAPTIVE)
 @pytest.mark.parametrize("scenario", STEADY)
-def test_a_limit_settles_and_holds_still(traces, controller, scenario):
+def test_a_limit_settles_and_holds_still(controller, scenario):
     """Within ten seconds of the change; then it moves by less than half of itself.
 
     Beside `shed`, which probes for room tenth by tenth, its sawtooth is longer and wider, and no
     time is set for it; it moves by less than itself.
     """
-    trace = traces[controller, scenario]
+    trace = trace_of(controller, scenario)
     if "shed" in controller:
         assert trace.swing < 1.0
     else:
@@ -52,25 +52,25 @@ def test_a_limit_settles_and_holds_still(traces, controller, scenario):
 
 @pytest.mark.parametrize("controller", ADAPTIVE)
 @pytest.mark.parametrize(("scenario", "least"), [("step", 0.95), ("ramp", 0.95), ("halved", 0.95)])
-def test_goodput_is_what_the_broker_can_do(traces, controller, scenario, least):
+def test_goodput_is_what_the_broker_can_do(controller, scenario, least):
     """Without a controller nearly all answers of an overloaded broker come too late."""
-    assert traces[controller, scenario].goodput >= least
-    assert traces["none", scenario].goodput < 0.5
+    assert trace_of(controller, scenario).goodput >= least
+    assert trace_of("none", scenario).goodput < 0.5
 
 
 @pytest.mark.parametrize("controller", ADAPTIVE)
 @pytest.mark.parametrize("scenario", ["sine", "stall", "refuses"])
-def test_goodput_is_far_above_that_without_a_controller(traces, controller, scenario):
+def test_goodput_is_far_above_that_without_a_controller(controller, scenario):
     """At least 85% of what is possible, through changes that never end."""
-    assert traces[controller, scenario].goodput >= 0.85
-    assert traces["none", scenario].goodput < 0.6
+    assert trace_of(controller, scenario).goodput >= 0.85
+    assert trace_of("none", scenario).goodput < 0.6
 
 
-def test_throttling_helps_where_the_broker_turns_messages_down(traces):
+def test_throttling_helps_where_the_broker_turns_messages_down():
     """At a cost to itself; and not where it only grows slow, of which it learns nothing in time."""
-    helped, bare = traces["throttle", "refuses"], traces["none", "refuses"]
+    helped, bare = trace_of("throttle", "refuses"), trace_of("none", "refuses")
     assert helped.goodput > 1.5 * bare.goodput
-    assert traces["throttle", "step"].goodput < 0.5
+    assert trace_of("throttle", "step").goodput < 0.5
 
 
 PARTS = st.floats(0.1, 4.0)
@@ -98,9 +98,9 @@ def test_whatever_load_and_broker_do_the_bounds_hold_and_the_books_balance(name,
     assert simulation.shield.plugin_errors == {}
 
 
-def test_the_same_run_twice_is_the_same(traces):
+def test_the_same_run_twice_is_the_same():
     """Nothing in it is left to chance or to the machine."""
-    assert simulate.simulate("adaptive + shed", "halved") == traces["adaptive + shed", "halved"]
+    assert simulate.simulate("adaptive + shed", "halved") == trace_of("adaptive + shed", "halved")
 
 
 def test_the_table_has_a_line_for_each(monkeypatch):

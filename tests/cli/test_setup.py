@@ -178,7 +178,8 @@ def test_partitions_are_refused_where_the_broker_has_none(run):
 @pytest.mark.parametrize(
     ("broker", "named"), [("rabbitmq", "no RabbitMQ for us"), ("kafka", "no Kafka for us")]
 )
-def test_a_broker_that_does_not_answer_is_one_line(run, broker, named):
+def test_a_broker_that_does_not_answer_is_one_line(run, broker, named, monkeypatch):
+    monkeypatch.setattr("shield_kafka.setup.REACH_MS", 200)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound and not listening
         address = f"127.0.0.1:{unused.getsockname()[1]}"
