@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from shield import ShieldError, Transport, registry
+from shield import ShieldError, Transport, hookimpl, registry
 from shield.setup import Setup, State, Thing
 
 RULES = """
@@ -77,16 +77,31 @@ class Elsewhere(Transport):
         pass
 
 
+class Plugin:
+    """Lets `--broker memory` be one that a plugin contributes, and `memory://`."""
+
+    name = "memory"
+    dist = None
+
+    @classmethod
+    def load(cls):
+        return cls
+
+    @staticmethod
+    @hookimpl
+    def shield_setups():
+        return {"memory": Memory}
+
+    @staticmethod
+    @hookimpl
+    def shield_transports():
+        return {"memory": Elsewhere}
+
+
 @pytest.fixture(autouse=True)
 def _memory(monkeypatch):
-    """Let `--broker memory` be one that a plugin contributes, and `memory://`."""
-    gather = registry.Registry._gather
-    more = {"shield_setups": {"memory": Memory}, "shield_transports": {"memory": Elsewhere}}
-
-    def with_memory(self, hook):
-        return gather(self, hook) | more.get(hook, {})
-
-    monkeypatch.setattr(registry.Registry, "_gather", with_memory)
+    points = (*registry._entry_points(), Plugin)
+    monkeypatch.setattr(registry, "_entry_points", lambda: points)
 
 
 def things(result):

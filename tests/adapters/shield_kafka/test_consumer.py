@@ -32,7 +32,7 @@ def bodies(messages: int) -> list[bytes]:
     return [b"%d" % number for number in range(messages)]
 
 
-def read(consumer, messages: int, within_s: float = 10.0) -> list[bytes]:
+def read(consumer, messages: int, within_s: float = 30.0) -> list[bytes]:
     """Poll until so many are there."""
     found: list[bytes] = []
     deadline = time.monotonic() + within_s
