@@ -149,7 +149,7 @@ def test_poll_comes_back_in_time_while_records_wait(consumers, written):
     read(consumer, 10)
     begun = time.monotonic()
     assert consumer.poll(300) == {}
-    assert 0.25 < time.monotonic() - begun < 2.0
+    assert 0.25 < time.monotonic() - begun < 10.0
 
 
 def test_what_the_user_pauses_stays_his(consumers, written):

@@ -464,7 +464,7 @@ def test_a_callback_never_waits_for_the_metadata_of_an_overflow_topic(producers,
     producer.flush(10)
     ((fate, took_s),) = seen
     assert fate == "dropped"
-    assert took_s < 0.5
+    assert took_s < 2.5  # it would wait for five seconds
 
 
 def test_a_callback_that_raises_harms_nobody(producers, topic):
