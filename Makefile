@@ -1,6 +1,7 @@
 # `make` lists the targets. Everything runs in .venv, which is made and kept up to date as needed.
 #
 #   make test PYTEST_ARGS="-k quota -x"      arguments for pytest
+#   make test PYTEST_ARGS="-n 0 --pdb"       one test at a time, on a terminal
 #   make test PYTHON=python3.12              the Python that .venv is made with
 
 PYTHON ?= python3
@@ -8,6 +9,9 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?= all
 BROKERS ?=
+
+# The tests that are measured in minutes run in two processes, each with brokers of its own.
+IN_TWO := -n 2 --dist worksteal
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -38,8 +42,8 @@ demo: $(INSTALLED) ## see it work, without a broker (DEMO_ARGS="--help")
 	@$(BIN)/shield demo $(DEMO_ARGS)
 
 test: lint types ## everything: lint, types, unit tests, then the tests against real brokers
-	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
-	$(BIN)/python -m pytest integration $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests $(IN_TWO) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest integration $(IN_TWO) $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## ruff: rules and format
 	$(BIN)/ruff check

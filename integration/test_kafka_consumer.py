@@ -130,6 +130,7 @@ def members(request, kafka, new_topic, tmp_path) -> Iterator[Callable[[str], Mem
         member.process.wait()
 
 
+@pytest.mark.timeout(400, func_only=True)
 def test_through_rebalances_and_a_kill_every_record_is_handed_over_or_shed(kafka, members):
     """Three members under load, one joins late, one is killed: at least once, and none skipped.
 
@@ -139,9 +140,9 @@ def test_through_rebalances_and_a_kill_every_record_is_handed_over_or_shed(kafka
     """
     first, second = members("poll"), members("poll")
     with Load(kafka.address, members.topic) as load:
-        until(lambda: len(second.handed) > 200, 30, "the second is handed nothing")
+        until(lambda: len(second.handed) > 200, 90, "the second is handed nothing")
         third = members("iterate")
-        until(lambda: len(third.handed) > 100, 30, "the third is handed nothing")
+        until(lambda: len(third.handed) > 100, 90, "the third is handed nothing")
         second.process.kill()
         second.process.wait()
 
@@ -149,7 +150,7 @@ def test_through_rebalances_and_a_kill_every_record_is_handed_over_or_shed(kafka
         at = committed(kafka.address, members.group, members.topic, PARTITIONS)
         return sum(at.values()) == load.messages
 
-    until(all_committed, 60, "the rest is not committed")
+    until(all_committed, 90, "the rest is not committed")
     for member in (first, third):
         member.process.terminate()
         assert member.process.wait(30) == 0

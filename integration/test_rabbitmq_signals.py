@@ -136,7 +136,7 @@ def test_messages_of_a_blocked_connection_take_the_chain(make, queues, alarm):
         assert dropped(publisher.publish("", overflows, b"during"))
         with pytest.raises(OverLimitError) as caught:
             publisher.publish("", raises, b"during")
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     assert (caught.value.policy, caught.value.reason) == ("blocked", "blocked by the broker")
     with ThreadPoolExecutor(4) as pool:
         waiting = [pool.submit(publisher.publish, "", waits, b"%d" % n) for n in range(4)]
@@ -207,19 +207,21 @@ def test_messages_that_find_no_queue_are_seen_and_raised(make, queues):
 def test_a_window_that_fills_delays_and_then_refuses(make, queues, freeze):
     """A frozen broker: the first half at once, the second ever slower, the rest takes the chain."""
     queue = queues.queue()
+    clock = ManualClock()
     window = {"above": "50%", "delay": "200ms", "limit": "100%"}
-    publisher = make({"match": "*", "confirm_window": window, "over_limit": "drop"}, window=20)
+    rule = {"match": "*", "confirm_window": window, "over_limit": "drop"}
+    publisher = make(rule, window=20, clock=clock)
     publisher.publish("", queue, b"first").result(10)
     go_on = freeze()
     took_s, futures = [], []
     for n in range(20):
-        begun = time.monotonic()
+        begun_s = clock.now()
         futures.append(publisher.publish("", queue, b"%d" % n))
-        took_s.append(time.monotonic() - begun)
+        took_s.append(clock.now() - begun_s)
         eventually(lambda n=n: publisher.signals.in_flight == n + 1)
     assert publisher.signals.window_used == 1.0
-    assert max(took_s[:11]) < 0.02 < took_s[15] < took_s[19]
-    assert took_s[19] == pytest.approx(0.18, abs=0.05)
+    assert took_s[:11] == [0.0] * 11
+    assert took_s[11:] == pytest.approx([0.02 * n for n in range(1, 10)], abs=0.001)
     assert dropped(publisher.publish("", queue, b"refused"))
     go_on()
     for future in futures:
@@ -264,7 +266,7 @@ def test_shedding_starts_when_the_queue_is_over_its_limit_and_ends(make, queues,
 
 
 def test_a_broker_that_answers_slower_gets_less_at_once(make, queues, freeze):
-    """Frozen for half a second, it is far over its baseline: 20 at once, not the whole window."""
+    """Frozen for a while, it is far over its baseline: 20 at once, not the whole window."""
     queue = queues.queue()
     latency = {"over_baseline": 30.0, "min_in_flight": 20}
     publisher = make({"match": "*", "confirm_latency": latency, "over_limit": "drop"})
@@ -273,12 +275,11 @@ def test_a_broker_that_answers_slower_gets_less_at_once(make, queues, freeze):
     go_on = freeze()
     futures = [publisher.publish("", queue, b"slow") for _ in range(200)]
     assert not any(dropped(future) for future in futures)
-    time.sleep(0.5)
+    signals = publisher.signals
+    time.sleep(50 * signals.latency.baseline)
     go_on()
     for future in futures:
         future.result(20)
-    signals = publisher.signals
-    assert signals.latency.baseline < 0.1
     assert signals.latency.over_baseline(signals.now()) > 30
     go_on = freeze()
     futures = [publisher.publish("", queue, b"less") for _ in range(200)]

@@ -24,7 +24,7 @@ from integration.redriving import command, fill_queue, fill_topic, run
 from integration.test_transports import amqp_url
 from shield_kafka import KafkaProducer
 
-PLACES = 25 if os.environ.get("SHIELD_SOAK") else 3
+PLACES = 25 if os.environ.get("SHIELD_SOAK") else 2
 KILLS = 2
 """How often the redrive of each place is killed."""
 MESSAGES = 2000
@@ -144,7 +144,7 @@ def set_aside(address: str, folder: Path, chains: Sequence[str]) -> list[str]:
 # --- the kills ----------------------------------------------------------------------------------
 
 
-def killed(source: str) -> None:
+def killed(source: str, *, after_a_message: bool) -> None:
     """Run a redrive and end it by SIGKILL some time after its first word, or its first message."""
     process = subprocess.Popen(
         command(source, "--rate", RATE),
@@ -153,7 +153,6 @@ def killed(source: str) -> None:
         text=True,
     )
     assert process.stdout is not None
-    after_a_message = random.random() < 0.5
     for line in process.stdout:
         if not (after_a_message and line.startswith("0 back")):
             break
@@ -165,8 +164,8 @@ def killed(source: str) -> None:
 def killed_and_completed(place: Place) -> list[int]:
     """Kill it again and again, then let one run to its end; return what was back at each kill."""
     found = []
-    for _ in range(KILLS):
-        killed(place.source)
+    for kill in range(KILLS):
+        killed(place.source, after_a_message=kill == 0 or random.random() < 0.5)
         found.append(place.count())
     assert run(place.source)["complete"]
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from shield.action import Action
     from shield.demo import Demo
     from shield.policy import KeyOf, Policy
+    from shield.settings import ShieldSettings
     from shield.setup import Setup
     from shield.transport import Transport
 
@@ -45,18 +46,27 @@ class Registry:
     Args:
         plugins: plugin objects or modules beside those that entry points name.
         disable: names of entry points to leave out.
+        points: entry points to load, where not all that are installed.
 
     Raises:
         PluginError: two plugins claim one name, or one has a hook that does not exist.
     """
 
-    def __init__(self, plugins: Iterable[object] = (), disable: Iterable[str] = ()) -> None:
+    model: type[ShieldSettings] | None = None
+    """All settings with the keys of these kinds, once `shield.settings` has made it."""
+
+    def __init__(
+        self,
+        plugins: Iterable[object] = (),
+        disable: Iterable[str] = (),
+        points: Iterable[metadata.EntryPoint] | None = None,
+    ) -> None:
         self.extra = tuple(plugins)
         self.disabled = frozenset(disable)
         self.infos: list[PluginInfo] = []
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(hookspecs)
-        for point in _entry_points():
+        for point in _entry_points() if points is None else points:
             self._add_entry_point(point)
         for plugin in self.extra:
             self._add(plugin, getattr(plugin, "__name__", type(plugin).__name__), "", "")
@@ -74,8 +84,7 @@ class Registry:
         )
 
     def _add_entry_point(self, point: metadata.EntryPoint) -> None:
-        name = point.dist.name if point.dist else ""
-        version = point.dist.version if point.dist else ""
+        name, version = _name_and_version(point.dist)
         if point.name in self.disabled:
             self.infos.append(PluginInfo(point.name, version, name, (), "off"))
             return
@@ -136,9 +145,28 @@ class Registry:
         return tuple(implementation.function for implementation in found)
 
 
+def registry_of(plugins: Iterable[object], disable: Iterable[str]) -> Registry:
+    """Return the registry of these plugins; with entry points alone, all Shields have one."""
+    extra = tuple(plugins)
+    if extra:
+        return Registry(extra, disable)
+    return _of_entry_points(_entry_points(), frozenset(disable))
+
+
+@lru_cache(maxsize=8)
+def _of_entry_points(points: tuple[metadata.EntryPoint, ...], disable: frozenset[str]) -> Registry:
+    return Registry((), disable, points)
+
+
 @cache
 def _entry_points() -> tuple[metadata.EntryPoint, ...]:
     return tuple(metadata.entry_points(group=GROUP))
+
+
+@cache
+def _name_and_version(distribution: metadata.Distribution | None) -> tuple[str, str]:
+    """Read both once: each is found by parsing a file that holds the README as well."""
+    return (distribution.name, distribution.version) if distribution else ("", "")
 
 
 @cache

@@ -24,7 +24,7 @@ from shield.credentials import Credential, Name, with_credentials
 from shield.errors import SettingsError
 from shield.policy import Policy
 from shield.problems import describe, hides
-from shield.registry import Registry
+from shield.registry import Registry, registry_of
 from shield.strict import StrictModel, unknown_key
 from shield.url import URL, masked
 
@@ -160,7 +160,7 @@ def read_settings(
     flat = _flatten(data, source)
     try:
         read = _from_arguments if path is None else _from_file
-        registry = Registry(plugins, read(_PluginChoice, flat).plugins.disable)
+        registry = registry_of(plugins, read(_PluginChoice, flat).plugins.disable)
         settings = read(settings_model(registry), flat)
     except ValidationError as error:
         raise SettingsError(*describe(error, source, flat if path is None else ())) from None
@@ -173,6 +173,12 @@ def read_settings(
 
 def settings_model(registry: Registry) -> type[ShieldSettings]:
     """Return the model of all settings, with the keys of every registered policy and action."""
+    if registry.model is None:
+        registry.model = _make_model(registry)
+    return registry.model
+
+
+def _make_model(registry: Registry) -> type[ShieldSettings]:
     kinds: dict[str, Any] = {
         name: (_tables_of(kind), []) for name, kind in registry.policies.items()
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 
@@ -14,13 +14,20 @@ from tests.making import Kinds, admits, shield_with
 BUILT_INS = {"quota", "in_flight", "wait", "overflow", "endings", "keys"}
 
 
+class Came(NamedTuple):
+    """What a plugin came with, as `importlib.metadata` tells it."""
+
+    name: str
+    version: str
+
+
 class Point:
     """An entry point as `importlib.metadata` has them."""
 
     def __init__(self, name, load):
         self.name = name
         self.load = load
-        self.dist = SimpleNamespace(name="a-plugin", version="1.2")
+        self.dist = Came("a-plugin", "1.2")
 
 
 @pytest.fixture
@@ -46,6 +53,19 @@ def test_built_ins_come_through_entry_points_like_everybodys():
     assert infos["quota"].distribution == "broker-shield"
     assert infos["quota"].hooks == ("shield_policies",)
     assert all(infos[name].state == "on" for name in BUILT_INS)
+
+
+def test_shields_of_the_same_plugins_share_what_was_found(installed):
+    """Nothing is looked up anew for each; another choice of plugins is another registry."""
+    first, second = shield_with(), shield_with()
+    assert first.registry is second.registry
+    disabling = Shield({"plugins": {"disable": ["quota"]}})
+    assert "quota" not in disabling.registry.policies
+    with_one = shield_with(plugins=[Kinds({"never": Never})])
+    assert "never" in with_one.registry.policies
+    installed(Point("never", lambda: Kinds({"never": Never})))
+    assert "never" in shield_with().registry.policies
+    assert "never" not in first.registry.policies
 
 
 def test_an_installed_plugin_is_found(installed):

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections import Counter
 
 import pytest
@@ -81,13 +80,12 @@ def test_a_picture_that_cannot_be_written_is_refused_before_the_run(run):
     )
 
 
-def test_a_broker_that_does_not_answer_is_one_line(run):
+def test_a_broker_that_does_not_answer_is_one_line(run, monkeypatch):
+    monkeypatch.setattr("shield_kafka.demo.REACH_S", 0.2)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound and not listening
         address = f"127.0.0.1:{unused.getsockname()[1]}"
-        began = time.monotonic()
         result = run("demo", "--bootstrap", address)
-    assert time.monotonic() - began < 10
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
     assert f"no Kafka answers at {address}" in line

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from shield import ShieldError, Transport, registry
+from shield import ShieldError, Transport, hookimpl, registry
 from shield.setup import Setup, State, Thing
 
 RULES = """
@@ -77,16 +77,31 @@ class Elsewhere(Transport):
         pass
 
 
+class Plugin:
+    """Lets `--broker memory` be one that a plugin contributes, and `memory://`."""
+
+    name = "memory"
+    dist = None
+
+    @classmethod
+    def load(cls):
+        return cls
+
+    @staticmethod
+    @hookimpl
+    def shield_setups():
+        return {"memory": Memory}
+
+    @staticmethod
+    @hookimpl
+    def shield_transports():
+        return {"memory": Elsewhere}
+
+
 @pytest.fixture(autouse=True)
 def _memory(monkeypatch):
-    """Let `--broker memory` be one that a plugin contributes, and `memory://`."""
-    gather = registry.Registry._gather
-    more = {"shield_setups": {"memory": Memory}, "shield_transports": {"memory": Elsewhere}}
-
-    def with_memory(self, hook):
-        return gather(self, hook) | more.get(hook, {})
-
-    monkeypatch.setattr(registry.Registry, "_gather", with_memory)
+    points = (*registry._entry_points(), Plugin)
+    monkeypatch.setattr(registry, "_entry_points", lambda: points)
 
 
 def things(result):
@@ -178,7 +193,8 @@ def test_partitions_are_refused_where_the_broker_has_none(run):
 @pytest.mark.parametrize(
     ("broker", "named"), [("rabbitmq", "no RabbitMQ for us"), ("kafka", "no Kafka for us")]
 )
-def test_a_broker_that_does_not_answer_is_one_line(run, broker, named):
+def test_a_broker_that_does_not_answer_is_one_line(run, broker, named, monkeypatch):
+    monkeypatch.setattr("shield_kafka.setup.REACH_MS", 200)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound and not listening
         address = f"127.0.0.1:{unused.getsockname()[1]}"

@@ -92,7 +92,7 @@ def test_it_connects_with_its_first_message(transport, topic, read):
     began = time.monotonic()
     for number in range(100):
         transport.send(Envelope("orders", b"%d" % number, "kafka", b"key", (("h", b"1"),)), ends)
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 2.5
     assert ends.wait() == [None] * 100
     assert [message.value() for message in read(topic)] == [b"%d" % n for n in range(100)]
     deadline = time.monotonic() + 5

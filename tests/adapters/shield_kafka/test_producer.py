@@ -464,7 +464,7 @@ def test_a_callback_never_waits_for_the_metadata_of_an_overflow_topic(producers,
     producer.flush(10)
     ((fate, took_s),) = seen
     assert fate == "dropped"
-    assert took_s < 0.5
+    assert took_s < 2.5  # it would wait for five seconds
 
 
 def test_a_callback_that_raises_harms_nobody(producers, topic):
@@ -527,6 +527,7 @@ def test_no_thread_is_started_and_none_is_left(producers, bootstrap, topic):
 
 def test_a_bare_new_and_a_failed_init_can_be_collected(bootstrap):
     """`__del__` calls close: on what was never made it does nothing, and raises nothing."""
+    gc.collect()  # what earlier tests have left
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         KafkaProducer.__new__(KafkaProducer)

@@ -107,7 +107,7 @@ def test_one_writer_and_one_drain_serve_all_clients_of_a_broker(spooling, thread
     assert len(threads()) == 2
     for number in range(10):
         client.publish("orders", b"%d" % number)
-    client.close(5)
+    client.close(0.5)
     assert len(threads()) == 2
     eventually(lambda: other.ack() or other.shield.ledger().spooled == 0)
     other.close(5)

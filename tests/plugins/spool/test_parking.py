@@ -65,6 +65,7 @@ def test_what_is_parked_stays_so_in_the_next_process(picky, spooling):
     after.ack()
     eventually(lambda: after.unanswered)
     assert [record.body for record in after.unanswered] == [b"later"]
+    after.ack()
 
 
 def test_a_broker_in_trouble_parks_nothing(spooling):
