@@ -27,7 +27,6 @@ INTERVAL_S = 0.4
 """Of the rule with `queue_delay`."""
 
 
-
 @pytest.mark.parametrize("controller", ADAPTIVE)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_limit_stays_within_its_bounds_and_starts_at_the_upper_one(controller, scenario):

@@ -166,7 +166,7 @@ def test_a_producers_queue_is_looked_at_each_time_before_it_listens():
 
 
 def test_the_io_thread_listens_where_we_look():
-    """In each way through its loop, when what it sends is on the wire; its queue is where we look."""
+    """In each way through its loop, once it has sent; its queue is where we look."""
     source = inspect.getsource(Sender.run_once)
     assert source.count("self._client.poll(") == 3
     assert "poll_timeout_ms = self._send_producer_data()\n        self._client.poll(" in source
