@@ -18,8 +18,8 @@ ACTIONS = "allowed: buffer, drop, overflow, raise, retry, spool, wait"
 TOP = "credentials, mode, on_plugin_error, plugins, producer, redrive_attempts, redrive_park, rules"
 IN_RULE = (
     "adaptive, backlog, blocked, confirm_latency, confirm_window, direction, except, in_flight, "
-    "match, max_age, mode, nacks, name, order, over_limit, producers, queue, queue_delay, quota, "
-    "redrive, returns, shed, throttle, throttled"
+    "match, max_age, mode, nacks, name, order, over_limit, producers, queue, queue_delay, "
+    "queue_time, quota, redrive, requests_in_flight, returns, shed, throttle, throttled"
 )
 RULE = '[[rules]]\nmatch = "orders"\n'
 
