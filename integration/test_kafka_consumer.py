@@ -167,7 +167,7 @@ def test_through_rebalances_and_a_kill_every_record_is_handed_over_or_shed(kafka
     for member in group:
         check_commits(member, group, load.old)
         assert len(member.handed_once) == len(set(member.handed_once))
-    assert first.handed_once or not members.cooperative
+    assert first.handed_once or third.handed_once or not members.cooperative
     assert any(line["waits"] for member in group for line in member.rebalances)
     assert sum(len(member.lines("assigned")) for member in group) >= 4
     for member in (first, third):
