@@ -48,6 +48,7 @@ def queues(own_rabbitmq: RabbitMQ) -> Iterator[Queues]:
 def make(own_rabbitmq: RabbitMQ) -> Iterator[Callable[..., Publisher]]:
     """Make publishers that are closed at the end; then all is accounted for and nothing waits."""
     made: list[Publisher] = []
+    before = set(threading.enumerate())  # one may be there where an earlier test has failed
 
     def make(*rules: dict[str, Any], clock: Any = None, **more: Any) -> Publisher:
         chosen = Shield({"rules": [*rules]}, clock=clock)
@@ -63,7 +64,7 @@ def make(own_rabbitmq: RabbitMQ) -> Iterator[Callable[..., Publisher]]:
         assert (one.signals.queue_messages, one.signals.queue_bytes) == (0, 0)
         assert one.signals.in_flight == 0
         assert one.signals.blocked is None
-    names = [thread.name for thread in threading.enumerate()]
+    names = [thread.name for thread in set(threading.enumerate()) - before]
     assert "shield-rabbitmq" not in names
 
 
