@@ -27,8 +27,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MAKE_TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def bootstrap() -> Iterator[str]:
+    """Each page has a broker of its own: no group of another one is still to be left."""
     cluster = EmbeddedKafka()
     yield cluster.bootstrap
     del cluster
