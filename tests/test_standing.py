@@ -86,13 +86,7 @@ def test_one_that_a_quota_holds_back_goes_its_chains_other_way(asked):
 
 def test_the_chain_is_that_of_the_rule_that_bounds_the_wait():
     """The quota's own rule has none: without the other it would wait for ever."""
-    pace = {
-        "name": "pace",
-        "match": "*",
-        "direction": "consume",
-        "quota": {"rate": "1/h", "burst": 1},
-    }
-    shield = shield_with(pace, rule(over_limit="drop"))
+    shield = shield_with(PACE, rule(over_limit="drop"))
     shield.receive(delivery())
     held = Held(shield.receive(delivery()))
     assert isinstance(held.next(shield.clock.now()), float)
@@ -103,13 +97,7 @@ def test_the_chain_is_that_of_the_rule_that_bounds_the_wait():
 @pytest.mark.parametrize("looks", [1, 5])
 def test_where_it_cannot_be_sent_elsewhere_it_is_tried_again_after_a_second(looks):
     """However often its consumer looks meanwhile; handed over instead, if it is admitted."""
-    pace = {
-        "name": "pace",
-        "match": "*",
-        "direction": "consume",
-        "quota": {"rate": "1/h", "burst": 1},
-    }
-    shield = shield_with(pace, rule(over_limit="overflow late"))
+    shield = shield_with(PACE, rule(over_limit="overflow late"))
     shield.receive(delivery())
     held = Held(shield.receive(delivery()))
     refusal = late(shield)

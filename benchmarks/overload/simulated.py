@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.overload.clients import AT_ONCE
 from benchmarks.overload.load import (
     BURST,
     CAPACITY,
@@ -23,13 +24,10 @@ from benchmarks.overload.load import (
     criticality,
 )
 from benchmarks.overload.rules import settings
-from benchmarks.overload.trial import p99
+from benchmarks.overload.trial import PRODUCERS, p99
 from shield import End, Message, Permit, Place, Shield, Signals, Watch
 from shield.testing import ManualClock
 
-PRODUCERS = 2
-AT_ONCE = 10
-"""What the consumer takes in one go, commits or acknowledges."""
 SEND_S = 0.003
 ANSWER_S = 0.001
 READ_S = 0.004
@@ -85,7 +83,7 @@ class _Producer:
             for policy in rule.policies:
                 policy.random = chance.random  # type: ignore[attr-defined] # both of them draw
         self.backlogs = _Backlogs()
-        self.signals = Signals(clock)
+        self.signals = Signals(clock.now)
         self.signals.backlogs = self.backlogs  # type: ignore[assignment] # as much of it as is used
 
     def admit(self, number: int, name: str) -> Permit | None:
