@@ -10,7 +10,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?= all
 BROKERS ?=
 
-# The tests that are measured in minutes run in two processes, each with brokers of its own.
+# Unit tests run in two processes. Those against brokers do not: many start processes of their own.
 IN_TWO := -n 2 --dist worksteal
 
 BIN := .venv/bin
@@ -43,7 +43,7 @@ demo: $(INSTALLED) ## see it work, without a broker (DEMO_ARGS="--help")
 
 test: lint types ## everything: lint, types, unit tests, then the tests against real brokers
 	$(BIN)/python -m pytest tests $(IN_TWO) $(PYTEST_ARGS)
-	$(BIN)/python -m pytest integration $(IN_TWO) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest integration $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## ruff: rules and format
 	$(BIN)/ruff check
