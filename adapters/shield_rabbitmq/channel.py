@@ -23,6 +23,7 @@ from shield_rabbitmq.consumer_channel import BlockingConsuming, ConsumingChannel
 from shield_rabbitmq.deadline import deadline_of
 from shield_rabbitmq.guard import OTHERS, Guard, Publish, headers_of, settle_failed
 from shield_rabbitmq.heard import heard_by
+from shield_rabbitmq.relays import bring_back
 from shield_rabbitmq.telling import BLOCKING, LOOP, Telling
 
 LISTEN_EVERY_S = 0.02
@@ -193,7 +194,9 @@ def guard_of(channel: Any) -> Guard:
         counts = isinstance(channel, Channel) and not confirms
         telling = _telling(isinstance(channel, Channel), confirms)
         heard = heard_by(channel.connection)
-        guard = Guard(vars(channel).pop("basic_publish", None), counts, heard, telling)
+        publish = vars(channel).pop("basic_publish", None)
+        carried = partial(bring_back, channel.connection)
+        guard = Guard(publish, counts, heard, telling, carried)
         guard.consumes = vars(channel).pop("basic_consume", None)
         channel._shield_guard = guard
         kind: Any = type(channel)

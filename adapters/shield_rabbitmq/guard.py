@@ -37,6 +37,7 @@ class Guard:
     """
 
     __slots__ = (
+        "_bring_back",
         "_calls",
         "acts",
         "admit",
@@ -59,7 +60,12 @@ class Guard:
     shield: Shield
 
     def __init__(
-        self, instrumented: Publish | None, counts: bool, heard: Heard, telling: Telling
+        self,
+        instrumented: Publish | None,
+        counts: bool,
+        heard: Heard,
+        telling: Telling,
+        bring_back: Callable[[Shield, str], None],
     ) -> None:
         self.instrumented = instrumented
         """What stood in the place of the channel's own `basic_publish` when it was shielded."""
@@ -69,6 +75,7 @@ class Guard:
         """Whether confirms that are turned on now can be counted from the first one on."""
         self.heard = heard
         self.telling = telling
+        self._bring_back = bring_back
         self.signals: Signals | None = None
         """What the broker tells this channel; None before a Shield decides."""
         self.unfit: tuple[Unfit, ...] = ()
@@ -100,6 +107,7 @@ class Guard:
         self.heard.tell(self.signals)
         self.listens = listens(shield)
         self.unfit = self.telling.unfit(shield)
+        self._bring_back(shield, self.producer)
 
     @property
     def terms(self) -> tuple[Shield, str]:

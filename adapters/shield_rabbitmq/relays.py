@@ -47,6 +47,15 @@ def relay_for(connection: Any, shield: Shield, producer: str) -> Publisher:
         return relay.publisher
 
 
+def bring_back(connection: Any, shield: Shield, producer: str) -> None:
+    """Open the relay where something is to come back, or be kept, through it, as with a client.
+
+    That is the lifecycle of a `Publisher`, for programs that have channels alone.
+    """
+    if shield.begins_with_a_client:
+        relay_for(connection, shield, producer)
+
+
 def _left(relay: Relay, connection: Any) -> None:
     """Close a relay whose last connection has closed."""
     with _lock:

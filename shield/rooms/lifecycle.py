@@ -12,6 +12,21 @@ from shield.transport import Transport
 class Lifecycle(Room):
     """Tells the actions of all chains, and what brings messages back by itself."""
 
+    @property
+    def begins_with_a_client(self) -> bool:
+        """Whether something comes back, or can be kept, once there is a client: it wants one early.
+
+        For adapters whose users' own clients cannot carry what comes back: they open another one.
+        """
+        core = self._core
+        brings_back = (
+            action.overrides("way_back")
+            for rule in core.rules
+            if rule.redrive == "auto"
+            for action in rule.chain
+        )
+        return bool(_actions(core, "opened")) or any(brings_back)
+
     def opened(self, client: Transport) -> None:
         """Let actions know of a new client, through which what they have kept may go out."""
         for action in _actions(self._core, "opened"):
