@@ -21,7 +21,7 @@ from shield_rabbitmq.sending import Confirm
 from shield_rabbitmq.shared import publisher_for, shield_for
 
 P = ParamSpec("P")
-PERSISTENT = BasicProperties(delivery_mode=2)
+PERSISTENT = 2
 
 
 class Route:
@@ -32,13 +32,13 @@ class Route:
         publisher: Callable[[], Publisher],
         exchange: str,
         routing_key: Callable[..., Any],
-        properties: BasicProperties,
+        properties: BasicProperties | None,
         mandatory: bool,
     ) -> None:
         self.publisher = publisher
         self._exchange = exchange
         self._routing_key = routing_key
-        self._properties = properties
+        self._properties = _persistent(properties)
         self._mandatory = mandatory
 
     def publish(self, made: object, who: str, args: Any, kwargs: Any) -> Confirm:
@@ -55,12 +55,14 @@ class Route:
             key = self._routing_key(*args, **kwargs)
         if not (key or self._exchange):
             raise ValueError(f"{who}: the default exchange needs a queue's name as routing_key")
-        properties = self._with_headers(made, who)
+        properties = self._properties_of(made, who)
         return self.publisher().publish(self._exchange, key, made.body, properties, self._mandatory)
 
-    def _with_headers(self, made: Publishing, who: str) -> BasicProperties:
-        properties = self._properties if made.properties is None else made.properties
-        check_properties(properties)
+    def _properties_of(self, made: Publishing, who: str) -> BasicProperties:
+        properties = self._properties
+        if made.properties is not None:
+            check_properties(made.properties)
+            properties = _persistent(made.properties)
         if made.headers is None:
             return properties
         if not isinstance(made.headers, Mapping):
@@ -68,6 +70,15 @@ class Route:
         properties = copy.copy(properties)
         properties.headers = {**(properties.headers or {}), **made.headers}
         return properties
+
+
+def _persistent(properties: BasicProperties | None) -> BasicProperties:
+    """Return properties that are persistent where they do not say otherwise; a copy then."""
+    if properties is not None and properties.delivery_mode is not None:
+        return properties
+    result = BasicProperties() if properties is None else copy.copy(properties)
+    result.delivery_mode = PERSISTENT
+    return result
 
 
 class Published(Generic[P]):
@@ -148,7 +159,8 @@ def publisher(
         exchange: the exchange; "" is RabbitMQ's default one.
         routing_key: a text, a template over the function's arguments, as
             `"orders.{order.country}"`, or a callable that is given them.
-        properties: for messages that bring none of their own; persistent if not given.
+        properties: for messages that bring none of their own. Persistent, as all properties
+            are here that name no delivery mode.
         mandatory: whether a message that no queue takes is an error.
         shield: as `Publisher` takes it. Functions of one broker and Shield share a publisher.
         shield_producer: as `Publisher` takes it.
@@ -174,7 +186,7 @@ def publisher(
     def decorate(function: Callable[P, Any]) -> Published[P]:
         _check_function(function)
         key = routing_key_of(routing_key, function)
-        route = Route(shared, exchange, key, properties or PERSISTENT, mandatory)
+        route = Route(shared, exchange, key, properties, mandatory)
         kind = AsyncPublished if inspect.iscoroutinefunction(function) else Published
         return kind(function, route, ())
 

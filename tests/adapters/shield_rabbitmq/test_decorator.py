@@ -6,9 +6,11 @@ import subprocess
 import sys
 
 import pytest
+from pika import BasicProperties
 
 from shield import SettingsError
-from shield_rabbitmq import publisher
+from shield_rabbitmq import Publishing, publisher
+from shield_rabbitmq.decorator import Route
 from shield_rabbitmq.routing import routing_key_of
 
 URL = "amqp://guest:guest@localhost/"
@@ -99,3 +101,28 @@ def test_the_package_needs_pika_only_for_its_names():
     program = "import sys; sys.modules['pika'] = None; import shield_rabbitmq; print('ok')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert done.stdout == b"ok\n"
+
+
+class Noting:
+    """Stands in for a publisher."""
+
+    def publish(self, exchange, routing_key, body, properties, mandatory):
+        return properties
+
+
+def published(made, properties=None):
+    """The properties that a decorated function's message gets."""
+    route = Route(Noting, "", lambda: "queue", properties, True)
+    return route.publish(made, "function", (), {})
+
+
+@pytest.mark.parametrize("default", [None, BasicProperties(content_type="a/b")])
+@pytest.mark.parametrize("own", [None, BasicProperties(app_id="shop")])
+@pytest.mark.parametrize("headers", [None, {"tenant": "a"}])
+def test_messages_are_persistent_unless_their_properties_say_otherwise(default, own, headers):
+    """Also where they say something else; what the caller has is left as it is."""
+    assert published(Publishing(b"", own, headers=headers), default).delivery_mode == 2
+    assert all(given is None or given.delivery_mode is None for given in (default, own))
+    transient = BasicProperties(delivery_mode=1)
+    assert published(Publishing(b"", transient, headers=headers), default).delivery_mode == 1
+    assert published(Publishing(b"", headers=headers), transient).delivery_mode == 1

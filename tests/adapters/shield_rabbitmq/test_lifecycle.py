@@ -1,4 +1,4 @@
-"""A program that has shielded channels alone is a client to what is kept, as one with a Publisher."""
+"""A program of shielded channels alone is a client to what is kept, as one with a Publisher."""
 
 from __future__ import annotations
 
