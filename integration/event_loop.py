@@ -9,7 +9,7 @@ from typing import Any
 
 import pika
 
-WITHIN_S = 10.0
+WITHIN_S = 60.0
 
 
 class EventLoop:

@@ -81,7 +81,7 @@ def run(*arguments: str, status: int = 0, **environment: str) -> dict[str, Any]:
 def refusal(*arguments: str) -> str:
     """Run what cannot be done; return the one line that says why."""
     done = subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=60, check=False
+        command(*arguments), capture_output=True, text=True, timeout=150, check=False
     )
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stderr.count("\n") == 1, done.stderr

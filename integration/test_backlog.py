@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,13 +17,7 @@ from integration.queues import Queues
 from shield import Shield
 from shield_kafka import KafkaProducer
 from shield_rabbitmq import Publisher
-
-
-def eventually(is_so: Callable[[], object], within_s: float = 20.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+from tests.eventually import eventually
 
 
 def status(own: Shield) -> dict[str, Any]:
@@ -95,7 +88,7 @@ def test_what_kafka_does_not_know_limits_nobody_and_says_why(kafka, one_partitio
         one = {"rules": [rule(topic, limit=1, **settings)]}
         with KafkaProducer(bootstrap_servers=kafka.address, shield=one) as producer:
             own = producer.shield
-            producer.send(topic, b"x").get(10)
+            producer.send(topic, b"x").get(60)
             eventually(lambda own=own: status(own)["error"])
             assert found in status(own)["error"]
             assert status(own)["waiting"] is None
@@ -126,7 +119,7 @@ def test_many_rules_and_producers_have_one_thread_and_one_reader(kafka):
     made = [KafkaProducer(bootstrap_servers=kafka.address, shield=own) for _ in range(2)]
     for producer in made:
         for topic in topics:
-            producer.send(topic, b"x").get(10)
+            producer.send(topic, b"x").get(60)
     assert pollers() == 1
     made[0].close()
     assert pollers() == 1
@@ -144,7 +137,7 @@ def test_the_client_tells_its_own_signals(kafka, topic):
     ) as producer:
         assert producer.signals.latency.recent is None
         for _ in range(3):
-            producer.send(topic, b"x").get(10)
+            producer.send(topic, b"x").get(60)
         signals = producer.signals
         assert 0.0 < signals.latency.recent < 0.4
         assert 0.4 < signals.queue_s < 5.0
@@ -169,7 +162,7 @@ def test_a_brokers_own_quota_shows_as_throttle_time(kafka, topic):
         bootstrap_servers=kafka.address, client_id=topic, shield={"rules": []}
     ) as producer:
         for _ in range(3):
-            producer.send(topic, b"x" * 20_000).get(10)
+            producer.send(topic, b"x" * 20_000).get(60)
         eventually(lambda: producer.signals.throttle_s)
         assert producer.signals.latency.recent < 1.0
 
@@ -184,7 +177,7 @@ def test_messages_take_the_chain_while_a_brokers_quota_throttles(kafka, topic):
 
         def fate_of_another() -> str:
             future = producer.send(topic, b"x" * 20_000)
-            future.get(20)
+            future.get(60)
             return shield.fate(future)
 
         eventually(lambda: fate_of_another() == "dropped")
@@ -237,7 +230,7 @@ def test_what_rabbitmq_does_not_know_limits_nobody_and_says_why(rabbitmq, queues
     rules = [rule("*", limit=1), rule("*", limit=1000, destination=queue)]
     with Publisher(rabbitmq.address, shield={"rules": rules}) as publisher:
         own = publisher.shield
-        publisher.publish(exchange, "key", b"x").result(10)
+        publisher.publish(exchange, "key", b"x").result(60)
         eventually(lambda: status(own)["error"])
         assert "404" in status(own)["error"]
         assert "name the queue" in status(own)["error"]

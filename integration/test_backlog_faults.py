@@ -21,10 +21,11 @@ import shield
 from integration.brokers import create_topic
 from integration.brokers.ports import free_ports
 from integration.queues import Queues
-from integration.test_backlog import commit, eventually, rule, status
+from integration.test_backlog import commit, rule, status
 from shield import Event, Kind, Shield, hookimpl
 from shield_kafka import KafkaProducer
 from shield_rabbitmq import Publisher
+from tests.eventually import eventually
 
 
 class Observer:
@@ -67,7 +68,7 @@ def put(management_url: str, path: str, body: dict[str, str]) -> None:
 
 def publish_until(publisher: Publisher, queue: str, is_so: Callable[[], object]) -> None:
     def look() -> object:
-        publisher.publish("", queue, b"x").result(10)
+        publisher.publish("", queue, b"x").result(60)
         return is_so()
 
     eventually(look)
@@ -86,7 +87,7 @@ def test_the_management_api_counts_what_is_handed_out_as_well(rabbitmq, queues):
     ]
     with Publisher(rabbitmq.address, shield={"rules": [table]}) as publisher:
         for _ in range(10):
-            publisher.publish("", queue, b"x").result(10)
+            publisher.publish("", queue, b"x").result(60)
         for _ in range(5):
             queues.channel.basic_get(queue)
         found = publisher.shield.status
@@ -175,7 +176,7 @@ def test_a_user_that_may_not_use_the_management_api_limits_nobody_and_says_why(
     own = Shield({"rules": [table]}, plugins=[observer])
     address = f"amqp://{name}:p@{url.hostname}:{url.port}{url.path}"
     with Publisher(address, shield=own) as publisher:
-        publisher.publish("", queue, b"x").result(10)
+        publisher.publish("", queue, b"x").result(60)
         found = own.status
         eventually(lambda: found()["rule-1"]["backlog[1]"]["error"])
         assert "401" in found()["rule-1"]["backlog[1]"]["error"]
@@ -207,7 +208,7 @@ def test_a_group_that_may_not_be_described_limits_nobody_and_says_why(private_ka
     ):
         admin.create_acls([denied])
         for _ in range(5):
-            producer.send(topic, b"x").get(10)
+            producer.send(topic, b"x").get(60)
         eventually(lambda: status(own)["error"])
         assert "GroupAuthorizationFailed" in status(own)["error"]
         assert shield.fate(producer.send(topic, b"x")) == "sent"
@@ -230,7 +231,7 @@ def test_a_topic_that_is_deleted_and_made_anew_is_unknown_and_then_counts_anew(k
         KafkaProducer(bootstrap_servers=kafka.address, shield=own) as producer,
     ):
         for _ in range(30):
-            producer.send(topic, b"x").get(10)
+            producer.send(topic, b"x").get(60)
         eventually(lambda: status(own)["waiting"] == 30)
         admin.delete_topics([topic])
         eventually(lambda: status(own)["error"])

@@ -115,7 +115,7 @@ def test_at_three_times_the_quota_all_arrive_in_order_on_rabbitmq(rabbitmq: Rabb
         exchange = queues.exchange()
         queue = queues.queue(exchange, "key")
         publisher = Publisher(rabbitmq.address, shield=rules(f"{exchange}/*", "buffer 5000"))
-        publisher.publish(exchange, "key", b"0", PERSISTENT).result(10)
+        publisher.publish(exchange, "key", b"0", PERSISTENT).result(60)
         futures = publish_at_three_times_the_quota(
             lambda number: publisher.publish(exchange, "key", b"%d" % (number + 1), PERSISTENT),
             messages - 1,
@@ -174,7 +174,7 @@ def test_a_program_that_ends_without_close_loses_none(kafka, new_topic, rate, ar
         [sys.executable, "-c", PROGRAM, kafka.address, topic, rate],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=True,
     )
     assert ran.stdout.split() == ["20", str(arrive), str(20 - arrive), "0", "True"], ran.stderr

@@ -20,10 +20,11 @@ import shield
 from integration.brokers import create_topic
 from integration.queues import Queues
 from integration.reading import count, read
-from integration.test_backlog import commit, eventually, status
+from integration.test_backlog import commit, status
 from shield import Shield
 from shield_kafka import KafkaConsumer, KafkaProducer
 from shield_rabbitmq import BlockingConnection, Publisher
+from tests.eventually import eventually
 
 STEP_S = 3000.0
 """Below the hour by which Kafka lets a record's time be ahead of its own."""
@@ -238,7 +239,7 @@ def test_a_kafka_consumer_hands_over_or_sets_aside_each_record_once(kafka, wall,
             assert len(handed) <= BURST + 300 * (time.monotonic() - began) + 1
             return len(handed) + own.ledger().overflowed >= 600
 
-        eventually(all_are_known, 40)
+        eventually(all_are_known)
     consumer.commit()
     consumer.close()
     ledger = own.ledger()
@@ -283,7 +284,7 @@ def test_a_rabbitmq_consumer_hands_over_or_sets_aside_each_message_once(
             connection.process_data_events(0.1)
             return len(handed) + own.ledger().overflowed >= 600
 
-        eventually(all_are_known, 40)
+        eventually(all_are_known)
     connection.close()
     ledger = own.ledger()
     assert ledger.balanced

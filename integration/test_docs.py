@@ -27,7 +27,7 @@ def run(text: str, url: str, tmp_path: Path) -> None:
     """Run it as a program of its own, which keeps a connection until it ends."""
     script = tmp_path / "page.py"
     script.write_text(text.replace("amqp://localhost", url))
-    subprocess.run([sys.executable, script], check=True, timeout=60)
+    subprocess.run([sys.executable, script], check=True, timeout=150)
 
 
 @pytest.fixture

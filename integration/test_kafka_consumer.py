@@ -90,7 +90,7 @@ class Load:
                 if at_ms is not None:
                     futures.append(sent)
                 self.messages += 1
-        self.old = {(at.partition, at.offset) for at in (future.get(30) for future in futures)}
+        self.old = {(at.partition, at.offset) for at in (future.get(60) for future in futures)}
 
     def __enter__(self) -> Load:
         self._thread.start()
@@ -153,7 +153,7 @@ def test_through_rebalances_and_a_kill_every_record_is_handed_over_or_shed(kafka
     until(all_committed, 90, "the rest is not committed")
     for member in (first, third):
         member.process.terminate()
-        assert member.process.wait(30) == 0
+        assert member.process.wait(60) == 0
 
     group = [first, second, third]
     handed = {at for member in group for at in member.handed}
@@ -209,7 +209,7 @@ def test_a_metadata_answer_that_crosses_the_subscription_costs_nothing(
 
     monkeypatch.setattr(ClusterMetadata, "set_topics", just_before_the_answer)
     with KafkaProducer(bootstrap_servers=kafka.address) as producer:
-        producer.send(topic, b"there").get(10)
+        producer.send(topic, b"there").get(60)
     for _ in range(10):
         with KafkaConsumer(
             topic,

@@ -16,7 +16,7 @@ DEMO = [sys.executable, "-m", "shield", "demo"]
 
 def demo(*arguments: str) -> str:
     """Run it without a terminal; return what it printed."""
-    run = subprocess.run([*DEMO, *arguments], capture_output=True, text=True, timeout=60)
+    run = subprocess.run([*DEMO, *arguments], capture_output=True, text=True, timeout=150)
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stderr == ""
     return run.stdout

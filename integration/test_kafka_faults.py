@@ -181,7 +181,7 @@ def test_close_with_the_broker_gone_does_what_the_client_does(own_kafka, topics)
         shield={"rules": [{"match": "*", "in_flight": IN_FLIGHT}]},
     )
     for producer in (bare, ours):
-        producer.send(topics[0], b"warm").get(10)
+        producer.send(topics[0], b"warm").get(60)
     own_kafka.kill()
     try:
         for producer in (bare, ours):
@@ -212,7 +212,7 @@ def test_a_missing_overflow_topic_lets_the_chain_go_on(private_kafka):
         "over_limit": [f"overflow {overflow}", "drop"],
     }
     with KafkaProducer(bootstrap_servers=strict.address, shield={"rules": [rule]}) as producer:
-        producer.send(topic, b"first").get(10)
+        producer.send(topic, b"first").get(60)
         began = time.monotonic()
         fates = [shield.fate(producer.send(topic, b"v")) for _ in range(100)]
         took_s = time.monotonic() - began
@@ -240,7 +240,7 @@ def test_a_topic_that_is_not_there_does_what_the_client_does(private_kafka):
     with KafkaProducer(shield={"rules": [rule]}, **configs) as producer:
         with pytest.raises(KafkaTimeoutError):
             producer.send("nowhere", b"v")
-        producer.send(topic, b"the one the quota has").get(10)
+        producer.send(topic, b"the one the quota has").get(60)
         ledger = producer.shield.ledger()
     assert (ledger.offered, ledger.failed, ledger.delivered) == (2, 1, 1)
 
@@ -257,7 +257,7 @@ def test_a_batch_that_is_too_large_for_the_broker_is_split_and_accounted_for(pri
         linger_ms=300,
     ) as producer:
         futures = [producer.send(topic, b"x" * 1000) for _ in range(150)]
-        assert sorted(future.get(30).offset for future in futures) == list(range(150))
+        assert sorted(future.get(60).offset for future in futures) == list(range(150))
         ledger = producer.shield.ledger()
     assert (ledger.delivered, ledger.in_flight) == (150, 0)
     assert count(small.address, topic) == 150
@@ -278,7 +278,7 @@ address, topic = sys.argv[1:]
 rules = {"rules": [{"match": topic, "in_flight": {"messages": 10}, "over_limit": "raise"}]}
 producer = KafkaProducer(bootstrap_servers=address, shield=rules)
 for _ in range(5):
-    producer.send(topic, b"parent").get(10)
+    producer.send(topic, b"parent").get(60)
 child = os.fork()
 if child == 0:
     status = 1
@@ -289,7 +289,7 @@ if child == 0:
         except ForkedProducerError:
             own = KafkaProducer(bootstrap_servers=address, shield=producer.shield)
             for _ in range(20):
-                own.send(topic, b"child").get(10)
+                own.send(topic, b"child").get(60)
             own.close()
             ledger = shield.ledger()
             assert (ledger.offered, ledger.delivered) == (20, 20), ledger
@@ -299,7 +299,7 @@ if child == 0:
 _, status = os.waitpid(child, 0)
 assert os.waitstatus_to_exitcode(status) == 0
 for _ in range(5):
-    producer.send(topic, b"parent").get(10)
+    producer.send(topic, b"parent").get(60)
 producer.close()
 ledger = producer.shield.ledger()
 assert (ledger.offered, ledger.delivered, ledger.balanced) == (10, 10, True), ledger
@@ -312,7 +312,7 @@ def test_a_fork_leaves_the_parents_books_alone_and_the_child_starts_fresh(own_ka
     subprocess.run(
         [sys.executable, "-c", script, own_kafka.address, topics[0]],
         check=True,
-        timeout=60,
+        timeout=150,
         env=os.environ,
     )
     assert count(own_kafka.address, topics[0]) == 30
@@ -323,7 +323,7 @@ def test_buffered_messages_outlive_a_broker_that_is_killed(own_kafka, topics):
     own, topic = own_kafka, topics[0]
     bound = {"match": topic, "in_flight": {"messages": 20}, "order": "key", "over_limit": "buffer"}
     producer = KafkaProducer(bootstrap_servers=own.address, shield={"rules": [bound]})
-    producer.send(topic, b"0", b"k").get(10)
+    producer.send(topic, b"0", b"k").get(60)
     own.kill()
     futures = [producer.send(topic, b"%d" % number, b"k") for number in range(1, 501)]
     assert producer.shield.ledger().buffered == 480

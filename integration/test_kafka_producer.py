@@ -35,8 +35,8 @@ def test_what_is_over_the_quota_is_in_the_overflow_topic(kafka, new_topic):
         "over_limit": f"overflow {overflow}",
     }
     with producer_of(kafka, rule) as producer:
-        first = producer.send(topic, b"first", b"k").get(10)
-        second = producer.send(topic, b"second", b"k", [("h", b"1")], 3, 1234567890123).get(10)
+        first = producer.send(topic, b"first", b"k").get(60)
+        second = producer.send(topic, b"second", b"k", [("h", b"1")], 3, 1234567890123).get(60)
         assert (first.topic, second.topic) == (topic, overflow)
         assert second.timestamp == 1234567890123
     (record,) = read(kafka.address, overflow)
@@ -94,12 +94,12 @@ def test_a_transaction_shares_its_fate_with_its_overflow(kafka, new_topic):
     with producer_of(kafka, rule, transactional_id=f"shield-{topic}") as producer:
         producer.init_transactions()
         producer.begin_transaction()
-        producer.send(topic, b"kept").get(10)
-        producer.send(topic, b"kept, over the limit").get(10)
+        producer.send(topic, b"kept").get(60)
+        producer.send(topic, b"kept, over the limit").get(60)
         assert producer.shield.ledger().in_flight == 2
         producer.commit_transaction()
         producer.begin_transaction()
-        producer.send(topic, b"aborted, over the limit").get(10)
+        producer.send(topic, b"aborted, over the limit").get(60)
         producer.abort_transaction()
         ledger = producer.shield.ledger()
     assert (ledger.delivered, ledger.overflowed, ledger.failed) == (1, 1, 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -38,6 +37,7 @@ from shield.sync import wait_in_line
 from shield.testing import ManualClock
 from shield_rabbitmq import BlockingConnection, SelectConnection, shielded
 from tests.contracts.adapter import Adapter, AdapterContract, HoldBack, counts, rule
+from tests.eventually import eventually
 
 
 @pytest.fixture
@@ -54,13 +54,6 @@ def no_thread_left() -> Iterator[None]:
     eventually(
         lambda: not [t for t in threading.enumerate() if "shield" in t.name and t not in before]
     )
-
-
-def eventually(is_so: Callable[[], object], within_s: float = 10.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def limited(*chain: str, match: str = "*", burst: int = 1, **more: Any) -> Shield:
@@ -478,7 +471,7 @@ def test_what_is_buffered_comes_back_through_the_relay(connect, queues):
     permit = wait_in_line(kept.over, 7200)
     assert permit is not None
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(kept.send, permit).result(10)
+        pool.submit(kept.send, permit).result(60)
     eventually(lambda: counts(own) == {"offered": 2, "delivered": 2})
     assert [(m.body, m.properties.headers["a"]) for m in queues.take(queue)] == [
         (b"1", 1),

@@ -29,6 +29,7 @@ from integration.test_transports import amqp_url
 from shield import Shield
 from shield_rabbitmq import BlockingConnection, SelectConnection, wait_for_message
 from tests.contracts.adapter import counts
+from tests.eventually import GENEROUS_S, eventually
 
 STALE_S = 1000
 
@@ -48,13 +49,6 @@ def no_thread_left() -> Iterator[None]:
     eventually(
         lambda: not [t for t in threading.enumerate() if "shield" in t.name and t not in before]
     )
-
-
-def eventually(is_so: Callable[[], object], within_s: float = 15.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def settings_of(*rules: dict[str, Any]) -> dict[str, Any]:
@@ -111,7 +105,7 @@ class Worker:
         if self._ack:
             channel.basic_ack(method.delivery_tag)
 
-    def run(self, until: Callable[[], object], within_s: float = 15.0) -> None:
+    def run(self, until: Callable[[], object], within_s: float = GENEROUS_S) -> None:
         deadline = time.monotonic() + within_s
         while not until():
             assert time.monotonic() < deadline, (len(self.got), self.shield.ledger())
@@ -143,7 +137,7 @@ class Process:
     def ended(self) -> dict[str, Any]:
         """Ask it to end; return its ledger."""
         self.process.terminate()
-        out, _ = self.process.communicate(timeout=20)
+        out, _ = self.process.communicate(timeout=150)
         ledger: dict[str, Any] = json.loads(out)
         return ledger
 
@@ -172,7 +166,7 @@ def test_three_consumers_of_which_one_is_killed(rabbitmq, queues, tmp_path):
     workers[0].process.wait()
     workers[0].process.stdout.close()
     fresh = {b"%d" % number for number in numbers if number % 10}
-    eventually(lambda: fresh <= {body for worker in workers for body in worker.handed}, 30.0)
+    eventually(lambda: fresh <= {body for worker in workers for body in worker.handed})
     ledgers = [worker.ended() for worker in workers[1:]]
     handed = Counter(body for worker in workers for body in worker.handed)
     set_aside = set(queues.bodies(late))
@@ -334,7 +328,7 @@ def test_two_threads_that_serve_one_connection_are_pikas_own_matter(rabbitmq, qu
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
     with suppress(Exception):  # whatever breaks in pika
         worker.close()
@@ -363,7 +357,7 @@ def test_two_threads_that_draw_from_one_generator_are_pythons_own_matter(rabbitm
         with pytest.raises(ValueError, match="already executing"):
             next(items)
         fill(queues, queue, [7], none)
-        thread.join(10)
+        thread.join(60)
         ((method, _, body),) = drawn
         assert body == b"7"
         channel.basic_ack(method.delivery_tag)

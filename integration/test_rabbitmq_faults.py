@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -23,6 +22,7 @@ from shield_rabbitmq import (
     Publisher,
     PublisherClosedError,
 )
+from tests.eventually import eventually
 
 PERSISTENT = BasicProperties(delivery_mode=2)
 IN_FLIGHT = {"messages": 2000, "bytes": "4MiB"}
@@ -138,13 +138,6 @@ def threads() -> list[threading.Thread]:
     return [t for t in threading.enumerate() if t.name == "shield-rabbitmq" and t.is_alive()]
 
 
-def eventually(is_so: Callable[[], object], within_s: float = 20.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 # --- a broker in trouble --------------------------------------------------------------------------
 
 
@@ -188,7 +181,7 @@ def test_a_frozen_broker_fills_the_bound_and_goes_on(own_rabbitmq, route):
 def test_a_window_filled_to_the_last_place_is_used_again(own_rabbitmq, route):
     """As many messages as it has places, none behind them; once confirmed, the next one goes."""
     with Publisher(own_rabbitmq.address, shield={}, window=10) as publisher:
-        publisher.publish(route.exchange, "key", b"first").result(10)
+        publisher.publish(route.exchange, "key", b"first").result(60)
         own_rabbitmq.pause()
         try:
             futures = [publisher.publish(route.exchange, "key", b"%d" % n) for n in range(10)]
@@ -196,14 +189,14 @@ def test_a_window_filled_to_the_last_place_is_used_again(own_rabbitmq, route):
         finally:
             own_rabbitmq.resume()
         for future in futures:
-            future.result(10)
-        publisher.publish(route.exchange, "key", b"next").result(10)
+            future.result(60)
+        publisher.publish(route.exchange, "key", b"next").result(60)
 
 
 def test_a_frozen_broker_does_not_keep_close_waiting(own_rabbitmq, route):
     """After its timeout what was written is unknown, the rest was never sent, and it returns."""
     publisher = Publisher(own_rabbitmq.address, shield={}, window=10)
-    publisher.publish(route.exchange, "key", b"first").result(10)
+    publisher.publish(route.exchange, "key", b"first").result(60)
     own_rabbitmq.pause()
     try:
         futures = [publisher.publish(route.exchange, "key", b"%d" % n) for n in range(50)]
@@ -360,7 +353,7 @@ def test_buffered_messages_outlive_a_rabbitmq_that_is_killed(own_rabbitmq, route
     own.save_declared()
     bound = {"match": "*", "in_flight": {"messages": 20}, "over_limit": "buffer"}
     publisher = Publisher(own.address, shield={"rules": [bound]})
-    publisher.publish(exchange, "key", b"0", PERSISTENT).result(10)
+    publisher.publish(exchange, "key", b"0", PERSISTENT).result(60)
     own.kill()
     futures = [
         publisher.publish(exchange, "key", b"%d" % number, PERSISTENT) for number in range(1, 501)

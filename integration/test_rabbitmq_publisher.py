@@ -88,7 +88,7 @@ class PublisherAdapter(Adapter):
         return publisher.publish(exchange, routing_key, body, BasicProperties(headers=headers))
 
     def result(self, publisher, future):
-        return future.result(10)
+        return future.result(60)
 
     def arrived(self, publisher, destination):
         held = self._held.setdefault(destination, [])
@@ -140,7 +140,7 @@ def test_four_threads_publish_and_every_message_is_confirmed(make, queues):
 
     with ThreadPoolExecutor(4) as pool:
         for futures in pool.map(publish, range(4)):
-            assert all(future.result(30) is None for future in futures)
+            assert all(future.result(60) is None for future in futures)
     bodies = queues.bodies(queue)
     for thread in range(4):
         of_thread = [body for body in bodies if body.startswith(b"%d " % thread)]
@@ -153,7 +153,7 @@ def test_a_window_that_was_exactly_full_is_filled_again(make, queues):
     queue = queues.queue()
     one = make(window=1)
     for body in (b"1", b"2", b"3"):
-        one.publish("", queue, body).result(10)
+        one.publish("", queue, body).result(60)
     assert queues.bodies(queue) == [b"1", b"2", b"3"]
 
 
@@ -162,7 +162,7 @@ def test_a_body_of_many_frames_and_an_empty_one_arrive(make, queues):
     queue = queues.queue()
     bodies = [bytes(range(256)) * 4096, b"", "é"]
     for body in bodies:
-        make().publish("", queue, body).result(10)
+        make().publish("", queue, body).result(60)
     assert queues.bodies(queue) == [bodies[0], b"", "é".encode()]
 
 
@@ -176,7 +176,7 @@ def test_properties_arrive_as_given_and_are_left_alone(make, queues):
         properties.headers["n"] = number
         futures.append(one.publish("", queue, b"", properties))
     for future in futures:
-        future.result(10)
+        future.result(60)
     stored = queues.take(queue)
     assert [each.properties.headers["n"] for each in stored] == list(range(20))
     assert stored[0].properties.headers["deep"] == {"list": [1, "a"]}
@@ -203,7 +203,7 @@ def test_an_in_flight_rule_sheds_instead_of_blocking(make, queues):
     one = make({"match": "*", "in_flight": {"messages": 50}, "over_limit": "drop"}, max_messages=1)
     futures = [one.publish("", queue, b"body", PERSISTENT) for _ in range(2000)]
     for future in futures:
-        future.result(10)
+        future.result(60)
     ledger = one.shield.ledger()
     assert ledger.dropped > 0
     assert ledger.delivered + ledger.dropped == 2000
@@ -223,7 +223,7 @@ def test_unroutable_messages_fail_and_their_neighbours_do_not(make, queues):
     ]
     for number, future in enumerate(futures):
         if number % 3:
-            assert future.result(10) is None
+            assert future.result(60) is None
             continue
         error = future.exception(10)
         assert isinstance(error, ReturnedError)
@@ -237,7 +237,7 @@ def test_unroutable_messages_fail_and_their_neighbours_do_not(make, queues):
 def test_an_unroutable_message_that_is_not_mandatory_is_delivered(make):
     """That is what its publisher asked for: confirmed, and nowhere."""
     one = make()
-    assert one.publish("", "nobody", b"body", mandatory=False).result(10) is None
+    assert one.publish("", "nobody", b"body", mandatory=False).result(60) is None
     assert one.shield.ledger().delivered == 1
 
 
@@ -254,7 +254,7 @@ def test_a_missing_exchange_fails_its_own_messages_only(make, queues):
         assert isinstance(error, ChannelClosedByBroker)
         assert "not-there" in str(error)
     for future in good:
-        future.result(10)
+        future.result(60)
     assert queues.depth(queue) == one.shield.ledger().delivered == 200
 
 
@@ -263,13 +263,13 @@ def test_an_exchange_deleted_in_mid_stream_takes_nothing_else_with_it(make, queu
     exchange, queue = queues.exchange(), queues.queue()
     queues.queue(exchange, "key")
     one = make()
-    one.publish(exchange, "key", b"body").result(10)
+    one.publish(exchange, "key", b"body").result(60)
     queues.channel.exchange_delete(exchange)
     bad = one.publish(exchange, "key", b"body")
     good = [one.publish("", queue, b"%d" % n, PERSISTENT) for n in range(500)]
     assert isinstance(bad.exception(10), ExchangeError)
     for future in good:
-        future.result(10)
+        future.result(60)
     assert queues.bodies(queue) == [b"%d" % n for n in range(500)]
 
 
@@ -284,7 +284,7 @@ def test_a_message_that_the_broker_cannot_take_leaves_no_future_behind(make, que
     assert isinstance(errors[50], DeliveryUnknownError)
     assert "invalid expiration" in str(errors[50])
     assert {type(error) for error in errors} <= {DeliveryUnknownError, type(None)}
-    one.publish("", queue, b"after").result(10)
+    one.publish("", queue, b"after").result(60)
     delivered = [b"%d" % n for n in range(50) if errors[n] is None]
     assert set(delivered) <= set(queues.bodies(queue))
 
@@ -298,11 +298,11 @@ def test_an_overflowed_message_carries_where_it_was_going(make, queues):
     queue, second = queues.queue(exchange, "created"), queues.queue(exchange, "copy")
     set_aside = queues.queue(overflow, "")
     one = make({"match": f"{exchange}/*", "quota": ONE, "over_limit": f"overflow {overflow}"})
-    one.publish(exchange, "created", b"1").result(10)
+    one.publish(exchange, "created", b"1").result(60)
     headers = {"CC": ["copy"], "BCC": ["copy"], "mine": "a"}
     properties = BasicProperties(headers=headers, expiration="60000", content_type="text/plain")
     future = one.publish(exchange, "created", b"2", properties)
-    future.result(10)
+    future.result(60)
     assert shield.fate(future) == "overflowed"
     assert queues.depth(queue) == 1
     assert queues.depth(second) == 0
@@ -328,7 +328,7 @@ def test_overflow_may_change_the_routing_key(make, queues):
     queue, set_aside = queues.queue(), queues.queue()
     one = make({"match": queue, "quota": ONE, "over_limit": f"overflow /{set_aside}"})
     for number in range(3):
-        one.publish("", queue, b"%d" % number).result(10)
+        one.publish("", queue, b"%d" % number).result(60)
     assert queues.bodies(set_aside) == [b"1", b"2"]
 
 
@@ -344,7 +344,7 @@ def test_an_overflow_exchange_that_does_not_take_it_hands_on(make, queues, what)
     beside = queues.queue()
     futures += [one.publish("", beside, b"body") for _ in range(20)]
     for future in futures:
-        future.result(10)
+        future.result(60)
     ledger = one.shield.ledger()
     assert (ledger.delivered, ledger.dropped, ledger.overflowed) == (21, 19, 0)
     assert queues.depth(queue) == 1
@@ -389,7 +389,7 @@ def test_a_callback_may_publish_and_close(make, queues):
         one.close()
 
     one.publish("", queue, b"1").add_done_callback(publish_and_close)
-    assert later.result(10).result(10) is None
+    assert later.result(60).result(10) is None
     assert queues.bodies(queue) == [b"1", b"2"]
 
 
@@ -402,9 +402,9 @@ def test_a_publisher_that_is_let_go_of_confirms_and_ends(rabbitmq, queues):
         return [one.publish("", queue, b"body", PERSISTENT) for _ in range(100)]
 
     for future in publish():
-        future.result(10)
+        future.result(60)
     for thread in write_threads():
-        thread.join(5)
+        thread.join(60)
     assert not write_threads()
     assert queues.depth(queue) == 100
 
@@ -422,7 +422,7 @@ def test_a_program_that_just_ends_confirms_what_it_published(rabbitmq, queues):
         publish(500)
         held = publish(500)
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=150)
     assert queues.depth(queue) == 1000
 
 
@@ -437,14 +437,14 @@ def test_a_forked_child_is_told_to_make_its_own(make, queues):
     """The write thread is in the parent, whose connection goes on as before."""
     queue = queues.queue()
     one = make()
-    one.publish("", queue, b"1").result(10)
+    one.publish("", queue, b"1").result(60)
     context = get_context("fork")
     results = context.Queue()
     child = context.Process(target=_publish_in_child, args=(one, queue, results))
     child.start()
-    assert "make a publisher in the child" in results.get(timeout=20)
-    child.join(20)
-    one.publish("", queue, b"2").result(10)
+    assert "make a publisher in the child" in results.get(timeout=60)
+    child.join(60)
+    one.publish("", queue, b"2").result(60)
     assert queues.bodies(queue) == [b"1", b"2"]
 
 
@@ -453,9 +453,9 @@ def test_an_idle_publisher_keeps_its_connection(rabbitmq, queues, proxy_to):
     queue = queues.queue()
     proxy = proxy_to(rabbitmq.address)
     with Publisher(f"{proxy.url}?heartbeat=1", shield={}) as one:
-        one.publish("", queue, b"1").result(10)
+        one.publish("", queue, b"1").result(60)
         time.sleep(5)
-        one.publish("", queue, b"2").result(10)
+        one.publish("", queue, b"2").result(60)
         assert proxy.accepted == 1
 
 
@@ -509,7 +509,7 @@ def test_submit_returns_a_future_and_shares_one_publisher(decorate, queues):
     first = decorate(routing_key=queue)(lambda n: b"%d" % n)
     second = decorate(routing_key=lambda n: queue)(lambda n: b"%d" % n)
     for future in [first.submit(n) for n in range(50)] + [second.submit(n) for n in range(50)]:
-        future.result(10)
+        future.result(60)
     assert first.publisher is second.publisher
     assert len(write_threads()) == 1
     assert queues.depth(queue) == 100
@@ -539,7 +539,7 @@ def test_methods_are_decorated_too(decorate, queues):
     Orders().created(1)
     Orders.of_class(2)
     Orders().free(3)
-    Orders().created.submit(4).result(10)
+    Orders().created.submit(4).result(60)
     assert queues.bodies(queue) == [b"1", b"2", b"3", b"4"]
 
 
@@ -593,7 +593,7 @@ def test_a_decorated_call_in_a_callback_is_refused(decorate, queues):
             errors.set_result(error)
 
     created.submit().add_done_callback(call)
-    assert "use .submit" in str(errors.result(10))
+    assert "use .submit" in str(errors.result(60))
 
 
 def test_what_a_decorated_function_must_not_return_is_named(decorate, queues):
@@ -619,5 +619,5 @@ def test_pika_parameters_may_stand_for_the_url(rabbitmq, queues):
     """What pika takes is taken."""
     queue = queues.queue()
     with Publisher(pika.URLParameters(rabbitmq.address), shield={}) as one:
-        one.publish("", queue, b"body").result(10)
+        one.publish("", queue, b"body").result(60)
     assert queues.depth(queue) == 1

@@ -28,6 +28,7 @@ from shield_rabbitmq import (
     SelectConnection,
     shielded,
 )
+from tests.eventually import eventually
 
 PERSISTENT = BasicProperties(delivery_mode=2)
 
@@ -95,13 +96,6 @@ def freeze(own_rabbitmq: RabbitMQ) -> Iterator[Callable[[], Callable[[], None]]]
     own_rabbitmq.resume()
 
 
-def eventually(is_so: Callable[[], object], within_s: float = 20.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def dropped(future: Any) -> bool:
     return shield.fate(future) == "dropped"
 
@@ -126,7 +120,7 @@ def test_messages_of_a_blocked_connection_take_the_chain(make, queues, alarm):
         rule(waits, "wait 60s", "raise"),
         rule(overflows, f"overflow /{aside}", "drop"),
     )
-    publisher.publish("", drops, b"before").result(10)
+    publisher.publish("", drops, b"before").result(60)
     assert publisher.signals.blocked is False
     clear = alarm()
     eventually(lambda: dropped(publisher.publish("", drops, b"during", PERSISTENT)))
@@ -145,11 +139,11 @@ def test_messages_of_a_blocked_connection_take_the_chain(make, queues, alarm):
         assert not any(each.done() for each in waiting)
         clear()
         for each in waiting:
-            each.result(20).result(20)
+            each.result(60).result(20)
     assert publisher.signals.blocked is False
     for queue in (drops, raises, overflows):
         future = publisher.publish("", queue, b"after")
-        future.result(10)
+        future.result(60)
         assert shield.fate(future) == "sent"
     assert sorted(queues.bodies(waits)) == [b"0", b"1", b"2", b"3"]
     assert queues.bodies(aside) == []
@@ -176,7 +170,7 @@ def test_a_queue_that_refuses_is_seen_and_shed(make, queues):
     queues.take(full)
     clock.advance(10)
     future = publisher.publish("", full, b"anew")
-    future.result(10)
+    future.result(60)
     assert shield.fate(future) == "sent"
     ledger = publisher.shield.ledger()
     assert ledger.delivered + ledger.failed + ledger.dropped == 52
@@ -189,7 +183,7 @@ def test_messages_that_find_no_queue_are_seen_and_raised(make, queues):
     rule = {"match": "*", "returns": {"above": "50%", "minimum": 10}}
     publisher = make(rule)
     for n in range(10):
-        publisher.publish("", bound, b"%d" % n).result(10)
+        publisher.publish("", bound, b"%d" % n).result(60)
     assert publisher.signals.answers.share("returns", publisher.signals.now()) == 0.0
     for _ in range(11):
         error = publisher.publish("", "nowhere", b"lost").exception(10)
@@ -212,7 +206,7 @@ def test_a_window_that_fills_delays_and_then_refuses(make, queues, freeze):
     window = {"above": "50%", "delay": "200ms", "limit": "100%"}
     rule = {"match": "*", "confirm_window": window, "over_limit": "drop"}
     publisher = make(rule, window=20, clock=clock)
-    publisher.publish("", queue, b"first").result(10)
+    publisher.publish("", queue, b"first").result(60)
     go_on = freeze()
     took_s, futures = [], []
     for n in range(20):
@@ -226,9 +220,9 @@ def test_a_window_that_fills_delays_and_then_refuses(make, queues, freeze):
     assert dropped(publisher.publish("", queue, b"refused"))
     go_on()
     for future in futures:
-        future.result(20)
+        future.result(60)
     eventually(lambda: publisher.signals.window_used == 0.0)
-    publisher.publish("", queue, b"last").result(10)
+    publisher.publish("", queue, b"last").result(60)
     assert queues.depth(queue) == 22
 
 
@@ -240,7 +234,7 @@ def test_shedding_starts_when_the_queue_is_over_its_limit_and_ends(make, queues,
     queue = queues.queue()
     rule = {"match": "*", "queue": {"messages": 50}, "over_limit": "drop"}
     publisher = make(rule, window=10, max_messages=20)
-    publisher.publish("", queue, b"first").result(10)
+    publisher.publish("", queue, b"first").result(60)
     go_on = freeze()
 
     def work(_: int) -> list[Any]:
@@ -257,10 +251,10 @@ def test_shedding_starts_when_the_queue_is_over_its_limit_and_ends(make, queues,
     assert 400 - shed == waits + 10
     go_on()
     for future in futures:
-        future.result(20)
+        future.result(60)
     eventually(lambda: publisher.signals.queue_messages == 0)
     future = publisher.publish("", queue, b"last")
-    future.result(10)
+    future.result(60)
     assert shield.fate(future) == "sent"
     assert publisher.shield.ledger().dropped == shed
     assert queues.depth(queue) == 402 - shed
@@ -272,7 +266,7 @@ def test_a_broker_that_answers_slower_gets_less_at_once(make, queues, freeze):
     latency = {"over_baseline": 30.0, "min_in_flight": 20}
     publisher = make({"match": "*", "confirm_latency": latency, "over_limit": "drop"})
     for n in range(50):
-        publisher.publish("", queue, b"%d" % n).result(10)
+        publisher.publish("", queue, b"%d" % n).result(60)
     go_on = freeze()
     futures = [publisher.publish("", queue, b"slow") for _ in range(200)]
     assert not any(dropped(future) for future in futures)
@@ -280,14 +274,14 @@ def test_a_broker_that_answers_slower_gets_less_at_once(make, queues, freeze):
     time.sleep(50 * signals.latency.baseline)
     go_on()
     for future in futures:
-        future.result(20)
+        future.result(60)
     assert signals.latency.over_baseline(signals.now()) > 30
     go_on = freeze()
     futures = [publisher.publish("", queue, b"less") for _ in range(200)]
     assert sum(not dropped(future) for future in futures) == 20
     go_on()
     for future in futures:
-        future.result(20)
+        future.result(60)
 
 
 # --- channels of their users' ---------------------------------------------------------------------

@@ -127,7 +127,7 @@ def test_ctrl_c_loses_nothing_and_repeats_nothing(kafka, topics):
         pass
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=150)
     assert process.returncode == 0, out
     assert "interrupted, the next run goes on" in out
     before = count(kafka.address, original)
@@ -151,7 +151,7 @@ def test_a_broker_that_was_down_gets_all_of_it_back(kafka, private_kafka, topics
         {"name": "orders", "match": orders, "in_flight": {"messages": 20}, "over_limit": chain},
     ]
     producer = KafkaProducer(bootstrap_servers=own.address, shield={"rules": rules})
-    producer.send(orders, b"-1", key=b"first").get(10)
+    producer.send(orders, b"-1", key=b"first").get(60)
     connects_to_the_other(producer, first)
     own.kill()
     futures = [producer.send(orders, b"%d" % n, key=b"%d" % (n % 10)) for n in range(300)]
@@ -179,7 +179,7 @@ def connects_to_the_other(producer: KafkaProducer, topic: str) -> None:
     while fate != "overflowed":  # the first is admitted
         with suppress(shield.OverLimitError):
             future = producer.send(topic, b"to the other")
-            future.get(30)
+            future.get(60)
             fate = shield.fate(future)
 
 
@@ -246,7 +246,7 @@ def test_a_file_comes_back(kafka, topic, tmp_path):
     producer = KafkaProducer(bootstrap_servers=kafka.address, shield={"rules": [rule]})
     futures = [producer.send(topic, b"%d" % n, key=b"k") for n in range(100)]
     for future in futures:
-        future.get(10)
+        future.get(60)
     producer.close()
     assert count(kafka.address, topic) == 10
     assert run(str(tmp_path / "orders"), "--limit", "40")["sent"] == 40
@@ -286,9 +286,9 @@ def spooled(kafka, topic, folder, numbers) -> Path:
     rule = {"name": "orders", "match": topic, "quota": "1/d", "over_limit": "spool 10MiB"}
     settings = {"shield": {"spool_dir": str(folder)}, "rules": [rule]}
     with KafkaProducer(bootstrap_servers=kafka.address, shield=settings) as producer:
-        producer.send(topic, b"0", key=b"k").get(10)
+        producer.send(topic, b"0", key=b"k").get(60)
         for future in [producer.send(topic, b"%d" % n, key=b"k") for n in numbers]:
-            future.get(10)
+            future.get(60)
     (file,) = folder.glob("*.spool")
     return file
 
@@ -296,7 +296,7 @@ def spooled(kafka, topic, folder, numbers) -> Path:
 def shield_spool(*arguments: str) -> None:
     """Run `shield spool`."""
     command = [sys.executable, "-m", "shield", "spool", *arguments]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=150)
 
 
 # --- by itself ----------------------------------------------------------------------------------
@@ -380,7 +380,7 @@ def test_a_queue_comes_back_by_itself(rabbitmq, queues, impatient):
     with Publisher(rabbitmq.address, shield={"rules": [rule]}) as publisher:
         futures = [publisher.publish(exchange, "created", b"%d" % n) for n in range(200)]
         for future in futures:
-            future.result(10)
+            future.result(60)
         deadline = time.monotonic() + 60
         while queues.depth(original) < 200 and time.monotonic() < deadline:
             time.sleep(0.1)

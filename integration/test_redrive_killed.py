@@ -132,7 +132,7 @@ def set_aside(address: str, folder: Path, chains: Sequence[str]) -> list[str]:
     settings = {"shield": {"producer": "p", "spool_dir": str(folder)}, "rules": rules}
     with KafkaProducer(bootstrap_servers=address, shield=settings) as producer:
         for original in originals:
-            producer.send(original, b"admitted").get(10)
+            producer.send(original, b"admitted").get(60)
             for number in range(MESSAGES):
                 producer.send(original, b"%d" % number, key=b"%d" % (number % 10))
         producer.flush()

@@ -101,7 +101,7 @@ def test_a_rule_may_let_the_publisher_declare_what_is_missing(rabbitmq, queues, 
     with publisher(rabbitmq, {"destination": new, "declare": True}) as one:
         futures = [one.publish("", queue, b"%d" % number) for number in range(20)]
         for future in futures:
-            future.result(10)
+            future.result(60)
         ledger = one.shield.ledger()
     assert [shield.fate(future) for future in futures] == ["sent"] + ["overflowed"] * 19
     assert sorted(queues.bodies(new)) == sorted(b"%d" % number for number in range(1, 20))
@@ -116,7 +116,7 @@ def test_what_differs_is_left_alone_and_the_chain_goes_on(rabbitmq, queues, capl
     with publisher(rabbitmq, {"destination": exchange, "declare": True}) as one:
         futures = [one.publish("", queue, b"%d" % number) for number in range(5)]
         for future in futures:
-            future.result(10)
+            future.result(60)
         assert one.shield.ledger().dropped == 4
         assert one.shield.ledger().balanced
     assert queues.bodies(queue) == [b"0"]
@@ -130,7 +130,7 @@ def test_without_it_nothing_is_declared(rabbitmq, queues, new):
     queue = queues.queue()
     with publisher(rabbitmq, {"destination": new}) as one:
         for number in range(3):
-            one.publish("", queue, b"%d" % number).result(10)
+            one.publish("", queue, b"%d" % number).result(60)
         assert one.shield.ledger().dropped == 2
     assert queues.bodies(queue) == [b"0"]
     with Queues(rabbitmq.address) as other, pytest.raises(Exception, match="404"):

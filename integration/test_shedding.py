@@ -84,7 +84,7 @@ def test_a_publisher_sheds_the_least_critical_first(rabbitmq, bound):
             )
         queues.channel.queue_purge(queue)
         with Publisher(rabbitmq.address, shield=settings, window=10) as publisher:
-            publish("critical-plus", b"first").result(10)
+            publish("critical-plus", b"first").result(60)
             offered, shed = overload(publish, 5 * capacity)
         offered["critical-plus"] += 1
         check(offered, shed, publisher.shield, queues.depth(queue))
@@ -98,10 +98,10 @@ def test_a_producer_sheds_the_least_critical_first(kafka, new_topic):
     settings = {"rules": [rule | {"over_limit": "drop"}]}
     one_by_one = {"batch_size": 1, "max_in_flight_requests_per_connection": 1}
     with KafkaProducer(bootstrap_servers=kafka.address, shield={}, **one_by_one) as bare:
-        bare.send(topic, b"first").get(10)
+        bare.send(topic, b"first").get(60)
         capacity = taken_per_s(lambda body: bare.send(topic, body), bare.flush)
     with KafkaProducer(bootstrap_servers=kafka.address, shield=settings, **one_by_one) as producer:
-        producer.send(topic, b"first", headers=[("shield-criticality", b"critical-plus")]).get(10)
+        producer.send(topic, b"first", headers=[("shield-criticality", b"critical-plus")]).get(60)
         offered, shed = overload(
             lambda name, user: producer.send(
                 topic, b"x" * 2000, key=user, headers=[("shield-criticality", name.encode())]

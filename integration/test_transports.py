@@ -26,7 +26,7 @@ from shield.testing import AdmitNothing, TransportContract
 from shield_kafka import KafkaProducer
 from shield_rabbitmq import Publisher
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def kafka_url(address: str, topic: str) -> str:
@@ -351,7 +351,7 @@ from shield.testing import AdmitNothing, FakeClient
 rule = {"match": "*", "admit_nothing": {}, "over_limit": f"overflow {sys.argv[1]}"}
 shield = Shield({"rules": [rule]}, plugins=[AdmitNothing])
 client = FakeClient(shield)
-client.publish("orders", b"before").result(20)
+client.publish("orders", b"before").result(60)
 child = os.fork()
 for number in range(300):
     client.publish("orders", b"%d" % number)
@@ -369,7 +369,7 @@ def test_a_process_that_forks_and_ends_sends_all(scheme, kafka, topic, queues):
     queue = queues.queue()
     place = {"kafka": kafka_url(kafka.address, topic), "amqp": amqp_url(queues.url, "", queue)}
     command = [sys.executable, "-c", SCRIPT, place[scheme]]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=150)
     assert (run.returncode, run.stdout, run.stderr) == (0, "300\n", "")
     if scheme == "kafka":
         assert count(kafka.address, topic) == 601

@@ -312,7 +312,7 @@ def test_closing_waits_for_what_is_sent(shield, overflow):
     closing.join(0.1)
     assert closing.is_alive()
     client.ack()
-    closing.join(10)
+    closing.join(60)
     assert overflow == []
     assert counts(shield.ledger()) == {"offered": 1, "delivered": 1}
 

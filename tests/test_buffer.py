@@ -540,7 +540,7 @@ def test_a_client_that_is_let_go_of_lives_until_its_messages_are_sent():
     del client
     gc.collect()
     assert gone() is not None
-    assert [future.result(10).body for future in futures] == [b"x"] * 5
+    assert [future.result(60).body for future in futures] == [b"x"] * 5
     assert len(arrived["orders"]) == 5
     del futures
 
@@ -568,7 +568,7 @@ def test_many_threads_publish_flush_and_close_at_once():
     time.sleep(0.1)
     client.close(0.1)
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     until(lambda: all(future.done() for future in futures))
     ledger = client.shield.ledger()
     assert ledger.balanced

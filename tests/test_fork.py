@@ -51,7 +51,7 @@ def run(script: str) -> str:
         ],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=150,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -180,7 +180,7 @@ def test_with_spawn_every_process_loads_its_own(tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=False,
     )
     assert done.stdout.splitlines() == ["([True, False], 2)"] * 2, done.stderr

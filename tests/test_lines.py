@@ -75,7 +75,7 @@ def test_waiters_are_served_in_the_order_they_came():
         futures = [waiting.begin(number) for number in range(10)]
         for future in futures:
             holder.delivered()
-            holder = future.result(10)
+            holder = future.result(60)
         assert waiting.admitted == list(range(10))
         assert waiting.asked <= 3 * 10
 
@@ -88,7 +88,7 @@ def test_waiters_for_a_quota_are_served_in_order_as_time_passes():
         futures = [waiting.begin(number) for number in range(5)]
         for number, future in enumerate(futures):
             shield.clock.advance(1.0)
-            future.result(10)
+            future.result(60)
             assert waiting.admitted == list(range(number + 1))
             shield.clock.until_waiting(4 - number)
         assert waiting.asked <= 3 * 5
@@ -105,7 +105,7 @@ def test_waiting_does_not_poll():
             shield.ledger()
         assert (waiting.asked, shield.clock.waits) == (1, 1)
         holder.delivered()
-        future.result(10)
+        future.result(60)
         assert (waiting.asked, shield.clock.waits) == (2, 1)
 
 
@@ -119,7 +119,7 @@ def test_who_arrives_later_does_not_overtake():
         assert refused.reason == "others wait"
         refused.end(End.DROPPED)
         holder.delivered()
-        future.result(10)
+        future.result(60)
     permit(shield, size=10)
 
 
@@ -157,7 +157,7 @@ def test_a_wait_behind_others_declines_at_once_where_their_turn_takes_too_long()
         for number in range(5):
             shield.clock.advance(1.0)
             waiting.until_admitted(number + 1)
-        assert isinstance(future.result(10), Permit)
+        assert isinstance(future.result(60), Permit)
 
 
 def test_a_wait_ends_when_its_time_is_over():
@@ -167,7 +167,7 @@ def test_a_wait_ends_when_its_time_is_over():
     with Waiting(shield) as waiting:
         future = waiting.begin("one", 5.0)
         shield.clock.advance(5.0)
-        assert future.result(10) is None
+        assert future.result(60) is None
         assert not shield.lines
     assert shield.ledger().in_flight == 2
 
@@ -180,8 +180,8 @@ def test_a_waiter_that_gives_up_lets_the_next_ask():
         large = waiting.begin("large", 5.0, size=90)
         small = waiting.begin("small", size=40)
         shield.clock.advance(5.0)
-        assert large.result(10) is None
-        assert isinstance(small.result(10), Permit)
+        assert large.result(60) is None
+        assert isinstance(small.result(60), Permit)
 
 
 def test_one_answer_lets_in_as_many_as_have_room():
@@ -192,7 +192,7 @@ def test_one_answer_lets_in_as_many_as_have_room():
         futures = [waiting.begin(number, size=30) for number in range(4)]
         holder.delivered()
         for future in futures[:3]:
-            future.result(10)
+            future.result(60)
         shield.clock.until_waiting(1)
         assert waiting.admitted == [0, 1, 2]
 
@@ -206,7 +206,7 @@ def test_whatever_frees_a_place_wakes_the_first_in_line(how):
         future = waiting.begin("one")
         arguments = [Outcome.FAILED] if how in ("settle", "answer") else []
         getattr(holder, how)(*arguments)
-        assert isinstance(future.result(10), Permit)
+        assert isinstance(future.result(60), Permit)
 
 
 def test_a_cancelled_send_lets_a_quotas_waiter_in_before_its_time():
@@ -216,7 +216,7 @@ def test_a_cancelled_send_lets_a_quotas_waiter_in_before_its_time():
     with Waiting(shield) as waiting:
         future = waiting.begin("one")
         holder.cancel()
-        assert isinstance(future.result(10), Permit)
+        assert isinstance(future.result(60), Permit)
 
 
 @pytest.mark.parametrize("look", [Shield.ledger, lambda s: s.admit(message("other"))])
@@ -324,7 +324,7 @@ def test_a_policy_whose_line_raises_holds_up_nobody():
     with Waiting(shield) as waiting:
         future = waiting.begin("one")
         holder.delivered()
-        assert isinstance(future.result(10), Permit)
+        assert isinstance(future.result(60), Permit)
     assert set(shield.plugin_errors) == {"r.crooked"}
 
 

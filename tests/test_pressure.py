@@ -65,7 +65,7 @@ def test_who_waits_in_line_is_full_pressure():
     clock._now += 0.999999  # the level is as good as free, and the waiter has not asked yet
     assert shield.pressure("q") == 1.0
     clock.advance(0.1)
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
 
 

@@ -118,7 +118,7 @@ def test_a_wait_behind_ends_when_it_is_stopped():
     shield.clock.until_waiting(1)
     stopped.set()
     woken.set()
-    thread.join(10)
+    thread.join(60)
     assert found == [None]
     assert not shield.lines
 

@@ -181,7 +181,7 @@ def test_who_waits_is_woken_when_the_block_ends():
     client.signals.blocked = False
     client.signals.changed()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
     assert [record.body for record in client.unanswered] == [b"0", b"1", b"2", b"3", b"4"]
     client.ack()
@@ -202,7 +202,7 @@ def test_a_blocked_clients_line_holds_up_no_other_client():
     assert len(free.unanswered) == 1
     stuck.signals.blocked = None  # the connection is gone
     stuck.signals.changed()
-    thread.join(10)
+    thread.join(60)
     assert len(stuck.unanswered) == 1
 
 
@@ -222,7 +222,7 @@ def test_what_was_set_aside_stays_aside_while_the_connection_is_blocked():
     assert client.unanswered == []
     client.signals.blocked = False
     client.signals.changed()
-    thread.join(10)
+    thread.join(60)
     assert [record.body for record in client.unanswered] == [b"kept"]
     client.ack()
     assert counts(shield.ledger()) == {"offered": 1, "delivered": 1}
@@ -506,5 +506,5 @@ def test_who_waits_for_a_clients_queue_is_woken_when_that_moves(policy, stuck):
     assert len(free.unanswered) == 1
     client.signals.waits_since, client.signals.requests = None, 1
     client.signals.changed()
-    thread.join(10)
+    thread.join(60)
     assert len(client.unanswered) == 1

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from integration.brokers.broker import Broker, BrokerError, RabbitMQ, Way
 from integration.brokers.ready import amqp_answers, kafka_answers, redis_answers, wait_until
 
-_ANSWERS_WITHIN_S = 10.0
+_ANSWERS_WITHIN_S = 30.0
 
 
 class _ExternalBroker(Broker):

@@ -109,7 +109,7 @@ def test_ctrl_c_ends_the_run_with_its_tables():
             if "modest" in line:
                 break
         demo.send_signal(signal.SIGINT)
-        output, errors = demo.communicate(timeout=30)
+        output, errors = demo.communicate(timeout=150)
     assert demo.returncode == 0, errors
     assert output.count("✓ equal") == 3
     assert errors == ""

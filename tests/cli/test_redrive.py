@@ -161,7 +161,7 @@ def spooled(tmp_path, monkeypatch):
     rule = {"name": "orders", "match": "*", "quota": "1/d", "over_limit": "spool 8MiB"}
     client = FakeClient(Shield({"shield": {"producer": "checkout"}, "rules": [rule]}))
     client.publish("orders.created", b"admitted")
-    client.publish("orders.created", b"spooled").result(10)
+    client.publish("orders.created", b"spooled").result(60)
     client.close(5)
     return tmp_path / "spools" / "checkout+orders.spool"
 
@@ -217,6 +217,6 @@ def test_ctrl_c_ends_it_in_order():
     assert "back" in process.stdout.readline()
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=150)
     assert process.returncode == 0
     assert "interrupted, the next run goes on" in out

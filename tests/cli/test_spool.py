@@ -31,7 +31,7 @@ def client(tmp_path, monkeypatch):
         for body in (b"one", b"two", b"\xff\x00")
     ]
     for future in futures:
-        future.result(10)
+        future.result(60)
     yield client
     client.close(5)
 

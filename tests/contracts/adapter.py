@@ -263,7 +263,7 @@ class AdapterContract:
         with ThreadPoolExecutor(1) as pool:
             second = pool.submit(one.publish, destination, b"2")
             one.result(first)
-            one.result(second.result(10))
+            one.result(second.result(60))
         assert sorted(one.bodies(destination)) == [b"1", b"2"]
         assert counts(one.shield) == {"offered": 2, "delivered": 2}
 
@@ -478,7 +478,7 @@ class AdapterContract:
                     each.result(60)
             finally:
                 done.set()
-            looking.result(10)
+            looking.result(60)
         assert unbalanced == []
         assert counts(one.shield) == {"offered": 400, "delivered": 150, "overflowed": 250}
         assert len(one.bodies(destination)) == 150

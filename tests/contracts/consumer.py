@@ -17,6 +17,7 @@ import pytest
 import shield
 from shield import Shield
 from tests.contracts.adapter import counts
+from tests.eventually import GENEROUS_S
 
 OLD_S = 1000
 STALE = {"max_age": f"{OLD_S // 2}s"}
@@ -89,11 +90,13 @@ class Use:
     def got(self) -> list[int]:
         return [int(body) for body in self.consumer.got]
 
-    def run(self, until: int, within_s: float = 15.0) -> None:
+    def run(self, until: int, within_s: float = GENEROUS_S) -> None:
         """Ask until so many were handed over in all, or the time is over."""
         self.until(lambda: len(self.got) >= until, until, within_s)
 
-    def until(self, is_so: Callable[[], object], most: int = 1000, within_s: float = 15.0) -> None:
+    def until(
+        self, is_so: Callable[[], object], most: int = 1000, within_s: float = GENEROUS_S
+    ) -> None:
         """Ask until something is so, for no more than that in all, or the time is over."""
         deadline = time.monotonic() + within_s
         while not is_so() and time.monotonic() < deadline:

@@ -314,13 +314,13 @@ def test_many_messages_share_one_fsync(path, monkeypatch):
     def slow(file):
         synced.append(file)
         entered.set()
-        go_on.wait(10)
+        go_on.wait(60)
 
     monkeypatch.setattr(os, "fdatasync", slow)
     transport = FileTransport.to(URL.parse(f"file://{path}"))
     ends: list[Exception | None] = []
     transport.send(Envelope("topic", b"first", "kafka"), ends.append)
-    assert entered.wait(10)
+    assert entered.wait(60)
     for _ in range(500):
         transport.send(Envelope("topic", b"later", "kafka"), ends.append)
     assert ends == []

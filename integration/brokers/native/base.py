@@ -10,7 +10,7 @@ from integration.brokers.native.folder import Folder
 from integration.brokers.native.process import Process
 from integration.brokers.ready import wait_until
 
-_ANSWERS_WITHIN_S = 60.0
+_ANSWERS_WITHIN_S = 180.0
 
 
 class NativeBroker(Broker):

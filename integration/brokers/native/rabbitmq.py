@@ -52,7 +52,7 @@ class NativeRabbitMQ(NativeBroker, RabbitMQ):
         command = ["epmd", "-address", "127.0.0.1", "-port", str(self._epmd_port)]
         self._epmd = Process(command, folder, "epmd.log")
         listens = partial(accepts, "127.0.0.1", self._epmd_port)
-        wait_until(listens, name="epmd", within_s=10, is_alive=self._epmd.is_alive)
+        wait_until(listens, name="epmd", within_s=60, is_alive=self._epmd.is_alive)
 
     def command(self, folder: Path) -> list[str]:
         return [_SERVER]

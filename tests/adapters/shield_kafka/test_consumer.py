@@ -18,6 +18,7 @@ from kafka.serializer import Deserializer
 from shield import Shield
 from shield_kafka import KafkaConsumer
 from shield_kafka.embedded import API_VERSION
+from tests.eventually import GENEROUS_S
 from tests.making import counts
 
 TEN_AN_HOUR = {"rate": "10/h", "burst": 10}
@@ -32,7 +33,7 @@ def bodies(messages: int) -> list[bytes]:
     return [b"%d" % number for number in range(messages)]
 
 
-def read(consumer, messages: int, within_s: float = 30.0) -> list[bytes]:
+def read(consumer, messages: int, within_s: float = GENEROUS_S) -> list[bytes]:
     """Poll until so many are there."""
     found: list[bytes] = []
     deadline = time.monotonic() + within_s
@@ -365,7 +366,7 @@ def test_two_threads_that_poll_are_the_clients_own_matter(consumers, written):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
     assert errors == []
     assert consumer.shield.ledger().balanced

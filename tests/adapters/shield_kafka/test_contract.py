@@ -52,7 +52,7 @@ class KafkaAdapter(Adapter):
         return publisher.send(destination, body, headers=pairs)
 
     def result(self, publisher: Any, future: Any) -> object:
-        return future.get(5)
+        return future.get(60)
 
     def arrived(self, publisher: Any, destination: str) -> Sequence[Arrived]:
         publisher.flush(5)

@@ -81,7 +81,7 @@ class Ends:
             self._all.set()
 
     def wait(self) -> list[Exception | None]:
-        assert self._all.wait(20)
+        assert self._all.wait(60)
         return self.errors
 
 

@@ -238,7 +238,7 @@ def test_a_producer_can_be_abandoned(bare):
     """Its thread ends; `close` has nothing left to do."""
     assert not internals.is_closed(bare)
     internals.abandon(bare)
-    bare._sender.join(5)
+    bare._sender.join(60)
     assert not bare._sender.is_alive()
     assert internals.is_closed(bare)
     assert "self.flush(timeout)" in inspect.getsource(kafka.KafkaProducer.close)

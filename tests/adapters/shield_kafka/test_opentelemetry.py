@@ -50,7 +50,7 @@ def producer(producers, topic) -> Any:
 
 def test_each_message_sent_is_one_span_with_its_topic_and_partition(spans, producer, topic):
     """An overflow's is that of the overflow topic, where the message went."""
-    places = [producer.send(topic, b"v", b"k").get(5) for _ in range(2)]
+    places = [producer.send(topic, b"v", b"k").get(60) for _ in range(2)]
     assert [place.topic for place in places] == [topic, f"{topic}.overflow"]
     for place, span in zip(places, spans.take(), strict=True):
         assert span.name == f"{place.topic} send"
@@ -64,7 +64,7 @@ def test_the_trace_reaches_the_topic_with_the_messages_own_headers(
 ):
     """Whether or not the caller gave headers, and also on the way to an overflow topic."""
     for _ in range(2):
-        producer.send(topic, b"v", **headers).get(5)
+        producer.send(topic, b"v", **headers).get(60)
     for name, span in zip((topic, f"{topic}.overflow"), spans.take(), strict=True):
         (message,) = read(name)
         arrived = dict(message.headers())
@@ -84,7 +84,7 @@ def test_a_dropped_message_is_no_send_and_no_span(spans, producers, topic):
 def test_a_raised_message_is_no_send_and_no_span(spans, producers, topic):
     """It is still its caller's; a span would say that it was sent."""
     producer = producers([{"match": topic, "quota": ONE_AN_HOUR, "over_limit": "raise"}])
-    producer.send(topic, b"v").get(5)
+    producer.send(topic, b"v").get(60)
     with pytest.raises(shield.OverLimitError):
         producer.send(topic, b"v")
     assert len(spans.take()) == 1
@@ -94,7 +94,7 @@ def test_each_record_iterated_over_is_one_span_in_the_trace_of_its_sender(
     spans, producers, consumers, topic
 ):
     """Also of a consumer under a rule."""
-    producers().send(topic, b"v", b"k", partition=0).get(5)
+    producers().send(topic, b"v", b"k", partition=0).get(60)
     (sent,) = spans.take()
     rule = {"match": topic, "direction": "consume", "quota": "100/s"}
     record = next(consumers(topic, [rule]))

@@ -73,7 +73,7 @@ def test_an_admitted_message_arrives_as_it_was_sent(producers, topic, read):
     producer = producers(over_limit(topic))
     future = producer.send(topic, b"v", b"k", [("h", b"1")], timestamp_ms=1234567890123)
     assert type(future) is FutureRecordMetadata
-    assert future.get(5).offset == 0
+    assert future.get(60).offset == 0
     assert shield.fate(future) == "sent"
     (message,) = read(topic)
     assert (message.key(), message.value(), message.headers()) == (b"k", b"v", [("h", b"1")])
@@ -83,8 +83,8 @@ def test_an_admitted_message_arrives_as_it_was_sent(producers, topic, read):
 def test_every_positional_form_of_send_works(producers, topic, read):
     """Arguments may be given by position or by name, as the client takes them."""
     producer = producers()
-    producer.send(topic, b"v", b"k", [("h", b"1")], 2, 1700000000000).get(5)
-    producer.send(topic=topic, key=b"tombstone", partition=2).get(5)
+    producer.send(topic, b"v", b"k", [("h", b"1")], 2, 1700000000000).get(60)
+    producer.send(topic=topic, key=b"tombstone", partition=2).get(60)
     first, second = read(topic)
     assert (first.partition(), first.timestamp()[1]) == (2, 1700000000000)
     assert (second.partition(), second.value()) == (2, None)
@@ -93,9 +93,9 @@ def test_every_positional_form_of_send_works(producers, topic, read):
 def test_overflow_keeps_the_message_and_says_where_it_was_going(producers, topic, read):
     """Key, value, headers, timestamp survive; ours say origin, rule, policy, reason, producer."""
     producer = producers(over_limit(topic, f"overflow {topic}.overflow"), shield_producer="web")
-    producer.send(topic, b"first").get(5)
+    producer.send(topic, b"first").get(60)
     future = producer.send(topic, b"v", b"k", [("h", b"1")], timestamp_ms=1234567890123)
-    metadata = future.get(5)
+    metadata = future.get(60)
     assert type(future) is FutureRecordMetadata
     assert metadata.topic == f"{topic}.overflow"
     assert metadata.serialized_value_size == 1
@@ -129,9 +129,9 @@ def test_an_overflow_completes_callbacks_and_topic_partition_of_its_future(produ
 def test_a_message_diverted_again_keeps_its_id_and_counts_attempts(producers, topic, read):
     """The id is for the message's whole life; the attempt is one more each time."""
     producer = producers(over_limit(topic, f"overflow {topic}.overflow"))
-    producer.send(topic, b"first").get(5)
+    producer.send(topic, b"first").get(60)
     before = [("shield-message-id", b"the-id"), ("shield-attempt", b"3"), ("shield-rule", b"old")]
-    producer.send(topic, b"second", headers=before).get(5)
+    producer.send(topic, b"second", headers=before).get(60)
     (message,) = read(f"{topic}.overflow")
     headers = message.headers()
     assert len(headers) == len(dict(headers))
@@ -143,15 +143,17 @@ def test_a_message_diverted_again_keeps_its_id_and_counts_attempts(producers, to
 def test_an_explicit_partition_is_left_to_the_partitioner_in_the_overflow_topic(producers, topic):
     """A partition of the original topic may not exist there."""
     producer = producers(over_limit(topic, f"overflow {topic}.overflow"))
-    producer.send(topic, b"first").get(5)
-    picked = {producer.send(topic, b"v", b"%d" % i, partition=3).get(5).partition for i in range(9)}
+    producer.send(topic, b"first").get(60)
+    picked = {
+        producer.send(topic, b"v", b"%d" % i, partition=3).get(60).partition for i in range(9)
+    }
     assert picked != {3}
 
 
 def test_drop_completes_at_once_and_says_so(producers, topic):
     """The future is done with offset -1, and its fate is `dropped`."""
     producer = producers(over_limit(topic, "drop"))
-    producer.send(topic, b"first").get(5)
+    producer.send(topic, b"first").get(60)
     future = producer.send(topic, b"second", b"k", partition=1)
     assert future.is_done
     assert future.succeeded()
@@ -167,7 +169,7 @@ def test_drop_completes_at_once_and_says_so(producers, topic):
 def test_raise_is_caught_as_a_kafka_error(producers, topic):
     """`OverLimitError` is Shield's and the client's; it names rule, policy, reason and when."""
     producer = producers(over_limit(topic, "raise"))
-    producer.send(topic, b"first").get(5)
+    producer.send(topic, b"first").get(60)
     with pytest.raises(KafkaError) as caught:
         producer.send(topic, b"second")
     error = caught.value
@@ -219,7 +221,7 @@ def test_bad_arguments_raise_what_the_client_raises_and_charge_nothing(
     with pytest.raises(error) as raised:
         producer.send(topic, **arguments)
     assert str(raised.value) == str(expected.value)
-    assert producer.send(topic, b"the one the quota has").get(5).offset >= 0
+    assert producer.send(topic, b"the one the quota has").get(60).offset >= 0
     ledger = producer.shield.ledger()
     assert ledger.balanced
     assert (ledger.delivered, ledger.raised) == (1, 0)
@@ -235,7 +237,7 @@ def test_a_bad_topic_raises_what_the_client_raises(producers, bootstrap, topic, 
     producer = producers(over_limit("*", "raise"), max_block_ms=300)
     with pytest.raises(type(expected.value)):
         producer.send(name, b"v")
-    producer.send(topic, b"the one the quota has").get(5)
+    producer.send(topic, b"the one the quota has").get(60)
 
 
 def test_send_after_close_raises_what_the_client_raises(producers, topic):
@@ -256,8 +258,8 @@ def test_serializers_run_once_under_the_original_topic(producers, topic, read):
         key_serializer=keys,
         value_serializer=values,
     )
-    producer.send(topic, 1, 10).get(5)
-    producer.send(topic, 2, 20).get(5)
+    producer.send(topic, 1, 10).get(60)
+    producer.send(topic, 2, 20).get(60)
     assert keys.topics == values.topics == [topic, topic]
     (message,) = read(f"{topic}.overflow")
     assert (message.key(), message.value()) == (b"20", b"2")
@@ -301,7 +303,7 @@ def test_a_partitioner_sees_the_original_key_and_value(producers, topic):
             return 1
 
     producer = producers(key_serializer=Recorder(), value_serializer=Recorder(), partitioner=Spy())
-    assert producer.send(topic, 2, 20).get(5).partition == 1
+    assert producer.send(topic, 2, 20).get(60).partition == 1
     assert seen == [(20, b"20", 2, b"2")]
 
 
@@ -309,7 +311,7 @@ def test_a_partitioner_sees_the_original_key_and_value(producers, topic):
 def test_every_type_of_bytes_is_taken(producers, topic, read, wrap):
     """Bytearray and memoryview go through, as value and as key, also with a quota per key."""
     producer = producers([{"match": topic, "quota": {"rate": "1/h", "per": "key"}}])
-    producer.send(topic, wrap(b"v"), wrap(b"k")).get(5)
+    producer.send(topic, wrap(b"v"), wrap(b"k")).get(60)
     (message,) = read(topic)
     assert (message.key(), message.value()) == (b"k", b"v")
 
@@ -349,7 +351,7 @@ def test_in_flight_is_released_by_the_brokers_answer(producers, topic):
     producer = producers([{"match": topic, "in_flight": {"messages": 2}, "over_limit": "drop"}])
     for _ in range(3):
         futures = [producer.send(topic, b"v") for _ in range(2)]
-        [future.get(5) for future in futures]
+        [future.get(60) for future in futures]
     assert producer.shield.ledger().delivered == 6
 
 
@@ -365,13 +367,13 @@ def test_an_overflow_send_that_fails_goes_on_with_the_chain(producers, topic, re
     """A second overflow takes what the first could not, and the caller's future follows it."""
     chain = [f"overflow {topic}.gone", f"overflow {topic}.second"]
     producer = producers(over_limit(topic, *chain), retries=0, enable_idempotence=False)
-    producer.send(topic, b"first").get(5)
-    producer.send(f"{topic}.second", b"there already").get(5)
+    producer.send(topic, b"first").get(60)
+    producer.send(f"{topic}.second", b"there already").get(60)
     fail_sends_to(producer, f"{topic}.gone", monkeypatch)
     future = producer.send(topic, b"second")
     producer.flush()
     assert future.is_done
-    assert future.get(5).topic == f"{topic}.second"
+    assert future.get(60).topic == f"{topic}.second"
     assert {message.value() for message in read(f"{topic}.second")} == {b"there already", b"second"}
     ledger = producer.shield.ledger()
     assert (ledger.overflowed, ledger.in_flight) == (1, 0)
@@ -383,16 +385,16 @@ def test_what_ends_the_chain_after_a_failed_overflow_completes_the_future(
 ):
     """`raise` fails the future with OverLimitError; `drop` completes it with offset -1."""
     producer = producers(over_limit(topic, f"overflow {topic}.gone", last))
-    producer.send(topic, b"first").get(5)
+    producer.send(topic, b"first").get(60)
     fail_sends_to(producer, f"{topic}.gone", monkeypatch)
     future = producer.send(topic, b"second")
     if last == "raise":
         with pytest.raises(shield.OverLimitError) as caught:
-            future.get(5)
+            future.get(60)
         assert isinstance(caught.value.__cause__, KafkaError)
         assert shield.fate(future) == "raised"
     else:
-        assert future.get(5).offset == -1
+        assert future.get(60).offset == -1
         assert shield.fate(future) == "dropped"
     producer.flush()
     ledger = producer.shield.ledger()
@@ -488,8 +490,8 @@ def test_a_transaction_decides_the_fate_of_all_its_messages(producers, topic, re
     )
     producer.init_transactions()
     producer.begin_transaction()
-    producer.send(topic, b"first").get(5)
-    producer.send(topic, b"second").get(5)
+    producer.send(topic, b"first").get(60)
+    producer.send(topic, b"second").get(60)
     before = producer.shield.ledger()
     assert (before.in_flight, before.delivered, before.overflowed) == (2, 0, 0)
     producer.commit_transaction()
@@ -505,8 +507,8 @@ def test_an_aborted_transaction_fails_all_its_messages(producers, topic, way):
     )
     producer.init_transactions()
     producer.begin_transaction()
-    producer.send(topic, b"first").get(5)
-    producer.send(topic, b"second").get(5)
+    producer.send(topic, b"first").get(60)
+    producer.send(topic, b"second").get(60)
     if way == "abort":
         producer.abort_transaction()
     else:
@@ -610,15 +612,15 @@ def test_instrumentation_that_wraps_the_clients_class_sees_each_send_once(
 
     monkeypatch.setattr(kafka.KafkaProducer, "send", traced)
     producer = producers(over_limit(topic, f"overflow {topic}.overflow"))
-    producer.send(topic, b"1", b"k", [("a", b"b")]).get(5)
-    producer.send(topic, b"2").get(5)
+    producer.send(topic, b"1", b"k", [("a", b"b")]).get(60)
+    producer.send(topic, b"2").get(60)
     assert [args[0] for args, _ in calls] == [topic, f"{topic}.overflow"]
 
 
 def test_it_can_be_put_in_the_place_of_the_clients_class(producers, topic, monkeypatch):
     """A program may patch `kafka.KafkaProducer` itself; ours still finds the client beneath."""
     monkeypatch.setattr(kafka, "KafkaProducer", KafkaProducer)
-    assert producers().send(topic, b"v").get(5).offset == 0
+    assert producers().send(topic, b"v").get(60).offset == 0
 
 
 def test_threads_that_send_at_once_are_all_accounted_for(producers, topic, read):

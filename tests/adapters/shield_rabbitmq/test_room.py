@@ -19,7 +19,7 @@ def test_who_finds_no_room_waits_until_there_is():
     thread.start()
     assert not entered.wait(0.05)
     room.release(1)
-    assert entered.wait(5)
+    assert entered.wait(60)
     thread.join()
 
 
@@ -38,6 +38,6 @@ def test_closing_turns_away_who_waits():
     thread = threading.Thread(target=lambda: answers.append(room.take(1, at_once=False)))
     thread.start()
     room.close()
-    thread.join(5)
+    thread.join(60)
     assert answers == [False]
     assert not room.take(1, at_once=True)

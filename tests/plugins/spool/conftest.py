@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 import shield
 from shield import Shield
 from shield.testing import FakeClient
+from tests.eventually import eventually
 
 SHUT = {"quota": {"rate": "1/d", "burst": 1}}
 """Admits one message, and then nothing for a day."""
@@ -54,20 +54,13 @@ def spool(client: FakeClient, *bodies: bytes, key: bytes | None = None) -> None:
     futures = [client.publish("orders", body, key) for body in bodies]
     assert [shield.fate(future) for future in futures] == ["spooled"] * len(bodies)
     for future in futures:
-        assert future.result(10) is None
+        assert future.result(60) is None
 
 
 def arrived(client: FakeClient, number: int) -> list[bytes]:
     """Let the fake broker store what comes until so many are there; return their bodies."""
     eventually(lambda: client.ack() or len(client.arrived["orders"]) >= number)
     return [record.body for record in client.arrived["orders"]]
-
-
-def eventually(is_so: Callable[[], object], within_s: float = 10.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.005)
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ import shield
 from shield import Kind, SettingsError, Shield, hookimpl
 from shield.errors import OverLimitError
 from shield.testing import ActionContract, FakeClient
+from tests.eventually import eventually
 from tests.making import counts
-from tests.plugins.spool.conftest import SHUT, WIDE, arrived, eventually, spool
+from tests.plugins.spool.conftest import SHUT, WIDE, arrived, spool
 
 
 @pytest.fixture(autouse=True)
@@ -198,9 +199,9 @@ def test_a_callback_of_a_spooled_messages_future_may_publish(spooling):
     again = []
     future = client.publish("orders", b"1")
     future.add_done_callback(lambda _: again.append(client.publish("orders", b"2")))
-    future.result(10)
+    future.result(60)
     eventually(lambda: again)
-    assert again[0].result(10) is None
+    assert again[0].result(60) is None
     assert counts(client.shield.ledger())["spooled"] == 2
 
 

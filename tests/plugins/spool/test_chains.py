@@ -21,7 +21,7 @@ from shield.plugins.spool.view import entries_in
 from shield.testing import FakeClient
 from shield.testing.clock import HeldClock, ManualClock
 from tests.chains import NOWHERE, Ways, chains, two_rules
-from tests.plugins.spool.conftest import eventually
+from tests.eventually import eventually
 
 SPOOL = {"spool": {"size": "1MiB", "durability": "os"}}
 FILLING = 300_000

@@ -11,7 +11,8 @@ import pytest
 
 import shield
 from shield.plugins.spool.store import VERSION
-from tests.plugins.spool.conftest import SHUT, WIDE, arrived, eventually, spool
+from tests.eventually import eventually
+from tests.plugins.spool.conftest import SHUT, WIDE, arrived, spool
 
 A_CHUNK = 40
 BODIES = [b"%d " % number + bytes(3000) for number in range(400)]
@@ -113,7 +114,7 @@ def test_a_disk_that_is_full_declines_and_loses_nothing(small_disk, caplog):
     futures = []
     for number in range(400):
         future = client.publish("orders", b"%d " % number + bytes(10_000))
-        future.result(10)
+        future.result(60)
         futures.append(future)
     fates = [shield.fate(future) for future in futures]
     ledger = client.shield.ledger()
@@ -132,6 +133,6 @@ def test_a_disk_with_room_again_is_written_to_again(small_disk):
     """A second after it was full."""
     client = small_disk.client(SHUT, "drop")
     while shield.fate(client.publish("orders", bytes(10_000))) == "spooled":
-        client.publish("orders", bytes(10_000)).result(10)
+        client.publish("orders", bytes(10_000)).result(60)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
     eventually(lambda: shield.fate(client.publish("orders", b"x")) == "spooled")

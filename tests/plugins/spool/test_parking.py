@@ -10,8 +10,9 @@ from shield import Kind
 from shield.plugins.spool.view import entries_in
 from shield.testing import FakeClient
 from shield.testing.fake_client import FakeTransport
+from tests.eventually import eventually
 from tests.making import counts
-from tests.plugins.spool.conftest import SHUT, WIDE, arrived, eventually, spool
+from tests.plugins.spool.conftest import SHUT, WIDE, arrived, spool
 from tests.plugins.spool.test_action import Listening
 
 
