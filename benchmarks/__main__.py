@@ -14,10 +14,12 @@ from rich.table import Table
 
 from benchmarks.measure import Effort, Report, Result
 from integration.brokers import BrokerError
+from shield import ShieldError
 
 ALL = "all"
 NAMES = (
     "decide",
+    "instructions",
     "kafka_producer",
     "kafka_memory",
     "rabbitmq_publish",
@@ -41,6 +43,7 @@ benchmark could not be run, or a message was not accounted for.
 
 \b
   decide          microseconds for one decision; no broker, under a minute
+  instructions    processor instructions of one message; perf or valgrind, 10 minutes
   kafka_producer  send + flush, shielded against bare kafka-python; a real Kafka, 2-3 minutes
   kafka_memory    memory while the broker is frozen; a Kafka of its own, 2-3 minutes
   rabbitmq_publish  messages against pika's own ways and aio-pika's; a real RabbitMQ, 2-3 minutes
@@ -80,7 +83,7 @@ def main(
     chosen = NAMES if name == ALL else (str(name),)
     try:
         reports = [_run(one, Effort(runs, quick), as_json) for one in chosen]
-    except BrokerError as error:
+    except (BrokerError, ShieldError) as error:
         sys.exit(str(error))
     if as_json:
         found = [report.as_dict() for report in reports]

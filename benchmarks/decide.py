@@ -48,6 +48,7 @@ THREE = "three policies: admit + settle"
 ALONE = "one quota alone: check + take"
 WITH_CLOCK = "one quota alone, and its clock"
 PEER = "limits, fixed window: hit"
+REFUSED = "one quota: admit refused + end"
 
 QUOTA = {"rate": "1000000000/s", "per": "producer"}
 BYTES = {"rate": "1000000MiB/s", "per": "destination"}
@@ -58,7 +59,7 @@ def run(effort: Effort) -> Report:
     """Measure every line in turns."""
     loops = effort.of(20_000, 500)
     best_of = effort.of(5, 1)
-    lines = _lines()
+    lines = all_loops()
     noise = Noise()
     runs = interleave(
         {name: partial(_best_us, loop, loops, best_of) for name, loop in lines.items()},
@@ -95,7 +96,8 @@ def _best_us(loop: Loop, loops: int, best_of: int) -> float:
         return min(loop(loops) for _ in range(best_of)) / loops * 1e6
 
 
-def _lines() -> dict[str, Loop]:
+def all_loops() -> dict[str, Loop]:
+    """Return every line by its name."""
     one = _shield(quota=QUOTA)
     three = _shield(quota=[QUOTA, BYTES], in_flight=BOUND)
     none = Shield({"shield": {"producer": "bench"}})
@@ -110,7 +112,7 @@ def _lines() -> dict[str, Loop]:
         "three policies: admit": _in_batches(three, admitting=True),
         "three policies: settle": _in_batches(three, admitting=False),
         "making the Message": _make_messages,
-        "one quota: admit refused + end": _refused(over),
+        REFUSED: _refused(over),
         PEER: _limits(FixedWindowRateLimiter),
         "limits, moving window: hit": _limits(MovingWindowRateLimiter),
         "aiolimiter: acquire": _aiolimiter,
