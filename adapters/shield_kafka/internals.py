@@ -13,12 +13,24 @@ from typing import Any, NamedTuple, Protocol
 
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.consumer.fetcher import ConsumerRecord, Fetcher
-from kafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
+from kafka.errors import (
+    BrokerResponseError,
+    KafkaError,
+    KafkaTimeoutError,
+    UnknownTopicOrPartitionError,
+)
 from kafka.future import Future
+from kafka.partitioner import DefaultPartitioner, StickyPartitioner
 from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
 from kafka.structs import OffsetAndMetadata, TopicPartition
+from kafka.util import ensure_valid_topic_name
+
+from shield_kafka.once import given_by_user
+from shield_kafka.record import Record, data_of
 
 log = logging.getLogger("shield.kafka")
+LARGEST_TIMESTAMP_MS = 2**62
+"""Half of what 64 bits hold: a batch has the differences of its records' timestamps, too."""
 
 
 class FatedResult(FutureProduceResult):  # type: ignore[misc] # kafka-python is untyped
@@ -130,12 +142,82 @@ def learn(producer: KafkaProducer, topic: str, timeout_ms: float) -> bool:
     return True
 
 
+def is_connected(producer: KafkaProducer) -> bool:
+    """Tell whether any broker answers, as far as the client knows."""
+    connections = list(producer._sender._client._manager._conns.values())
+    return any(connection.connected for connection in connections)
+
+
 def topic_missing(producer: KafkaProducer, topic: str) -> KafkaError:
     """Return why nothing can be sent to a topic: it is not there, or no broker has said so."""
-    connections = list(producer._sender._client._manager._conns.values())
-    if any(connection.connected for connection in connections):
+    if is_connected(producer):
         return UnknownTopicOrPartitionError(f"topic {topic} is not there")
     return KafkaTimeoutError(f"topic {topic}: no broker answers")
+
+
+class RefusedByBrokerError(Exception):
+    """A broker says that nothing may be sent to a topic: `send` returns a future that failed."""
+
+    def __init__(self, error: BrokerResponseError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def refuse_in_the_call(producer: KafkaProducer, record: Record) -> int | None:
+    """Raise what `send` would raise in the call; return the partition that it would choose.
+
+    In the order of `send`: topic, partition, size, timestamp. None where the client's own
+    partitioner chooses, which does so from the serialized key alone and may be asked later; and
+    where no broker can be asked for the topic's partitions: who has the record already, may keep
+    it until one can. A topic that is not known is waited for as `send` waits.
+    """
+    topic, partition, headers = record.topic, record.partition, record.headers or []
+    key, value = data_of(record.key), data_of(record.value)
+    ensure_valid_topic_name(topic)
+    if knows(producer, topic) or _asked_for(producer, topic):
+        partition = _partition(producer, record, key, value)
+    producer._ensure_valid_record_size(producer._estimate_size_in_bytes(key, value, headers))
+    refuse_timestamp(record.timestamp_ms)
+    manager = producer._transaction_manager
+    if manager is not None:
+        manager._fail_if_not_ready_for_send()
+    return partition
+
+
+def _asked_for(producer: KafkaProducer, topic: str) -> bool:
+    if on_io_thread(producer) or not is_connected(producer):
+        return False
+    try:
+        producer._wait_on_metadata(topic, producer.config["max_block_ms"])
+    except BrokerResponseError as error:
+        raise RefusedByBrokerError(error) from error
+    return True
+
+
+def _partition(producer: KafkaProducer, record: Record, key: Any, value: Any) -> int | None:
+    own = type(given_by_user(producer.config["partitioner"]))
+    if record.partition is None and own in (DefaultPartitioner, StickyPartitioner):
+        return None
+    partition: int | None = producer._partition(
+        record.topic, record.partition, record.key, record.value, key, value
+    )
+    if partition is None:
+        raise ValueError(f"Partitioner did not assign a partition for topic {record.topic}!")
+    return partition
+
+
+def refuse_timestamp(timestamp_ms: Any) -> None:
+    """Raise where a timestamp is none that the protocol can carry.
+
+    3.0.12 takes an integer of any size, and then its I/O thread fails for ever on that batch, so
+    that nothing of the partition, nor behind it, is ever sent.
+    """
+    if timestamp_ms is None:
+        return
+    if type(timestamp_ms) is not int:
+        raise TypeError(timestamp_ms)
+    if abs(timestamp_ms) > LARGEST_TIMESTAMP_MS:
+        raise ValueError(f"timestamp_ms: found {timestamp_ms}; allowed are 64 bits")
 
 
 def was_made(producer: KafkaProducer) -> bool:

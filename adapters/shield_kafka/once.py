@@ -1,15 +1,19 @@
 """Lets kafka-python's `send` take what has been serialized before it was decided on.
 
 A serializer and a partitioner of the user's are wrapped in the producer's configuration, and
-only where there are serializers: a producer of plain bytes pays nothing.
+only where there are serializers: a producer of plain bytes pays nothing. Each side goes by itself:
+a producer may serialize its values alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from kafka.partitioner import Partitioner
 from kafka.serializer import Serializer
+
+SERIALIZERS = ("key_serializer", "value_serializer")
 
 
 class Serialized:
@@ -26,7 +30,7 @@ class Serialized:
 
 
 class SerializeOnce(Serializer):  # type: ignore[misc] # kafka-python is untyped
-    """The user's serializer, which what is serialized already passes unchanged."""
+    """The user's serializer, or none, which what is serialized already passes unchanged."""
 
     def __init__(self, serializer: Any) -> None:
         self._serializer = serializer
@@ -34,14 +38,17 @@ class SerializeOnce(Serializer):  # type: ignore[misc] # kafka-python is untyped
     def serialize(self, topic: str, *rest: Any) -> Any:
         """Serialize the last argument; kafka-python gives headers before it, or, in need, not."""
         data = rest[-1]
-        return data.data if type(data) is Serialized else self._serializer.serialize(topic, *rest)
+        if type(data) is Serialized:
+            return data.data
+        return data if self._serializer is None else self._serializer.serialize(topic, *rest)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._serializer, name)
 
     def close(self) -> None:
         """Close the user's serializer, where it can be."""
-        self._serializer.close()
+        if self._serializer is not None:
+            self._serializer.close()
 
 
 class PartitionOriginals(Partitioner):  # type: ignore[misc] # kafka-python is untyped
@@ -67,9 +74,35 @@ def original_of(data: Any) -> Any:
 
 def accept_serialized(config: dict[str, Any]) -> bool:
     """Wrap serializers and partitioner of a producer's configuration; tell whether it has any."""
-    names = [name for name in ("key_serializer", "value_serializer") if config[name] is not None]
+    names = [name for name in SERIALIZERS if config[name] is not None]
     for name in names:
         config[name] = SerializeOnce(config[name])
-    if names and isinstance(config["partitioner"], Partitioner):
-        config["partitioner"] = PartitionOriginals(config["partitioner"])
+    if names:
+        _accept_in_partitioner(config)
     return bool(names)
+
+
+def accept_nothing(config: dict[str, Any]) -> None:
+    """Let `send` take a message with neither key nor value: others may have written one.
+
+    The client refuses what its user gave no key and no value, and asks that before it serializes.
+    """
+    if config["value_serializer"] is None:
+        _accept_in_partitioner(config)
+        config["value_serializer"] = SerializeOnce(None)
+
+
+def given_by_user(partitioner: Any) -> Any:
+    """Return a producer's partitioner as its user gave it."""
+    return partitioner._partitioner if type(partitioner) is PartitionOriginals else partitioner
+
+
+def _accept_in_partitioner(config: dict[str, Any]) -> None:
+    partitioner = config["partitioner"]
+    if isinstance(partitioner, Partitioner) and not isinstance(partitioner, PartitionOriginals):
+        config["partitioner"] = PartitionOriginals(partitioner)
+
+
+def as_serialized(config: Mapping[str, Any], which: str, data: Any) -> Any:
+    """Return bytes, or None, such that the producer does not serialize them again."""
+    return data if config[which] is None else Serialized(data, data)

@@ -32,6 +32,11 @@ class KafkaOutlet:
         self._result: internals.FatedResult | None = None
         self._future: Any = None
 
+    def refuse_in_the_call(self) -> None:
+        """Raise what the client's own send would raise; note the partition that it would choose."""
+        partition = internals.refuse_in_the_call(self._producer, self._record)
+        self._record = self._record._replace(partition=partition)
+
     @property
     def client(self) -> Transport:
         """The producer, as what is kept goes back through it."""

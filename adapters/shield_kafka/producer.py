@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import weakref
 from functools import partial
@@ -21,16 +22,23 @@ from shield_kafka import internals
 from shield_kafka.answers import Answers
 from shield_kafka.errors import ForkedProducerError, outcome_of
 from shield_kafka.lag import LagReader, admin_configs
-from shield_kafka.once import Serialized, accept_serialized
+from shield_kafka.once import Serialized, accept_nothing, accept_serialized, as_serialized
 from shield_kafka.outlet import KafkaOutlet, diverted_headers
 from shield_kafka.overflow import OverflowTopics
 from shield_kafka.plain import NotPlain, PlainTopics
-from shield_kafka.record import Record, data_of, is_bytes, is_sound, size_of
+from shield_kafka.record import Header, Record, data_of, is_bytes, is_sound, size_of
 from shield_kafka.signals import hear, look
 from shield_kafka.transaction import Transaction
 from shield_kafka.transport import ProducerTransport
 
 shield.fate.register(FutureRecordMetadata, internals.fate_of)
+
+
+class _Ours(threading.local):
+    now = False
+
+
+_ours = _Ours()
 
 
 class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
@@ -114,6 +122,8 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         plain = self._takes_bytes and type(value) is bytes and (key is None or type(key) is bytes)
         if not plain or headers is not None or type(topic) is not str or self._closed:
             return self._send_with_care(topic, value, key, headers, partition, timestamp_ms)
+        if timestamp_ms is not None:
+            internals.refuse_timestamp(timestamp_ms)
         size = len(value) if key is None else len(value) + len(key)
         sends = self._plain[topic]
         if sends is not None and self._admit_plain(sends.flow, size):
@@ -150,6 +160,7 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         record = Record(*arguments)
         if self._closed or not is_sound(record):
             return self._send(record)  # the client knows best what is wrong
+        internals.refuse_timestamp(record.timestamp_ms)
         if not self._takes_bytes:
             record = self._serialized(record)
         key, value = data_of(record.key), data_of(record.value)
@@ -157,16 +168,33 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
             return self._send(record)
         size = max(0, size_of(key)) + max(0, size_of(value))
         key = key if key is None or type(key) is bytes else bytes(key)
+        topic = record.topic if type(record.topic) is str else str.__str__(record.topic)
+        record = record._replace(topic=topic)
         message = Message(
-            record.topic, size, self._producer_name, key, record.headers, None, self._signals
+            topic, size, self._producer_name, key, record.headers, None, self._signals
         )
         return self._decided(self._admit(message), record)
 
     def _decided(self, verdict: Verdict, record: Record) -> Any:
         """Send what is admitted, or run the chain of the rule that refused."""
         if isinstance(verdict, OverLimit):
-            return react(verdict, KafkaOutlet(self, record))
+            return self._over_limit(verdict, record)
         return self._send_admitted(verdict, record)
+
+    def _over_limit(self, over: OverLimit, record: Record) -> Any:
+        """Run the chain, unless the client would refuse the message whichever way it goes."""
+        outlet = KafkaOutlet(self, record.copied())
+        try:
+            outlet.refuse_in_the_call()
+        except internals.RefusedByBrokerError as refused:
+            over.end(End.FAILED)
+            future = outlet.pending("raised")
+            outlet.fail(refused.error)
+            return future
+        except BaseException:
+            over.end(End.FAILED)
+            raise
+        return react(over, outlet)
 
     @property
     def signals(self) -> Signals:
@@ -211,7 +239,7 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
             return None
         headers = diverted_headers(over, record)
         try:
-            return self._send(
+            return self._send_ours(
                 record._replace(topic=step.destination, headers=headers, partition=None)
             )
         except (KafkaError, ValueError, TypeError):
@@ -224,25 +252,45 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         elif over.end(None):
             self._transaction.add(over.flow.account, end)
 
+    # --- what is Shield's own to send -----------------------------------------------------------
+
+    def _send_ours(self, record: Record) -> Any:
+        """Send one with headers of ours, which may be larger for them than what the user may send.
+
+        The bound was asked when the user sent it; what is too large for the broker, that refuses.
+        """
+        before, _ours.now = _ours.now, True
+        try:
+            return self._send(record)
+        finally:
+            _ours.now = before
+
+    def _ensure_valid_record_size(self, size: int) -> None:
+        """Refuse what is larger than `max_request_size`, as the client does."""
+        if size > self.config["max_request_size"] and not _ours.now:
+            super()._ensure_valid_record_size(size)
+
     # --- serialized once ----------------------------------------------------------------------
 
     def _serialized(self, record: Record) -> Record:
         headers = [] if record.headers is None else record.headers  # serializers may add to it
-        key = internals.serialize(self, "key_serializer", record.topic, headers, record.key)
-        value = internals.serialize(self, "value_serializer", record.topic, headers, record.value)
-        return record._replace(
-            headers=headers,
-            key=key if key is record.key else Serialized(record.key, key),
-            value=value if value is record.value else Serialized(record.value, value),
-        )
+        key = self._once("key_serializer", record.topic, headers, record.key)
+        value = self._once("value_serializer", record.topic, headers, record.value)
+        return record._replace(headers=headers, key=key, value=value)
+
+    def _once(self, which: str, topic: str, headers: list[Header], data: Any) -> Any:
+        """Serialize a key or value, where it is serialized, such that this is not done again."""
+        if self.config[which] is None:
+            return data
+        return Serialized(data, internals.serialize(self, which, topic, headers, data))
 
     def _as_serialized(self, record: Record) -> Record:
         """Return a record of bytes such that they are not serialized again."""
-        if self._takes_bytes:
-            return record
+        if record.key is None and record.value is None:
+            accept_nothing(self.config)
         return record._replace(
-            key=None if record.key is None else Serialized(record.key, record.key),
-            value=None if record.value is None else Serialized(record.value, record.value),
+            key=as_serialized(self.config, "key_serializer", record.key),
+            value=as_serialized(self.config, "value_serializer", record.value),
         )
 
     # --- transactions, flush and close --------------------------------------------------------

@@ -22,8 +22,22 @@ class Record(NamedTuple):
     @property
     def sizes(self) -> tuple[int, int, int]:
         """Bytes of key, value and headers, as kafka-python's metadata gives them: -1 for none."""
-        headers = sum(len(key.encode()) + len(value) for key, value in self.headers or ())
+        headers = sum(len(key.encode()) + len(value or b"") for key, value in self.headers or ())
         return size_of(data_of(self.key)), size_of(data_of(self.value)), headers or -1
+
+    def copied(self) -> Record:
+        """Return it with nothing in it that its caller may change later."""
+        return self._replace(
+            value=_copied(self.value),
+            key=_copied(self.key),
+            headers=None if self.headers is None else list(self.headers),
+        )
+
+
+def _copied(data: Any) -> Any:
+    if type(data) is Serialized:
+        return Serialized(data.original, _copied(data.data))
+    return bytes(data) if type(data) in (bytearray, memoryview) else data
 
 
 def data_of(data: Any) -> Any:
@@ -40,7 +54,7 @@ def size_of(data: Any) -> int:
 
 def is_sound(record: Record) -> bool:
     """Tell whether kafka-python would take these arguments; else it says best what is wrong."""
-    if type(record.topic) is not str or (record.value is None and record.key is None):
+    if not isinstance(record.topic, str) or (record.value is None and record.key is None):
         return False
     headers = record.headers
     return headers is None or (isinstance(headers, list) and all(map(_is_header, headers)))

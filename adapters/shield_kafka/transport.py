@@ -46,7 +46,7 @@ class ProducerTransport(Transport):
             done(internals.topic_missing(producer, topic))
             return
         try:
-            future = producer._send(producer._as_serialized(record_of(envelope)))
+            future = producer._send_ours(producer._as_serialized(record_of(envelope)))
         except Exception as error:
             done(error)
             return
