@@ -367,6 +367,48 @@ def test_what_comes_after_closing_is_not_kept(by_hand):
     assert not client.shield.lines
 
 
+def test_what_comes_while_its_client_closes_goes_on_alone():
+    """What was accepted before is sent, in the time that `close` has for it."""
+    client = real_client("buffer", "drop", rate="100/s")
+    accepted = publish(client, *[b"x"] * 60)
+    late: list = []
+    thread = threading.Timer(0.1, lambda: late.extend(publish(client, b"late", b"later")))
+    thread.start()
+    client.close(30.0)
+    thread.join()
+    assert [future.result(10).body for future in accepted] == [b"x"] * 60
+    assert {shield.fate(future) for future in late} <= {"dropped", "sent"}
+    ledger = client.shield.ledger()
+    assert (ledger.delivered + ledger.dropped, ledger.in_flight, ledger.balanced) == (62, 0, True)
+    assert not client.shield.lines
+
+
+@pytest.mark.parametrize("before", [0, 1, 5])
+def test_one_that_is_kept_just_when_its_client_closes_goes_on_alone(by_hand, monkeypatch, before):
+    """Those before it stay in line, and whoever stands for them asks for as many as there are."""
+    client = client_with("buffer", "drop", quota=ONE_A_SECOND)
+    publish(client, b"first")
+    kept = publish(client, *[b"%d" % n for n in range(before)])
+    keep = Drain.keep
+
+    def keep_as_it_closes(self, message):
+        queue = keep(self, message)
+        action = message.action
+        action._closed.add(client.transport)
+        return queue
+
+    monkeypatch.setattr(Drain, "keep", keep_as_it_closes)
+    (late,) = publish(client, b"late")
+    assert shield.fate(late) == "dropped"
+    assert {shield.fate(future) for future in kept} <= {"buffered"}
+    waiting = sum(waiter.messages for line in client.shield.lines.values() for waiter in line)
+    assert waiting == before
+    for _ in range(before):
+        drain(client, 1.0)
+    assert sent(client) == [b"first", *(b"%d" % n for n in range(before))]
+    assert not client.shield.lines
+
+
 def test_a_chain_goes_on_where_it_began():
     """Refused by one rule and then by another, a message goes on in the first one's chain."""
     rules = [

@@ -86,20 +86,26 @@ class Buffer(Keeper):
         return action.Keep("buffered", self._keep)
 
     def _keep(self, kept: Kept) -> None:
-        """Take it; where others have filled the buffer meanwhile, the chain goes on."""
-        size = kept.over.message.size
-        with self._lock:
-            full = self._bound.exceeded_by(size) is not None
-            if not full:
-                self._bound.take(size)
-        if full:
+        """Take it; where the buffer is full, or its client closes meanwhile, the chain goes on.
+
+        That is so for the newcomer alone: what was taken before is sent.
+        """
+        if kept.client in self._closed or not self._take(kept.over.message.size):
             kept.go_on()
             return
         kept.over.keep(End.BUFFERED)
         self._drain = drain = drain_of(kept.over.shield.clock)
-        drain.keep(kept)
+        queue = drain.keep(kept)
         if kept.client in self._closed:
-            drain.close(kept.client, 0.0)
+            drain.let_go(kept, queue)
+
+    def _take(self, size: int) -> bool:
+        """Take room for a message, unless it is full."""
+        with self._lock:
+            if self._bound.exceeded_by(size) is not None:
+                return False
+            self._bound.take(size)
+            return True
 
     def released(self, kept: Kept) -> None:
         """Give its place back."""

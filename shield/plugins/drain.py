@@ -62,8 +62,11 @@ class Drain:
 
     # --- from any thread ------------------------------------------------------------------------
 
-    def keep(self, kept: Kept) -> None:
-        """Put a message behind those that it competes with, and in line where it is the first."""
+    def keep(self, kept: Kept) -> Queue:
+        """Put a message behind those that it competes with, and in line where it is the first.
+
+        Returns where it is, for `let_go`.
+        """
         shield = kept.over.shield
         with self._lock:
             queue = self._queue_of(kept)
@@ -83,6 +86,25 @@ class Drain:
                 queue.waiter.size += kept.over.message.size
             if self._thread is None:
                 self._start()
+            return queue
+
+    def let_go(self, kept: Kept, queue: Queue) -> None:
+        """Let one message go on in its chain, unless it has left its queue: the others stay."""
+        with self._lock:
+            if not _taken_out(queue.kept, kept):
+                return
+            waiter, shield = queue.waiter, kept.over.shield
+            assert waiter is not None
+            if not queue.kept and queue.sending is None:
+                self._remove(queue, kept.client, shield)
+            else:
+                waiter.messages -= 1
+                waiter.size -= kept.over.message.size
+                if queue.kept and queue.sending is None:
+                    shield.move_on(waiter, queue.kept[0].over, queue.kept[0].number)
+            self._unbind(kept)
+        kept.go_on()
+        self._left(kept)
 
     def _queue_of(self, kept: Kept) -> Queue:
         """Return the queue of those it is bound to, else of those it competes with."""
@@ -348,6 +370,15 @@ class Drain:
         queue, bound = self._bonds.pop((kept.client, bond))
         if bound > 1:
             self._bonds[kept.client, bond] = queue, bound - 1
+
+
+def _taken_out(queue: deque[Kept], kept: Kept) -> bool:
+    """Take a message out of a queue, near whose end it is; tell whether it was there."""
+    for index in range(len(queue) - 1, -1, -1):
+        if queue[index] is kept:
+            del queue[index]
+            return True
+    return False
 
 
 # --- the process ------------------------------------------------------------------------------
