@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         NackedError,
         OverLimitError,
         PublisherClosedError,
+        RefusedError,
         ReturnedError,
     )
     from shield_rabbitmq.publishing import Publishing
@@ -41,6 +42,7 @@ __all__ = [
     "Publisher",
     "PublisherClosedError",
     "Publishing",
+    "RefusedError",
     "ReturnedError",
     "SelectConnection",
     "publisher",
@@ -58,6 +60,7 @@ _MODULES = {
     "OverLimitError": "errors",
     "Publisher": "client",
     "PublisherClosedError": "errors",
+    "RefusedError": "errors",
     "Publishing": "publishing",
     "ReturnedError": "errors",
     "SelectConnection": "connections",

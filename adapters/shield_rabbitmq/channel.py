@@ -23,6 +23,7 @@ from shield_rabbitmq.consumer_channel import BlockingConsuming, ConsumingChannel
 from shield_rabbitmq.deadline import deadline_of
 from shield_rabbitmq.guard import OTHERS, Guard, Publish, headers_of, settle_failed
 from shield_rabbitmq.heard import heard_by
+from shield_rabbitmq.refusals import refuse_known
 from shield_rabbitmq.relays import bring_back
 from shield_rabbitmq.telling import BLOCKING, LOOP, Telling
 
@@ -53,6 +54,7 @@ class Shielded:
 
         Raises:
             OverLimitError: over the limit, and the chain says `raise`; also an AMQPError.
+            RefusedError: RabbitMQ would close the channel for it; also a ChannelClosedByBroker.
         """
         guard = self._shield_guard
         plain = type(body) is bytes and type(exchange) is type(routing_key) is str
@@ -70,6 +72,7 @@ class Shielded:
             destination, len(body), guard.producer, None, headers, routing_key, guard.signals
         )
         if properties is not None:
+            refuse_known(destination, properties)
             message.deadline = deadline_of(properties, guard.shield.clock.now())
         verdict = guard.admit(message)
         if type(verdict) is not Permit:
@@ -106,6 +109,7 @@ class Shielded:
             publish(*call, **named)
             guard.published(self, OTHERS)
             return
+        refuse_known(message.destination, call[3])
         guard.refuse_unfit(message.destination)
         if guard.listens:
             self._shield_listen()

@@ -137,7 +137,9 @@ class Publisher:
 
         Raises:
             OverLimitError: over the limit, and the chain says `raise`; also an AMQPError.
-            TypeError, ValueError: an argument that cannot be sent; no quota was charged.
+            TypeError, ValueError: an argument that cannot be sent; no quota was charged. What
+                RabbitMQ is known to refuse is a `RefusedError`, also a ChannelClosedByBroker;
+                what only the broker knows fails the future with it.
             PublisherClosedError: after `close`.
             ForkedPublisherError: in a process forked after the publisher was in use.
         """

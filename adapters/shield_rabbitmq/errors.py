@@ -64,6 +64,26 @@ class ExchangeError(shield.ShieldError, ChannelClosedByBroker):  # type: ignore[
         return f"cannot publish to exchange {self.exchange!r}: {self.reply_code} {self.reply_text}"
 
 
+class RefusedError(shield.ShieldError, ChannelClosedByBroker, ValueError):  # type: ignore[misc]
+    """RabbitMQ refuses this one message, whenever it is sent; it is in no queue.
+
+    A property, its user, its size or its routing key is not allowed. Where that is known it is
+    refused before it is written; else the broker has said so.
+    """
+
+    __repr__ = Exception.__repr__
+
+    def __init__(self, destination: str, reply_code: int, reply_text: str) -> None:
+        ChannelClosedByBroker.__init__(self, reply_code, reply_text)
+        self.destination = destination
+
+    def __str__(self) -> str:
+        return (
+            f"RabbitMQ refuses a message to {self.destination!r}: "
+            f"{self.reply_code} {self.reply_text}"
+        )
+
+
 class DeliveryUnknownError(shield.DeliveryUnknownError, AMQPConnectionError):  # type: ignore[misc]
     """The message was written and never confirmed: the broker may hold it, or not."""
 

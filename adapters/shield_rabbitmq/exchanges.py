@@ -37,6 +37,8 @@ class Exchanges:
         self._answer = answer
         self.known = {""}
         """Those that are there; the default exchange always is."""
+        self.found = {""}
+        """Those, and such as are there and do not take all: these are looked at one by one."""
         self._missing: dict[str, tuple[float, ExchangeError]] = {}
         self._asked: deque[tuple[str, bool]] = deque()
         self._asking = False
@@ -55,11 +57,12 @@ class Exchanges:
     def lose(self, exchange: str, error: ExchangeError) -> None:
         """Note that it is not there, or closed to us."""
         self.known.discard(exchange)
+        self.found.discard(exchange)
         self._missing[exchange] = time.monotonic() + ASK_EVERY_S, error
 
     def forget(self) -> None:
         """Begin anew with a new connection; what was asked has no answer."""
-        self.known = {""}
+        self.known, self.found = {""}, {""}
         self._asked.clear()
         self._asking = False
         self._channel = None
@@ -86,7 +89,9 @@ class Exchanges:
     def _put_first(self) -> None:
         """Put the first question; the broker closes the channel where the answer is no."""
         exchange, declare = self._asked[0]
-        if declare:
+        if not exchange:  # it is there, and may not be declared
+            self._found(None)
+        elif declare:
             self._declare(exchange)
         else:
             self._channel.exchange_declare(exchange, passive=True, callback=self._found)
@@ -108,6 +113,7 @@ class Exchanges:
         exchange, _declared = self._asked.popleft()
         self._asking = False
         self.known.add(exchange)
+        self.found.add(exchange)
         self._missing.pop(exchange, None)
         self._answer(exchange, None)
         self._go_on(connection)

@@ -20,6 +20,7 @@ from shield import Message, Outcome, Permit, Shield, Signals
 from shield.sync import hold_back
 from shield_rabbitmq import internals
 from shield_rabbitmq.deadline import deadline_of
+from shield_rabbitmq.errors import RefusedError
 from shield_rabbitmq.heard import Heard
 from shield_rabbitmq.telling import Telling, Unfit, listens
 from shield_rabbitmq.window import Window
@@ -260,6 +261,8 @@ def settle_failed(permit: Permit, error: BaseException) -> None:
     """Settle a publish that raised; what was never written gives back what it was charged."""
     if isinstance(error, NackError):
         permit.settle(Outcome.OVERLOADED)
+    elif isinstance(error, RefusedError):
+        permit.cancel()
     elif isinstance(error, UnroutableError | ChannelClosed):
         permit.settle(Outcome.FAILED)
     elif isinstance(error, AMQPConnectionError) and not isinstance(

@@ -24,6 +24,8 @@ from pika.connection import Parameters
 from pika.exceptions import StreamLostError
 from pika.spec import Basic, Confirm
 
+from shield_rabbitmq.refusals import FRAME_OVERHEAD, check_header
+
 
 def write(connection: SelectConnection, data: bytes) -> None:
     """Write frames that are encoded already, many in one piece: one system call instead of many.
@@ -184,7 +186,8 @@ def write_in_one_piece(connection: Any) -> None:
     """Let a connection hand each message to its socket in one piece, where it hands over three.
 
     That, and a head that is encoded once for all messages to one place, pays for the decisions.
-    What is written is the same, byte for byte. Bodies of several frames, which are large, are left
+    What is written is the same, byte for byte; a header that would close the connection is not.
+    Bodies of several frames, which are large, are left
     to pika, so that they are not copied.
     """
     loop_connection = _loop_connection(connection)
@@ -196,11 +199,18 @@ def write_in_one_piece(connection: Any) -> None:
         properties, body = content
         size = len(body)
         plain = type(method) is Basic.Publish and type(method.exchange) is type(method.routing_key)
-        if not (plain and type(method.exchange) is str and 0 < size <= body_max(loop_connection)):
+        if not plain or type(method.exchange) is not str:
             send_message(number, method, content)
             return
         head = _publish_frame(number, method.exchange, method.routing_key, method.mandatory)
         header = frame.Header(number, size, properties).marshal()
+        most = body_max(loop_connection)
+        if len(header) > most:
+            place = f"{method.exchange}/{method.routing_key}".removeprefix("/")
+            check_header(place, len(header) - FRAME_OVERHEAD, most)
+        if not 0 < size <= most:
+            send_message(number, method, content)
+            return
         start = _BODY.pack(spec.FRAME_BODY, number, size)
         loop_connection.frames_sent += 2
         loop_connection._output_marshaled_frames([b"".join((head, header, start, body, _END))])

@@ -7,10 +7,24 @@ on nobody reads the caller's properties again, so that they may be changed and u
 from __future__ import annotations
 
 import struct
+from collections.abc import Hashable
 from functools import lru_cache
 from typing import Any
 
 from pika import BasicProperties, frame, spec
+
+from shield_rabbitmq.errors import RefusedError
+from shield_rabbitmq.refusals import (
+    DIRECT_REPLY_TO,
+    FRAME_OVERHEAD,
+    LARGE_BODY,
+    LARGE_HEAD,
+    PLAIN_MODES,
+    PRECONDITION_FAILED,
+    belongs_to_a_channel,
+    doubts_of,
+    reason_against,
+)
 
 CHANNEL = 1
 """The channel that a publisher's messages go through."""
@@ -23,7 +37,10 @@ _FRAME_END = bytes([spec.FRAME_END])
 class Parcel:
     """Exchange, routing key, body and encoded head of one message."""
 
-    __slots__ = ("body", "exchange", "head", "mandatory", "routing_key")
+    __slots__ = ("body", "doubts", "exchange", "head", "mandatory", "routing_key")
+
+    doubts: tuple[Hashable, ...]
+    """For what the broker may refuse it; it is written alone where that is not known to pass."""
 
     def __init__(
         self,
@@ -37,7 +54,37 @@ class Parcel:
         self.routing_key = routing_key
         self.body = body
         self.mandatory = mandatory
-        self.head = _method(exchange, routing_key, mandatory) + _header(len(body), properties)
+        header = _header(len(body), properties)
+        self.head = _method(exchange, routing_key, mandatory) + header
+        large = len(body) >= LARGE_BODY or len(header) >= LARGE_HEAD
+        if properties is None or (
+            not large
+            and properties.expiration is properties.user_id is properties.reply_to is None
+            and not properties.headers
+            and properties.delivery_mode in PLAIN_MODES
+        ):
+            self.doubts = (("size", len(body)),) if large else ()
+        else:
+            self.doubts = self._checked(properties, len(header))
+
+    def _checked(self, properties: BasicProperties, head: int) -> tuple[Hashable, ...]:
+        """Return the doubts about these properties.
+
+        Raises:
+            RefusedError: no connection of ours may send them.
+        """
+        refusal = reason_against(properties)
+        if refusal is None and belongs_to_a_channel(properties):
+            refusal = f"reply_to: {DIRECT_REPLY_TO} is about the channel that consumes from it"
+        if refusal is not None:
+            raise RefusedError(self.destination, PRECONDITION_FAILED, refusal)
+        return doubts_of(properties, len(self.body), head)
+
+    @property
+    def header_size(self) -> int:
+        """How many bytes of properties and headers go into one frame."""
+        method = _method(self.exchange, self.routing_key, self.mandatory)
+        return len(self.head) - len(method) - FRAME_OVERHEAD
 
     @property
     def destination(self) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
-import re
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable
+from enum import Enum, auto
 from typing import Any
 
 from pika import spec
@@ -24,14 +25,23 @@ from shield_rabbitmq.errors import (
     ExchangeError,
     NackedError,
     PublisherClosedError,
+    RefusedError,
     ReturnedError,
 )
 from shield_rabbitmq.exchanges import Exchanges
 from shield_rabbitmq.link import Link
+from shield_rabbitmq.refusals import (
+    BAD_MESSAGE,
+    Doubts,
+    blamed,
+    check_header,
+    is_about_exchange,
+)
 from shield_rabbitmq.sending import Sending
 from shield_rabbitmq.waiting import Waiting
 from shield_rabbitmq.window import Window
 
+log = logging.getLogger("shield.rabbitmq")
 CONNECT_WITHIN_S = 5.0
 """How long messages wait for the first connection."""
 RECONNECT_WITHIN_S = 300.0
@@ -45,6 +55,16 @@ WINDOW_BYTES = 64 * 2**20
 LOOK_EVERY_S = 0.02
 """How often it looks for what has waited too long, while nothing can be written."""
 OPERATOR = 320  # CONNECTION_FORCED
+TAKEN_WITHIN_S = 5.0
+"""How soon a broker in order confirms: what it took and has not confirmed by then is in doubt."""
+
+
+class Turn(Enum):
+    """What is to be done with a message that stands first in the queue."""
+
+    NOW = auto()
+    LATER = auto()
+    SEEN_TO = auto()
 
 
 class WriteThread:
@@ -93,6 +113,14 @@ class WriteThread:
         """Whoever waits until all is confirmed."""
         self._down_since: float | None = None
         self._exchanges = Exchanges(self._exchange_answered)
+        self._doubts = Doubts(getattr(parameters.credentials, "username", None))
+        self._most = window
+        """How many may be on the wire now: none beside one that is written alone."""
+        self._alone: Sending | None = None
+        self._suspects: list[Sending] = []
+        """One of them has closed the channel, those behind it were ignored: in written order."""
+        self._nacked = False
+        """Whether the broker has nacked anything on this connection."""
 
     # --- from any thread ----------------------------------------------------------------------
 
@@ -203,7 +231,7 @@ class WriteThread:
             raise
         finally:
             self._ended = True
-            self._fail(self._emptied_window(), _unknown(error))
+            self._fail(self._emptied_window() + self._cleared_suspects(), _unknown(error))
             self._fail(self._unsent(), _closed)
             for done in list(self._flushes):
                 done.set()
@@ -222,6 +250,9 @@ class WriteThread:
             return
         if self._signals.blocked:
             return
+        if self._suspects:
+            self._write_suspect(connection)
+            return
         self._awake = False
         body_max = internals.body_max(connection)
         now = self._signals.now()
@@ -232,13 +263,19 @@ class WriteThread:
                 sending = self._next()
             except IndexError:
                 break
-            if sending.parcel.exchange not in self._exchanges.known:
-                self._park(sending)
-                continue
+            parcel = sending.parcel
+            if parcel.exchange not in self._exchanges.known or parcel.doubts:
+                turn = self._turn(sending, body_max)
+                if turn is Turn.SEEN_TO:
+                    continue
+                if turn is Turn.LATER:
+                    self._queue.extendleft([sending])
+                    self._awake = True  # the answers that it waits for bring it on
+                    break
             sending.written_at = now
             self._window.add(sending)
-            parts += sending.parcel.frames(body_max)
-            written = len(sending.parcel.body)
+            parts += parcel.frames(body_max)
+            written = len(parcel.body)
             self._window_bytes += written
             messages += 1
             written_bytes += written
@@ -288,7 +325,55 @@ class WriteThread:
         signals.changed()
 
     def _is_full(self) -> bool:
-        return len(self._window) >= self._limit or self._window_bytes >= WINDOW_BYTES
+        return len(self._window) >= self._most or self._window_bytes >= WINDOW_BYTES
+
+    # --- what may be refused ------------------------------------------------------------------
+
+    def _turn(self, sending: Sending, body_max: int) -> Turn:
+        """Take a second look at a message before it is written.
+
+        One that the broker may refuse goes alone: a refusal ends the channel, and with it what is
+        known of all that is unconfirmed there.
+        """
+        parcel = sending.parcel
+        if parcel.exchange not in self._exchanges.found:
+            self._park(sending)
+            return Turn.SEEN_TO
+        try:
+            check_header(parcel.destination, parcel.header_size, body_max)
+            self._doubts.check(parcel)
+        except RefusedError as error:
+            self._left(sending)
+            sending.finish(error)
+            return Turn.SEEN_TO
+        if self._doubts.about(parcel):
+            if len(self._window):
+                return Turn.LATER
+            self._goes_alone(sending)
+        return Turn.NOW
+
+    def _goes_alone(self, sending: Sending) -> None:
+        self._alone, self._most = sending, 1
+
+    def _alone_ended(self) -> None:
+        self._alone, self._most = None, self._limit
+
+    def _write_suspect(self, connection: Any) -> None:
+        """Write the youngest suspect, once nothing is on the wire.
+
+        The broker has ignored what came behind the guilty one, so that from this end nothing is
+        sent twice; all before the guilty one it has taken.
+        """
+        self._awake = True
+        if len(self._window):
+            return
+        sending = self._suspects.pop()
+        sending.written_at = self._signals.now()
+        self._goes_alone(sending)
+        self._window.add(sending)
+        self._window_bytes += len(sending.parcel.body)
+        internals.write(connection, b"".join(sending.parcel.frames(internals.body_max(connection))))
+        self._window_changed()
 
     def _park(self, sending: Sending) -> None:
         """Keep a message until it is known whether its exchange is there."""
@@ -324,6 +409,9 @@ class WriteThread:
         answered = self._window.confirm(method.delivery_tag, method.multiple)
         if answered:
             self._feed(answered, acked)
+            if self._alone is not None:
+                self._doubts.passed(self._alone.parcel)
+                self._alone_ended()
         for sending in answered:
             self._window_bytes -= len(sending.parcel.body)
             sending.finish(sending.returned if acked else NackedError(sending.parcel.destination))
@@ -338,6 +426,7 @@ class WriteThread:
         now = signals.now()
         messages = len(answered)
         returns = sum(sending.returned is not None for sending in answered)
+        self._nacked = self._nacked or not acked
         signals.answers.count(now, messages, 0 if acked else messages, returns)
         signals.latency.add(now, now - answered[-1].written_at)
         self._window_changed()
@@ -376,7 +465,7 @@ class WriteThread:
 
     def wants_link(self) -> bool:
         """Tell whether anything waits to be sent."""
-        return bool(self._queue)
+        return bool(self._queue or self._suspects)
 
     def link_ready(self) -> None:
         """Write what waits."""
@@ -400,36 +489,84 @@ class WriteThread:
             self._note_drained()
 
     def link_lost(self, error: Exception) -> None:
-        """Report what was written and not confirmed as unknown, or send it again."""
+        """Report what was written and not confirmed as unknown, or send it again.
+
+        Where one of them may be to blame, they go one by one.
+        """
         self._awake = True  # the next connection drains the queue
         self._down_since = time.monotonic()
         self._exchanges.forget()
+        self._doubts.forget()
+        self._nacked = False
         parked = [sending for waiting in self._parked.values() for sending in waiting]
         self._parked.clear()
         self._queue.extendleft(reversed(parked))
         by_broker = isinstance(error, ConnectionClosedByBroker) and error.reply_code != OPERATOR
-        self._repeat_or_fail(self._emptied_window(), error, self._resend and not by_broker)
+        written, suspects = self._emptied_window(), self._cleared_suspects()
+        if isinstance(error, ConnectionClosedByBroker) and error.reply_code in BAD_MESSAGE:
+            if len(written) == 1:
+                self._refuse_guilty(written.pop(), error)
+            elif written:
+                self._isolate(written)
+                return
+        self._repeat_or_fail([*suspects, *written], error, self._resend and not by_broker)
 
     def channel_closed(self, error: ChannelClosedByBroker) -> None:
         """Sort what was written: before the message that closed the channel, it, and after it.
 
-        The broker has ignored what came after, so that it can be sent again without duplicates.
+        The broker has taken what came before, and ignored what came after, so that this can be
+        sent again without duplicates.
         """
         written = self._emptied_window()
-        named = re.search(r"exchange '(.*?)' in vhost", error.reply_text)
-        culprit = named.group(1) if named else None
-        exchanges = [sending.parcel.exchange for sending in written]
-        if culprit is None or culprit not in exchanges:
-            self._repeat_or_fail(written, error, resend=False)
+        guilty = blamed(error.reply_text, [sending.parcel for sending in written])
+        if len(written) == 1:
+            guilty = 0
+        if guilty is None:
+            self._isolate(written)
             return
-        first = exchanges.index(culprit)
-        refused = ExchangeError(culprit, error.reply_code, error.reply_text)
-        self._exchanges.lose(culprit, refused)
-        ignored = [s for s in written[first:] if s.parcel.exchange != culprit]
-        self._put_back(ignored)
-        self._repeat_or_fail(written[:first], error, self._resend)
-        at_fault = [s for s in written[first:] if s.parcel.exchange == culprit]
-        self._fail(at_fault, lambda _sending: refused)
+        before = [*self._cleared_suspects(), *written[:guilty]]
+        self._put_back(written[guilty + 1 :])
+        self._taken(before, error)
+        self._refuse_guilty(written[guilty], error)
+
+    def _isolate(self, written: list[Sending]) -> None:
+        """Find out which of them the broker refuses: one by one, youngest first."""
+        for sending in written:
+            sending.returned = None
+        self._suspects += written
+        if written:
+            log.warning("one of %d messages is refused; they are sent one by one", len(written))
+
+    def _refuse_guilty(self, sending: Sending, error: Any) -> None:
+        """Fail the message that the broker has refused, and what is to fail with it."""
+        exchange, text = sending.parcel.exchange, error.reply_text
+        refused: Exception
+        if is_about_exchange(text, exchange):
+            refused = ExchangeError(exchange, error.reply_code, text)
+            self._exchanges.lose(exchange, refused)
+        else:
+            refused = RefusedError(sending.parcel.destination, error.reply_code, text)
+            self._doubts.refused(sending.parcel, refused)
+            self._exchanges.known -= self._doubts.picky
+        log.warning("%s", refused)
+        self._fail([sending], lambda _sending: refused)
+
+    def _taken(self, before: list[Sending], error: Exception) -> None:
+        """Finish what the broker had put into its queues, and not confirmed, before the guilty one.
+
+        A channel's messages are taken in order. What no queue takes has come back before; only a
+        broker that has nacked, or is slow to confirm, may have refused one of them yet.
+        """
+        since = self._signals.now() - TAKEN_WITHIN_S
+        sure = [] if self._nacked else [each for each in before if each.written_at > since]
+        unsure = [each for each in before if self._nacked or each.written_at <= since]
+        for sending in sure:
+            sending.finish(sending.returned)
+        self._repeat_or_fail(unsure, error, self._resend)
+
+    def _cleared_suspects(self) -> list[Sending]:
+        suspects, self._suspects = self._suspects, []
+        return suspects
 
     def link_ended(self) -> None:
         """End the thread."""
@@ -456,7 +593,7 @@ class WriteThread:
 
     def _note_drained(self) -> None:
         """Tell those who wait for it that nothing is unanswered, and end where that was wanted."""
-        if self._queue or self._parked or len(self._window):
+        if self._queue or self._parked or self._suspects or len(self._window):
             return
         for done in list(self._flushes):
             done.set()
@@ -466,11 +603,13 @@ class WriteThread:
     def _abandon(self) -> None:
         """Fail all there is, and end: its user has no more time."""
         self._ended = True  # what chains send now is failed at once
-        self._fail(self._emptied_window(), _unknown(PublisherClosedError("closed in time")))
+        written = self._emptied_window() + self._cleared_suspects()
+        self._fail(written, _unknown(PublisherClosedError("closed in time")))
         self._fail(self._unsent(), _closed)
         self._link.abort()
 
     def _emptied_window(self) -> list[Sending]:
+        self._alone_ended()
         self._window_bytes = 0
         written = self._window.clear()
         self._window_changed()

@@ -13,7 +13,7 @@ from tests.adapters.shield_rabbitmq.wire import Wire
 
 EXPIRATIONS = pytest.mark.parametrize(
     ("expiration", "deadline"),
-    [("60000", 1_060.0), (None, None), ("0", None), ("soon", None), ("-5", None), ("²", None)],
+    [("60000", 1_060.0), (None, None), ("0", None), ("+5000", None)],
 )
 
 
@@ -42,7 +42,7 @@ def dropping(deadlines):
 
 @EXPIRATIONS
 def test_a_publishers_expiration_is_a_deadline(dropping, deadlines, expiration, deadline):
-    """Milliseconds from now; 0 is a way of routing, and what the broker will refuse is left."""
+    """Milliseconds from now; 0 is a way of routing, and a sign is the broker's to read."""
     publisher = Publisher("amqp://nowhere.invalid", shield=dropping)
     future = publisher.publish("", "orders", b"1", BasicProperties(expiration=expiration))
     assert shield.fate(future) == "dropped"

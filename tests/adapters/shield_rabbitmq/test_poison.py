@@ -1,0 +1,190 @@
+"""One bad message among many, through each front end, on a RabbitMQ in memory."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pika
+import pytest
+from pika import BasicProperties
+
+from shield import Shield
+from shield_rabbitmq import BlockingConnection, Publisher, RefusedError, publisher
+from shield_rabbitmq.publishing import Publishing
+from tests.adapters.shield_rabbitmq.amqp_server import AmqpServer
+from tests.contracts.poison import PoisonContract
+
+PERSISTENT = BasicProperties(delivery_mode=2)
+KNOWN = {
+    "expiration is no number": BasicProperties(expiration="later"),
+    "expiration below zero": BasicProperties(expiration="-1"),
+    "expiration is empty": BasicProperties(expiration=""),
+    "CC is a text": BasicProperties(headers={"CC": "audit"}),
+    "BCC is nothing": BasicProperties(headers={"BCC": None}),
+    "header larger than a frame": BasicProperties(headers={"trace": "x" * 200_000}),
+}
+ELSEWHERE = {"direct reply-to": BasicProperties(reply_to="amq.rabbitmq.reply-to")}
+"""On a channel of its own it has a meaning."""
+ASKED = {"another's user_id": BasicProperties(user_id="somebody")}
+UNKNOWN = ("unknown topic", "unknown size", "unknown reason", "unknown mode")
+TOPICS = "topics"
+QUEUE = "work"
+
+
+def unknown_mode() -> BasicProperties:
+    properties = BasicProperties()
+    properties.delivery_mode = 7
+    return properties
+
+
+PROPERTIES = {**KNOWN, **ELSEWHERE, **ASKED, "unknown mode": unknown_mode()}
+
+
+@pytest.fixture
+def server() -> Iterator[AmqpServer]:
+    server = AmqpServer()
+    server.exchanges[TOPICS] = QUEUE
+    server.forbidden_topics.add((TOPICS, "forbidden"))
+    server.max_size = 1000
+    server.odd.add(b"bad")
+    yield server
+    server.close()
+
+
+class OnServer(PoisonContract):
+    """What all front ends share."""
+
+    @pytest.fixture(autouse=True)
+    def _on(self, server: AmqpServer) -> Iterator[None]:
+        self.server = server
+        self._shield = Shield({"rules": []})
+        self.open()
+        yield
+        self.close()
+
+    def open(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def one(self, body: bytes, reason: str | None) -> tuple[str, str, bytes, BasicProperties]:
+        """Return the arguments of a publish."""
+        if reason == "unknown topic":
+            return TOPICS, "forbidden", body, PERSISTENT
+        if reason == "unknown size":
+            return "", QUEUE, b"x" * 1001, PERSISTENT
+        return TOPICS, "ok", body, PROPERTIES.get(reason or "", PERSISTENT)
+
+    @property
+    def destination(self) -> str:
+        return ""
+
+    @property
+    def shield(self) -> Shield:
+        return self._shield
+
+    def arrived(self) -> Counter[bytes]:
+        return Counter(self.server.queues[QUEUE])
+
+
+class TestPublisher(OnServer):
+    """Pipelined, hundreds on the wire."""
+
+    reasons = (*KNOWN, *ELSEWHERE, *ASKED, *UNKNOWN)
+
+    def open(self) -> None:
+        self.publisher = Publisher(self.server.url, shield=self._shield)
+
+    def close(self) -> None:
+        self.publisher.close(5)
+
+    def send(self, body: bytes, reason: str | None) -> Any:
+        return self.publisher.publish(*self.one(body, reason))
+
+    def settle(self) -> None:
+        self.publisher.flush(30)
+
+
+class TestDecorated(TestPublisher):
+    """`.submit(...)` of a decorated function."""
+
+    def open(self) -> None:
+        def made(one: Any) -> Publishing:
+            _, key, body, properties = one
+            return Publishing(body, properties, key)
+
+        decorate = publisher(self.server.url, exchange=TOPICS, shield=self._shield)
+        self.function = decorate(made)
+        self.publisher = self.function.publisher
+
+    reasons = (*KNOWN, *ELSEWHERE, *ASKED, "unknown topic", "unknown reason", "unknown mode")
+
+    def send(self, body: bytes, reason: str | None) -> Any:
+        return self.function.submit(self.one(body, reason))
+
+
+class TestBlockingChannel(OnServer):
+    """A drop-in channel: what is known to be refused does not close it."""
+
+    reasons = tuple(KNOWN)
+
+    def open(self) -> None:
+        parameters = pika.URLParameters(self.server.url)
+        self.connection = BlockingConnection(parameters, shield=self._shield)
+        self.channel = self.connection.channel()
+
+    def close(self) -> None:
+        if self.connection.is_open:
+            self.connection.close()
+
+    def send(self, body: bytes, reason: str | None) -> None:
+        self.channel.basic_publish(*self.one(body, reason))
+
+    def settle(self) -> None:
+        self.connection.process_data_events(0.1)
+
+
+class TestConfirmingChannel(TestBlockingChannel):
+    """With confirms, one at a time."""
+
+    def open(self) -> None:
+        super().open()
+        self.channel.confirm_delivery()
+
+
+def test_what_is_refused_once_is_refused_at_once_for_a_while(server):
+    """A forbidden topic closes the channel once, not once for each of a hundred messages."""
+    with Publisher(server.url, shield={"rules": []}) as one:
+        errors = [one.publish(TOPICS, "forbidden", b"x").exception(10) for _ in range(100)]
+        assert one.publish(TOPICS, "ok", b"x").exception(10) is None
+    assert all(isinstance(error, RefusedError) for error in errors)
+    assert server.closed_channels == 1
+
+
+def test_an_exchange_that_refuses_topics_is_found_out_key_by_key(server):
+    """After the first forbidden one, keys that were not seen go alone, those that were do not."""
+    server.forbidden_topics |= {(TOPICS, f"no.{n}") for n in range(5)}
+    with Publisher(server.url, shield={"rules": []}) as one:
+        futures = {}
+        for n in range(200):
+            futures[n] = one.publish(TOPICS, f"no.{n % 5}" if n % 40 == 7 else f"ok.{n % 9}", b"x")
+        failed = {n for n, future in futures.items() if future.exception(10)}
+    assert failed == {n for n in range(200) if n % 40 == 7}
+    assert len(server.queues[QUEUE]) == 195
+
+
+def test_close_while_suspects_go_one_by_one_has_an_end_for_each(server):
+    """Whatever is known of them by then: nothing stays in flight."""
+    server.odd |= {b"good %d" % n for n in range(0, 300, 10)}
+    one = Publisher(server.url, shield={"rules": []})
+    futures = [one.publish(TOPICS, "ok", b"good %d" % n) for n in range(300)]
+    started = time.monotonic()
+    one.close(0.01)
+    assert time.monotonic() - started < 5
+    assert all(future.done() for future in futures)
+    assert one.shield.ledger().in_flight == 0
+    assert one.shield.ledger().balanced
