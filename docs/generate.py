@@ -31,6 +31,10 @@ Environment: `SHIELD_` and the key of `[shield]`, as `SHIELD_PRODUCER` or `SHIEL
 `SHIELD_RULES` and `SHIELD_PLUGINS` hold JSON, `SHIELD_PLUGINS__DISABLE` one key of it;
 `SHIELD_CREDENTIALS__OTHER__PASSWORD` is `password` of `[credentials.other]`.
 
+A variable `SHIELD_...` that sets none of these is refused as a misspelt key is (those that
+Kubernetes sets for a service called `shield` are not). A file is an ordinary
+one, of 16 MiB at most.
+
 Rates are `500/s`, `90/m`, `1000/h`, `20/d`, `5MiB/s`; sizes `64MiB` (B KiB MiB GiB TiB KB MB GB);
 times `200ms`, `1.5s`, `2m`. A policy's table may be a list of tables: all of them must admit.
 """

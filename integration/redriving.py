@@ -78,11 +78,11 @@ def run(*arguments: str, status: int = 0, **environment: str) -> dict[str, Any]:
     return document
 
 
-def refusal(*arguments: str) -> str:
+def refusal(*arguments: str, status: int = 2) -> str:
     """Run what cannot be done; return the one line that says why."""
     done = subprocess.run(
         command(*arguments), capture_output=True, text=True, timeout=150, check=False
     )
-    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.returncode == status, done.stdout + done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     return done.stderr.rstrip()

@@ -395,8 +395,8 @@ def test_what_is_not_there_is_one_line(kafka, rabbitmq):
     """A topic, a queue, a broker, a target."""
     assert "topic nowhere is not there" in refusal(f"kafka://{kafka.address}/nowhere")
     assert "no queue 'nowhere'" in refusal(amqp_url(rabbitmq.address, "nowhere"))
-    assert "cannot read from kafka://127.0.0.1:1" in refusal("kafka://127.0.0.1:1/orders")
-    assert "cannot read from amqp://127.0.0.1:1" in refusal("amqp://127.0.0.1:1//orders")
+    assert "cannot read from kafka://127.0.0.1:1" in refusal("kafka://127.0.0.1:1/orders", status=1)
+    assert "cannot read from amqp://127.0.0.1:1" in refusal("amqp://127.0.0.1:1//orders", status=1)
 
 
 def test_a_target_that_is_down_is_told_at_the_end(kafka, topics, impatient):

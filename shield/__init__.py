@@ -24,6 +24,7 @@ from shield.errors import (
     Reject,
     SettingsError,
     ShieldError,
+    UnavailableError,
 )
 from shield.events import Event, Kind
 from shield.fate import fate
@@ -76,6 +77,7 @@ __all__ = [
     "StrictModel",
     "Taken",
     "Transport",
+    "UnavailableError",
     "Verdict",
     "Watch",
     "action",

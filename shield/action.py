@@ -97,6 +97,8 @@ class Action(ABC):
     """The model of the action's table; the text form fills its field `argument`."""
     argument: ClassVar[str | None] = None
     """The field that the words after the action's name fill; None where it takes none."""
+    one_word: ClassVar[bool] = False
+    """Whether they are one word, as a name is: more are a mistake. A table's text may be any."""
     final: ClassVar[bool] = False
     """Whether it never declines, so that nothing may follow it."""
     directions: ClassVar[frozenset[str]] = frozenset({"publish", "consume"})

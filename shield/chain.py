@@ -64,6 +64,11 @@ def _parser(registry: Registry) -> Callable[[Any], ActionChoice]:
         if not isinstance(given, dict):
             if given is not None and action.argument is None:
                 raise _wrong(f"{name!r} takes nothing behind it; found {given!r}")
+            if action.one_word and isinstance(given, str) and len(given.split()) > 1:
+                raise _wrong(
+                    f"{name!r} takes one name; found {given!r}, which has blanks; allowed for a "
+                    f"name with blanks is a table: {{ {name} = {{ {action.argument} = ... }} }}"
+                )
             given = {} if given is None else {action.argument: given}
         try:
             settings = action.Settings.model_validate(given)
@@ -97,6 +102,11 @@ def _first_problem(name: str, error: ValidationError) -> str:
 
 def _ender(registry: Registry) -> Callable[[list[ActionChoice]], list[ActionChoice]]:
     def check(chain: list[ActionChoice]) -> list[ActionChoice]:
+        if not chain:
+            raise _wrong(
+                "an empty chain; allowed is at least one action, and a rule that has no chain at "
+                f"all raises; {nearest('', list(registry.actions))}"
+            )
         for last, after in pairwise(chain):
             if registry.actions[last.name].final:
                 raise _wrong(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from shield.action import Action
+from shield.collector import at_rest
 from shield.errors import SettingsError
 from shield.policy import Policy
 from shield.registry import Registry
@@ -14,6 +15,7 @@ from shield.transports import Transports
 from shield.url import masked
 
 
+@at_rest()
 def compile_rules(settings: ShieldSettings, registry: Registry) -> tuple[Rule, ...]:
     """Return the rules in file order; those whose mode is `off` are left out.
 
@@ -22,15 +24,17 @@ def compile_rules(settings: ShieldSettings, registry: Registry) -> tuple[Rule, .
     """
     problems: list[str] = []
     rules: list[Rule] = []
+    names: set[str] = set()
     transports = Transports(registry, settings.credentials)
     for index, table in enumerate(settings.rules):
         where = f"rules[{index}]"
         rule = _rule(table, index, settings, registry, transports)
-        if rule.name in {other.name for other in rules}:
+        if rule.name in names:
             problems.append(
                 f"{where}.name: found {rule.name!r}, another rule's name already; "
                 "allowed is a name of its own"
             )
+        names.add(rule.name)
         rules.append(rule)
         problems += _fill(rule, table, registry, where)
     if problems:
@@ -77,7 +81,9 @@ def _fill(rule: Rule, table: RuleSettings, registry: Registry, where: str) -> li
 
 
 def _add_policies(rule: Rule, table: RuleSettings, registry: Registry, where: str) -> Iterator[str]:
-    for name, kind in registry.policies.items():
+    given = [name for name in registry.policies if name in table.model_fields_set]
+    for name in given:
+        kind = registry.policies[name]
         for number, chosen in enumerate(getattr(table, name)):
             if number == 0:
                 yield from _misdirected(name, registry.policies, rule, f"{where}.{name}")

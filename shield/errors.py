@@ -18,6 +18,10 @@ class SettingsError(ShieldError):
         self.problems = problems
 
 
+class UnavailableError(ShieldError):
+    """A broker, a server or a file that cannot be reached now: what was asked for may be right."""
+
+
 class PluginError(ShieldError):
     """A plugin that cannot be registered: a hook that is not one, or a name taken twice."""
 

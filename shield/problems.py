@@ -9,10 +9,12 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from shield.url import masked
+from shield.url import is_secret, masked
 
 TOP_LEVEL = {"credentials", "rules", "plugins"}
 LONGEST_FOUND = 60
+_OF_A_KEY = {"unknown_key", "bool_as_number"}
+"""Problems that a table has with one of its keys, which the error names."""
 
 
 def describe(error: ValidationError, source: str, arguments: Collection[str]) -> Iterator[str]:
@@ -36,7 +38,7 @@ def _variable(key: str) -> str | None:
 
 def _path(problem: ErrorDetails) -> str:
     location = list(problem["loc"])
-    if problem["type"] == "unknown_key":
+    if problem["type"] in _OF_A_KEY:
         location.append(problem["ctx"]["key"])
     path = "" if location and location[0] in TOP_LEVEL else "shield"
     for part in location:
@@ -45,9 +47,9 @@ def _path(problem: ErrorDetails) -> str:
 
 
 def _found(problem: ErrorDetails) -> str:
-    if problem["type"] in {"unknown_key", "missing", "extra_forbidden"}:
+    if problem["type"] in {*_OF_A_KEY, "missing", "extra_forbidden"}:
         return ""
-    if any(hides(str(part)) for part in problem["loc"]):
+    if any(is_secret(str(part)) for part in problem["loc"]):
         return ""
     found: Any = masked(repr(problem["input"]))
     if len(found) > LONGEST_FOUND:
@@ -55,14 +57,9 @@ def _found(problem: ErrorDetails) -> str:
     return f"found {found}; "
 
 
-def hides(key: str) -> bool:
-    """Tell whether what stands under a key may be a secret, which no error shows."""
-    return "credentials" in key or "password" in key
-
-
 def allowed(problem: ErrorDetails) -> str:
     """Return what is allowed, in words of the settings and not of Python."""
-    message = problem["msg"].removeprefix("Value error, ")
+    message = masked(problem["msg"]).removeprefix("Value error, ")
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "missing":
         return "is missing and has no default"

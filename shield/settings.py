@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -20,17 +22,36 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as UnreadableVariableError
 
 from shield.chain import ActionChoice, chain_type
+from shield.collector import at_rest
 from shield.credentials import Credential, Name, with_credentials
 from shield.errors import SettingsError
 from shield.policy import Policy
-from shield.problems import describe, hides
+from shield.problems import describe
 from shield.registry import Registry, registry_of
-from shield.strict import StrictModel, unknown_key
-from shield.url import URL, masked
+from shield.strict import StrictModel, nearest, unknown_key
+from shield.url import URL, is_secret, masked
+from shield.variables import PREFIX, unknown_variables
 
 DEFAULT_FILE = "shield.toml"
-PREFIX = "SHIELD_"
+MOST_BYTES = 16 * 1024**2
+"""How large a file of settings may be."""
 Mode = Literal["enforce", "shadow", "off"]
+
+
+def _named_folder(found: object) -> object:
+    """Refuse an empty text, which Python would read as the working directory."""
+    if isinstance(found, str) and not found.strip():
+        raise ValueError("allowed is the path of a folder")
+    return found
+
+
+Folder = Annotated[Path, BeforeValidator(_named_folder)]
+
+
+def _no_bool(found: object) -> object:
+    if isinstance(found, bool):
+        raise ValueError("allowed is a whole number")
+    return found
 
 
 class RuleSettings(StrictModel):
@@ -80,11 +101,11 @@ class ShieldSettings(BaseSettings):
     """Who this process is; the program's name where nothing says so."""
     mode: Mode = "enforce"
     """`shadow` computes and counts verdicts and lets every message pass; `off` applies no rule."""
-    spool_dir: Path = Field(default_factory=lambda: state_folder() / "spool")
+    spool_dir: Folder = Field(default_factory=lambda: state_folder() / "spool")
     """Where `spool` keeps its files; `~/.local/state/shield/spool` where nothing says so."""
     on_plugin_error: Literal["open", "closed"] = "open"
     """What a plugin that raises means: `open` as if it had admitted, `closed` as if refused."""
-    redrive_attempts: int = Field(default=5, ge=1)
+    redrive_attempts: Annotated[int, BeforeValidator(_no_bool)] = Field(default=5, ge=1)
     """A message that was set aside so often does not go back any more: it is parked, or stays."""
     redrive_park: str | None = Field(default=None, min_length=1)
     """Where it is parked: a URL, or a destination on the broker that it was going to."""
@@ -135,6 +156,7 @@ def state_folder() -> Path:
         return Path(tempfile.gettempdir()) / f"shield-{os.getuid()}"
 
 
+@at_rest()
 def load_settings(path: str | Path | None = None, plugins: Iterable[object] = ()) -> ShieldSettings:
     """Read the named file, or `$SHIELD_CONFIG`, or `./shield.toml` where there is one.
 
@@ -148,6 +170,7 @@ def load_settings(path: str | Path | None = None, plugins: Iterable[object] = ()
     return read_settings(_read_toml(path), plugins, path)
 
 
+@at_rest()
 def read_settings(
     data: Mapping[str, Any], plugins: Iterable[object] = (), path: Path | None = None
 ) -> ShieldSettings:
@@ -158,9 +181,14 @@ def read_settings(
     """
     source = str(path) if path else "settings"
     flat = _flatten(data, source)
+    if unknown := list(unknown_variables(list(ShieldSettings.model_fields))):
+        raise SettingsError(*unknown)
     try:
         read = _from_arguments if path is None else _from_file
-        registry = registry_of(plugins, read(_PluginChoice, flat).plugins.disable)
+        disabled = read(_PluginChoice, flat).plugins.disable
+        registry = registry_of(plugins, disabled)
+        if not_there := list(_not_there(disabled, registry, source)):
+            raise SettingsError(*not_there)
         settings = read(settings_model(registry), flat)
     except ValidationError as error:
         raise SettingsError(*describe(error, source, flat if path is None else ())) from None
@@ -171,6 +199,17 @@ def read_settings(
     return settings
 
 
+def _not_there(disabled: list[str], registry: Registry, source: str) -> Iterator[str]:
+    """Yield what is wrong with `plugins.disable`: a name that was misspelt disables nothing."""
+    names = [info.name for info in registry.infos]
+    for number, name in enumerate(disabled):
+        if name not in names:
+            yield (
+                f"{source}: plugins.disable[{number}]: found {name!r}, no plugin's name; "
+                f"{nearest(name, names)}"
+            )
+
+
 def settings_model(registry: Registry) -> type[ShieldSettings]:
     """Return the model of all settings, with the keys of every registered policy and action."""
     if registry.model is None:
@@ -179,10 +218,11 @@ def settings_model(registry: Registry) -> type[ShieldSettings]:
 
 
 def _make_model(registry: Registry) -> type[ShieldSettings]:
+    # Defaults are tuples: pydantic would copy a list for each key that a rule leaves out.
     kinds: dict[str, Any] = {
-        name: (_tables_of(kind), []) for name, kind in registry.policies.items()
+        name: (_tables_of(kind), ()) for name, kind in registry.policies.items()
     }
-    chain: Any = (chain_type(registry), [])
+    chain: Any = (chain_type(registry), ())
     rule = create_model(
         "RuleSettings",
         __base__=RuleSettings,
@@ -251,15 +291,37 @@ def _from_file(model: type[Model], data: dict[str, Any]) -> Model:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(_read_text(path))
     except FileNotFoundError:
         raise SettingsError(f"{path}: there is no such file") from None
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path}: is not UTF-8 text: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise SettingsError(f"{path}: is nested too deeply to be settings") from None
+    except ValueError as error:  # TOML's own, and Python's for a number of thousands of digits
         raise SettingsError(f"{path}: is not TOML: {error}") from None
+
+
+def _read_text(path: Path) -> str:
+    """Read a file of bounded size; what may never end, as a pipe or a device, is not read at all.
+
+    Raises:
+        OSError: it cannot be opened or read.
+        SettingsError: it is no ordinary file, or too large.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        found = os.fstat(file.fileno())
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(found.st_mode):
+            raise SettingsError(f"{path}: is no ordinary file; allowed is a file that has an end")
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise SettingsError(f"{path}: is larger than allowed, {MOST_BYTES // 1024**2} MiB")
+    return data.decode("utf-8")
 
 
 def _flatten(data: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -282,6 +344,6 @@ def _unreadable(error: UnreadableVariableError) -> str:
         if name.startswith(PREFIX) and name.removeprefix(PREFIX).partition("__")[0].lower() in str(
             error
         ):
-            found = "" if hides(name.lower()) else f"found {os.environ[name]!r}; "
+            found = "" if is_secret(name) else f"found {os.environ[name]!r}; "
             return f"environment variable {name}: {masked(found)}allowed is JSON"
     return f"environment: {error}"

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
 _HOST = re.compile(r"([\w.-]*|\[[0-9a-fA-F:.]+\])(:\d+)?")
-_URL_PASSWORD = re.compile(r"(://[^\s:/@]*:).*(?=@)", re.DOTALL)
-_QUERY_PASSWORD = re.compile(r"([?&][^=\s&]*(?:password|secret|token)=)[^&\s'\"]+", re.IGNORECASE)
+_MOST_PORT = 65_535
+_FORM = r"\[user:password@\]"  # as errors give it, beside what they found
+_USER = re.compile(rf"(://)(?!{_FORM})(?:(?!{_FORM}).)*(?=@)", re.DOTALL)
+_USER_OF_NO_URL = re.compile(r"""[^\s'"=,(\[{]*(?::|//)[^\s'"]*(?=@)""")
+_OPTION = re.compile(
+    r"([?&][^=\s&]*(?:pass|pwd|secret|token|credential|api_?key)[^=\s&]*=)[^&\s'\"]+", re.IGNORECASE
+)
+_NESTED_OPTIONS = re.compile(r"([?&]ssl_options=)[^&]+", re.IGNORECASE)
+_SECRET = re.compile(r"pass(?!ive)|pwd|secret|token|credential|signing|api_?key|ssl_options", re.I)
 
 ALLOWED = "allowed is scheme://[user:password@]host[:port][/path][?option=value]"
 
@@ -44,13 +52,13 @@ class URL:
         credentials, _, hosts = parts.netloc.rpartition("@")
         username, colon, password = credentials.partition(":")
         hosts = _filled(hosts)
-        if not all(_HOST.fullmatch(host) for host in hosts.split(",")) or (
-            hosts and ("@" in parts.path + parts.query or parts.fragment)
-        ):
+        found = [_HOST.fullmatch(host) for host in hosts.split(",")]
+        if not all(found) or (hosts and ("@" in parts.path + parts.query or parts.fragment)):
             raise ValueError(
                 f"its host cannot be made out; {ALLOWED}, where / ? # @ in its other "
                 "parts are percent-encoded"
             )
+        _check_ports(port for host in found if host and (port := host[2]))
         path = parts.path.removeprefix("/") if hosts else parts.path
         return cls(
             scheme=parts.scheme,
@@ -93,8 +101,25 @@ def is_url(text: str) -> bool:
 
 
 def masked(text: str) -> str:
-    """Return a text with *** where a URL in it has a password."""
-    return _QUERY_PASSWORD.sub(r"\1***", _URL_PASSWORD.sub(r"\1***", text))
+    """Return a text with *** where a URL in it has user, password, or an option that is secret.
+
+    Who a user is may be a secret too, as a token is; and so may what stands before the @ of a URL
+    that was mistyped.
+    """
+    text = _USER.sub(r"\1***", text) if "://" in text else _USER_OF_NO_URL.sub("***", text)
+    return _NESTED_OPTIONS.sub(r"\1***", _OPTION.sub(r"\1***", text))
+
+
+def is_secret(name: str) -> bool:
+    """Tell whether what a key or an option of that name holds is not to be shown."""
+    return _SECRET.search(name) is not None
+
+
+def _check_ports(ports: Iterable[str]) -> None:
+    for port in ports:
+        digits = port[1:].lstrip("0")
+        if len(digits) > len(str(_MOST_PORT)) or not 1 <= int(digits or 0) <= _MOST_PORT:
+            raise ValueError(f"its port is {digits[:9] or 0}; allowed is 1 to {_MOST_PORT}")
 
 
 def _filled(text: str) -> str:

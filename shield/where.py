@@ -14,6 +14,8 @@ from shield.envelope import Envelope
 from shield.errors import SettingsError
 from shield.headers import BROKER, POLICY, REASON, RULE
 
+LONGEST, DEEPEST = 10_000, 50
+"""How many characters, and parentheses within each other, an expression may have."""
 Predicate = Callable[[Envelope], bool]
 
 ALLOWED = (
@@ -62,8 +64,11 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self._text = text
+        if len(text) > LONGEST:
+            raise SettingsError(f"where: {len(text):,} characters; allowed are {LONGEST:,}")
         self._tokens = list(self._split())
         self._next = 0
+        self._depth = 0
 
     def _split(self) -> list[_Token]:
         tokens, at = [], 0
@@ -98,7 +103,13 @@ class _Reader:
 
     def _one(self) -> Predicate:
         if self._sign("("):
+            self._depth += 1
+            if self._depth > DEEPEST:
+                raise SettingsError(
+                    f"where: found more parentheses within each other than {DEEPEST}; {ALLOWED}"
+                )
             inner = self._any()
+            self._depth -= 1
             if not self._sign(")"):
                 raise self._unexpected()
             return inner

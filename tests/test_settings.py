@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -97,7 +98,8 @@ WRONG = {
     ),
     "a burst that is no size": (
         RULE + 'quota = { rate = "5/s", burst = "many" }\n',
-        f"rules[0].quota[0].burst: found 'many'; not a size; {SIZE}",
+        "rules[0].quota[0].burst: found 'many'; 5/s counts messages; allowed is a whole number of "
+        "messages",
     ),
     "a burst beyond numbers": (
         RULE + f'quota = {{ rate = "5/s", burst = "{"9" * 400}" }}\n',
@@ -206,6 +208,57 @@ WRONG = {
         '[shield]\nproducer = ""\n',
         "shield.producer: found ''; allowed is a text that is not empty",
     ),
+    "a burst of a rate in bytes that is no size": (
+        RULE + 'quota = { rate = "5MiB/s", burst = "many" }\n',
+        f"rules[0].quota[0].burst: found 'many'; not a size; {SIZE}",
+    ),
+    "a burst in bytes for a rate in messages": (
+        RULE + 'quota = { rate = "5/s", burst = "10KB" }\n',
+        "rules[0].quota[0].burst: found '10KB'; 5/s counts messages; allowed is a whole number of "
+        "messages",
+    ),
+    "a true for a number": (
+        RULE + "in_flight = { messages = true }\n",
+        "rules[0].in_flight[0].messages: found true; allowed is a number",
+    ),
+    "a false for a number of the process": (
+        "[shield]\nredrive_attempts = false\n",
+        "shield.redrive_attempts: found False; allowed is a whole number",
+    ),
+    "an empty chain": (
+        RULE + "over_limit = []\n",
+        "rules[0].over_limit: found []; an empty chain; allowed is at least one action, and a rule "
+        f"that has no chain at all raises; {ACTIONS}",
+    ),
+    "a spool nowhere": (
+        '[shield]\nspool_dir = " "\n',
+        "shield.spool_dir: found ' '; allowed is the path of a folder",
+    ),
+    "a port that there is not": (
+        RULE + 'over_limit = ["overflow kafka://h:99999/t"]\n',
+        "rules[0].over_limit[0]: found 'overflow kafka://h:99999/t'; overflow: its port is 99999; "
+        "allowed is 1 to 65535",
+    ),
+    "a name with a blank": (
+        RULE + 'over_limit = ["overflow late orders"]\n',
+        "rules[0].over_limit[0]: found 'overflow late orders'; 'overflow' takes one name; found "
+        "'late orders', which has blanks; allowed for a name with blanks is a table: "
+        "{ overflow = { destination = ... } }",
+    ),
+    "a URL that lacks a slash": (
+        RULE + 'over_limit = ["overflow amqp:/guest:secret@h/x"]\n',
+        "rules[0].over_limit[0]: found 'overflow ***@h/x'; overflow: no name, and not a URL; "
+        "allowed is scheme://[user:password@]host[:port][/path][?option=value]",
+    ),
+    "a number of thousands of digits": (
+        f"a = {'9' * 5000}\n",
+        "is not TOML: Exceeds the limit (4300 digits) for integer string conversion: value has "
+        "5000 digits; use sys.set_int_max_str_digits() to increase the limit",
+    ),
+    "what is nested without end": (
+        f"a = {'[' * 20000}\n",
+        "is nested too deeply to be settings",
+    ),
     "what is not TOML": (
         "[[rules]\n",
         "is not TOML: Expected ']]' at the end of an array declaration (at line 1, column 8)",
@@ -260,8 +313,24 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     Path("shield.toml").write_text("")
-    monkeypatch.setattr(Path, "read_text", denied)
+    monkeypatch.setattr(os, "open", denied)
     assert problems(Shield.load) == ("shield.toml: cannot be read: Permission denied",)
+
+
+def test_what_never_ends_is_not_read(tmp_path):
+    """A pipe that nobody writes to, a device that is endless."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        line = f"{path}: is no ordinary file; allowed is a file that has an end"
+        assert problems(lambda path=path: Shield.load(path)) == (line,)
+
+
+def test_a_file_beyond_all_measure_is_not_read(tmp_path, monkeypatch):
+    """No settings are that large."""
+    monkeypatch.setattr("shield.settings.MOST_BYTES", 2 * 1024**2)
+    Path("shield.toml").write_text("#" * (2 * 1024**2 + 1))
+    assert problems(Shield.load) == ("shield.toml: is larger than allowed, 2 MiB",)
 
 
 def test_a_file_that_is_no_text_is_an_error():
@@ -307,6 +376,47 @@ def test_a_wrong_variable_is_named(variable, value, line, file, monkeypatch):
         Path("shield.toml").write_text(file)
     monkeypatch.setenv(f"SHIELD_{variable}", value)
     assert problems(Shield.load) == (f"environment variable SHIELD_{variable}: {line}",)
+
+
+def test_a_misspelt_variable_is_an_error(monkeypatch):
+    """Else it would protect nobody."""
+    monkeypatch.setenv("SHIELD_MOED", "off")
+    monkeypatch.setenv("SHIELD_MODE__X", "off")
+    first, second = problems(Shield.load)
+    assert first == (
+        "environment variable SHIELD_MODE__X: mode has no parts that a variable could set; "
+        "allowed is SHIELD_MODE"
+    )
+    assert second.startswith(
+        "environment variable SHIELD_MOED: no such setting; did you mean 'SHIELD_MODE'? allowed: "
+        "SHIELD_CONFIG, SHIELD_CREDENTIALS, SHIELD_MODE, "
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["SHIELD_SERVICE_HOST", "SHIELD_PORT", "SHIELD_PORT_80_TCP_ADDR", "SHIELD_API_SERVICE_PORT"],
+)
+def test_what_kubernetes_sets_for_a_service_is_no_setting(name, monkeypatch):
+    """A service may be called shield."""
+    monkeypatch.setenv(name, "tcp://10.0.0.1:80")
+    assert Shield.load().settings.mode == "enforce"
+
+
+def test_a_plugin_that_is_not_there_cannot_be_disabled():
+    """The one that was meant would go on working."""
+    (line,) = problems(lambda: Shield({"plugins": {"disable": ["quota", "qouta"]}}))
+    assert line.startswith(
+        "settings: plugins.disable[1]: found 'qouta', no plugin's name; did you mean 'quota'? "
+    )
+
+
+def test_names_are_compared_once_for_each_rule():
+    """Ten thousand rules load in a moment; each asks whether its name is taken."""
+    many = [{"name": f"r{n}", "match": f"orders.{n}"} for n in range(10_000)]
+    own = Shield({"rules": many})
+    assert len(own.rules) == 10_000
+    assert len({rule.name for rule in own.rules}) == 10_000
 
 
 def test_a_wrong_argument_is_not_blamed_on_the_environment(monkeypatch):

@@ -87,6 +87,34 @@ def test_passwords_are_masked_wherever_a_url_stands():
     assert masked("overflow a://h:1/x") == "overflow a://h:1/x"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "amqp://CANARY@host/vhost",
+        "amqp://CANARY:x@host/vhost",
+        "amqp:/bob:CANARY@host",
+        "amqp:bob:CANARY@host",
+        "kafka//CANARY@host",
+        "bob:CANARY@host:5672",
+        "amqp://h/x?ssl_options={'certfile': 'a b', 'password': 'CANARY'}",
+        "amqp://h/x?ssl_options=%7B%27password%27:%27CANARY%27%7D&heartbeat=5",
+        "kafka://h/x?sasl_plain_pwd=CANARY",
+        "kafka://h/x?oauth_token=CANARY&x=1",
+    ],
+)
+def test_who_a_user_is_and_what_was_mistyped_is_masked(text):
+    """A token may be a user's name; a password stands also in what lacks a slash."""
+    assert "CANARY" not in masked(f"overflow {text}")
+    assert "CANARY" not in masked(repr(text))
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999", "9" * 5000])
+def test_a_port_is_one_that_there_is(port):
+    """Sixteen bits."""
+    with pytest.raises(ValueError, match="allowed is 1 to 65535"):
+        URL.parse(f"kafka://a:9092,b:{port}/x")
+
+
 def test_segments_are_decoded_one_by_one():
     """A slash within one is %2F."""
     assert URL.parse("amqp://h/%2F/a%2Fb/c/d").segments(3) == ["/", "a/b", "c/d"]

@@ -67,3 +67,11 @@ def test_any_text_is_an_expression_or_an_error_in_words(text):
     except SettingsError:
         return
     assert answer in (True, False)
+
+
+def test_an_expression_has_bounds():
+    """One that is deep or long beyond use is an error, not a crash."""
+    for text in ("(" * 20_000, "(" * 51 + "rule==a" + ")" * 51, "rule==a || " * 2000 + "rule==b"):
+        with pytest.raises(SettingsError, match="where: "):
+            where(text)
+    assert where("(" * 50 + "rule==a" + ")" * 50)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from shield import Envelope, ShieldError
+from shield import Envelope, UnavailableError
 from shield.transport import Done
 from shield_kafka import internals
 from shield_kafka.address import Address
@@ -52,7 +52,7 @@ class Carrier:
                 metrics_enabled=False,
             )
         except Exception as error:
-            raise ShieldError(f"cannot connect to {where}: {error!r}") from None
+            raise UnavailableError(f"cannot connect to {where}: {error!r}") from None
         self._where = where
         self._process = os.getpid()
         # The client has its own end at exit registered now, without waiting: ours goes before it.

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from kafka.errors import KafkaError
 
-from shield import Shield, ShieldError
+from shield import Shield, ShieldError, UnavailableError
 from shield.demo import Demo
 from shield_kafka.embedded import API_VERSION, EmbeddedKafka
 from shield_kafka.producer import KafkaProducer
@@ -69,7 +69,9 @@ class KafkaDemo(Demo):
         try:
             return _Producer(shield, name, destination, self._run, self._configs)
         except KafkaError as error:
-            raise ShieldError(f"kafka-python cannot connect to {self.title}: {error}") from error
+            raise UnavailableError(
+                f"kafka-python cannot connect to {self.title}: {error}"
+            ) from error
 
     def count(self, destination: str) -> int:
         """Read the topic on to its end."""
@@ -131,7 +133,7 @@ def _partitions(admin: AdminClient, name: str) -> list[int]:
 
 
 def _unusable(where: str, error: KafkaException) -> ShieldError:
-    return ShieldError(f"no Kafka answers at {where}: {error.args[0].str()}")
+    return UnavailableError(f"no Kafka answers at {where}: {error.args[0].str()}")
 
 
 def _silence(level: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Self
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
-from shield import ShieldError
+from shield import UnavailableError
 from shield.rule import glob_matches
 from shield.setup import Destination, Setup, State, Thing
 from shield_kafka.address import Address, address_like
@@ -50,7 +50,7 @@ class KafkaSetup(Setup):
             topics = self._admin.describe_topics()
         except (KafkaError, ValueError) as error:
             _silence(logging.NOTSET)
-            raise ShieldError(
+            raise UnavailableError(
                 f"no Kafka for us at {self._where}: {error}; name yours with --bootstrap HOST:PORT"
             ) from error
         self._partitions = {topic["name"]: len(topic["partitions"]) for topic in topics}

@@ -13,7 +13,7 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
-from shield import Envelope, ShieldError
+from shield import Envelope, ShieldError, UnavailableError
 from shield.envelope import split_headers
 from shield.in_turn import SourceInTurn
 from shield.selection import Position
@@ -256,7 +256,7 @@ def _consumer(address: Address) -> Any:
             metrics_enabled=False,
         )
     except KafkaError as error:
-        raise ShieldError(f"cannot read from {address.origin}: {error!r}") from None
+        raise UnavailableError(f"cannot read from {address.origin}: {error!r}") from None
 
 
 def _offsets(reached: dict[TopicPartition, Position]) -> dict[TopicPartition, OffsetAndMetadata]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pika
 from pika.exceptions import AMQPError
 
-from shield import SettingsError, ShieldError
+from shield import SettingsError, UnavailableError
 from shield_rabbitmq.client import parameters_of
 
 USUAL = "localhost:5672"
@@ -50,7 +50,7 @@ class Place:
         try:
             return pika.BlockingConnection(self._parameters)
         except (AMQPError, OSError) as error:
-            raise ShieldError(
+            raise UnavailableError(
                 f"no RabbitMQ for us at {self}: {_reason(error)}{self._hint}"
             ) from error
 

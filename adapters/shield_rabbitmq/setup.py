@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
-from shield import ShieldError
+from shield import UnavailableError
 from shield.setup import Destination, Setup, State, Thing
 from shield_rabbitmq.declaring import EVERY_KEY, EXCHANGE_TYPE, parts_of
 from shield_rabbitmq.place import Place
@@ -88,7 +88,7 @@ class RabbitMQSetup(Setup):
         except ChannelClosedByBroker as refusal:
             return refusal
         except AMQPError as error:
-            raise ShieldError(f"{self.title} was lost: {error}") from error
+            raise UnavailableError(f"{self.title} was lost: {error}") from error
         return None
 
 

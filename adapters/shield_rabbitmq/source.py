@@ -12,7 +12,7 @@ import pika
 from pika import BasicProperties
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
-from shield import Envelope, ShieldError, Source, Taken
+from shield import Envelope, ShieldError, Source, Taken, UnavailableError
 from shield.backoff import Backoff
 from shield.in_turn import InTurn
 from shield_rabbitmq.address import Address
@@ -113,8 +113,8 @@ class QueueSource(Source):
         """Connect and find the queue."""
         try:
             connection = pika.BlockingConnection(self._address.parameters)
-        except AMQPError as error:
-            raise ShieldError(f"cannot read from {self._address.origin}: {error!r}") from None
+        except (AMQPError, OSError) as error:
+            raise UnavailableError(f"cannot read from {self._address.origin}: {error!r}") from None
         channel = connection.channel()
         try:
             found = channel.queue_declare(self._queue, passive=True)

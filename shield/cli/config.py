@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import typer
@@ -27,7 +28,10 @@ def check(ctx: typer.Context, as_json: Json = False) -> None:
     """
     settings = load_settings(ctx.obj)
     Shield(settings)  # finds what is impossible together
-    rules = [_summary(rule, index) for index, rule in enumerate(effective(settings)["rules"])]
+    policies = settings.registry.policies
+    rules = [
+        _summary(rule, index, policies) for index, rule in enumerate(effective(settings)["rules"])
+    ]
     if as_json:
         print_json({"source": settings.source, "mode": settings.mode, "rules": rules})
         return
@@ -37,17 +41,18 @@ def check(ctx: typer.Context, as_json: Json = False) -> None:
         console.print(_table(rules))
 
 
-def _summary(rule: dict[str, Any], index: int) -> dict[str, Any]:
-    """Return what a rule comes to: what it covers, its policies, its chain."""
-    own = {"match", "name", "except", "producers", "direction", "mode", "over_limit"}
+def _summary(rule: dict[str, Any], index: int, policies: Container[str]) -> dict[str, Any]:
+    """Return what a rule comes to: what it covers, its policies, its chain, what comes back."""
     return {
         "name": rule.get("name") or f"rule-{index + 1}",
         "match": rule["match"],
         "except": rule.get("except"),
         "producers": rule.get("producers", "*"),
+        "direction": rule.get("direction", "publish"),
         "mode": rule.get("mode"),
-        "policies": {key: value for key, value in rule.items() if key not in own},
+        "policies": {key: value for key, value in rule.items() if key in policies},
         "over_limit": rule.get("over_limit", []),
+        "redrive": rule.get("redrive"),
     }
 
 
@@ -80,9 +85,10 @@ def _match(rule: dict[str, Any]) -> str:
 
 
 def _chain(rule: dict[str, Any]) -> str:
-    """Return the actions in order; a chain that runs out raises."""
+    """Return the actions in order; a chain that runs out raises. Then how messages come back."""
     links = (link if isinstance(link, str) else inline(link) for link in rule["over_limit"])
-    return " > ".join(links) or "raise"
+    chain = " > ".join(links) or "raise"
+    return chain if rule["redrive"] is None else f"{chain}, redrive {rule['redrive']}"
 
 
 def _policies(rule: dict[str, Any]) -> str:

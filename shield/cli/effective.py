@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from shield.settings import PREFIX, ShieldSettings
-from shield.url import masked
+from shield.settings import ShieldSettings
+from shield.url import is_secret, masked
+from shield.variables import PREFIX
 
 
 def effective(settings: ShieldSettings) -> dict[str, Any]:
@@ -22,7 +23,10 @@ def effective(settings: ShieldSettings) -> dict[str, Any]:
 
 def _masked(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _masked(item) for key, item in value.items()}
+        return {
+            key: "***" if is_secret(key) and isinstance(item, str) else _masked(item)
+            for key, item in value.items()
+        }
     if isinstance(value, list):
         return [_masked(item) for item in value]
     if isinstance(value, str):

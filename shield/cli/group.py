@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from shield.errors import ShieldError
+from shield.errors import ShieldError, UnavailableError
 from shield.registry import Registry
 from shield.settings import load_settings
 
 BAD_INPUT = 2
+FAILED = 1
+"""The exit status where the world failed: a broker is away, a disk is full."""
 
 
 class ShieldGroup(TyperGroup):
@@ -35,7 +41,41 @@ class ShieldGroup(TyperGroup):
             return super().invoke(ctx)
         except ShieldError as error:
             typer.echo(error, err=True)
-            raise typer.Exit(BAD_INPUT) from error
+            status = FAILED if isinstance(error, UnavailableError) else BAD_INPUT
+            raise typer.Exit(status) from error
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line; what the system refuses ends it with one line and status 1."""
+        try:
+            with _flushed():
+                return super().main(*args, **kwargs)
+        except BrokenPipeError:
+            _give_up_stdout()
+            raise SystemExit(FAILED) from None
+        except OSError as error:
+            _give_up_stdout()
+            typer.echo(f"shield: {_said_by(error)}", err=True)
+            raise SystemExit(FAILED) from None
+
+
+@contextmanager
+def _flushed() -> Iterator[None]:
+    """Write what was printed while an error still can be told."""
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+
+
+def _give_up_stdout() -> None:
+    """Let nothing more be written where it failed: Python would try again at its end."""
+    with suppress(OSError, ValueError), open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
+
+
+def _said_by(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
 
 
 def _from_plugins(ctx: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -12,8 +13,11 @@ from shield import URL, Action, OverLimit, Rule, Source, StrictModel, Transport,
 from shield.plugins.bound import Bound
 from shield.sync import may_block
 from shield.units import ByteSize
+from shield.url import ALLOWED as URL_FORM
 from shield.url import is_url
 
+_MISTYPED = re.compile(r"[a-z][a-z0-9+.-]*:/|[^@]*:.*@|//")
+"""What was meant as a URL, and would be shown and sent to as a name, password and all."""
 FLUSH_WITHIN_S = 60.0
 """How long a flush without a limit waits: any transport has failed what it cannot send by then."""
 
@@ -37,6 +41,8 @@ class OverflowSettings(StrictModel):
         """Read it once: a process forked later has the same, whatever its environment holds."""
         if is_url(self.destination):
             self._url = URL.parse(self.destination)
+        elif _MISTYPED.match(self.destination):
+            raise ValueError(f"no name, and not a URL; {URL_FORM}")
         return self
 
     @property
@@ -54,6 +60,7 @@ class Overflow(Action):
 
     Settings = OverflowSettings
     argument = "destination"
+    one_word = True
     sets_aside = True
     returns = False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from shield import Message, Policy, Refusal, Rule, StrictModel, hookimpl
 from shield.plugins.gcra import Gcra
@@ -24,10 +24,22 @@ class QuotaSettings(StrictModel):
     max_keys: int = Field(default=1_000_000, ge=1)
     """Beyond so many live keys, new ones share one quota."""
 
+    @field_validator("burst", mode="before")
+    @classmethod
+    def _in_the_rates_unit(cls, found: object, info: ValidationInfo) -> object:
+        rate = info.data.get("rate")
+        if rate is not None and not rate.in_bytes and not _is_number(found):
+            raise ValueError(f"{rate} counts messages; allowed is a whole number of messages")
+        return found
+
     @property
     def allowance(self) -> float:
         """The burst in messages or bytes, also where it was left to its default."""
         return float(self.burst or max(1.0, self.rate.per_second))
+
+
+def _is_number(found: object) -> bool:
+    return not isinstance(found, str) or found.strip().isdecimal()
 
 
 class Quota(Policy):

@@ -86,7 +86,7 @@ def test_a_broker_that_does_not_answer_is_one_line(run, monkeypatch):
         unused.bind(("127.0.0.1", 0))  # bound and not listening
         address = f"127.0.0.1:{unused.getsockname()[1]}"
         result = run("demo", "--bootstrap", address)
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     (line,) = result.stderr.splitlines()
     assert f"no Kafka answers at {address}" in line
 
@@ -120,7 +120,7 @@ def test_a_rabbitmq_that_does_not_answer_is_one_line_that_says_how_to_get_one(ru
         unused.bind(("127.0.0.1", 0))  # bound and not listening
         address = f"127.0.0.1:{unused.getsockname()[1]}"
         result = run("demo", "--broker", "rabbitmq", "--bootstrap", address)
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     (line,) = result.stderr.splitlines()
     assert f"no RabbitMQ for us at {address}: " in line
     assert "make brokers" in line
