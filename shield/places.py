@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.parse import quote
 
 from shield.credentials import with_credentials
 from shield.errors import SettingsError
+from shield.safe_files import open_file
 from shield.shield import Shield
 from shield.url import URL, is_url, masked
 
@@ -27,8 +29,8 @@ def place_of(text: str, shield: Shield) -> URL:
     places = _of_rules(shield)
     if places.get(text):
         return with_credentials(_only(text, places[text]), shield.settings.credentials)
-    if Path(text).is_file():
-        return URL(_kind(Path(text)), "", quote(str(Path(text).resolve())))
+    if os.path.lexists(text):
+        return URL(_kind(Path(text)), "", quote(os.path.abspath(text)))
     having = sorted(rule for rule, urls in places.items() if urls)
     known = f", or a rule ({', '.join(having)})" if having else ""
     found = f"rule {text!r}, of which nothing is in a place with a URL" if text in places else None
@@ -62,8 +64,20 @@ def _only(rule: str, urls: list[URL]) -> URL:
 
 
 def _kind(path: Path) -> str:
+    """Tell a spool from a file of messages; what is neither is refused by what opens it.
+
+    Raises:
+        UnsafeFileError: it is no plain file, or not this user's.
+        SettingsError: it cannot be read.
+    """
     try:
-        with path.open("rb") as file:
-            return "spool" if file.read(len(SQLITE)) == SQLITE else "file"
+        file = open_file(path, os.O_RDONLY)
+        try:
+            beginning = os.pread(file, len(SQLITE), 0)
+        finally:
+            os.close(file)
     except OSError as error:
         raise SettingsError(f"source: {path}: cannot be read: {error.strerror}") from None
+    if not beginning:
+        raise SettingsError(f"source: {path}: is empty")
+    return "spool" if beginning == SQLITE else "file"

@@ -130,6 +130,7 @@ def redrive(
         follow=follow,
         park=park,
         max_attempts=max_attempts,
+        dry_run=dry_run,
         shield=shield_of(shield),
     )
     return redriving.survey() if dry_run else redriving.run()
@@ -150,8 +151,10 @@ class Redriving:
         follow: bool = False,
         park: str | None = None,
         max_attempts: int | None = None,
+        dry_run: bool = False,
     ) -> None:
         self._shield = shield
+        self._dry_run = dry_run
         self._clock: Clock = shield.clock
         self._follow = follow
         self.url = place_of(source, shield)
@@ -295,7 +298,8 @@ class Redriving:
 
     def _open_source(self) -> Source:
         with _named("source", str(self.url)):
-            self._inner = self._shield.registry.transport(self.url.scheme).source(self.url)
+            transport = self._shield.registry.transport(self.url.scheme)
+            self._inner = transport.look(self.url) if self._dry_run else transport.source(self.url)
         return self._inner
 
     def _target_of(self, to: str) -> Transport:

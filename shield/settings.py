@@ -6,13 +6,19 @@ import errno
 import os
 import stat
 import sys
-import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    create_model,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -45,7 +51,9 @@ def _named_folder(found: object) -> object:
     return found
 
 
-Folder = Annotated[Path, BeforeValidator(_named_folder)]
+Folder = Annotated[
+    Path, BeforeValidator(_named_folder), AfterValidator(lambda path: _of_home(path))
+]
 
 
 def _no_bool(found: object) -> object:
@@ -148,12 +156,20 @@ def program_name() -> str:
 
 
 def state_folder() -> Path:
-    """Return where this user's programs keep what they need again: `$XDG_STATE_HOME/shield`."""
-    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    """Return where this user's programs keep what they need again: `$XDG_STATE_HOME/shield`.
+
+    Begins with `~` for a user without a home: what needs the folder refuses to guess another.
+    """
+    base = Path(os.environ.get("XDG_STATE_HOME", ""))
+    return _of_home(base if base.is_absolute() else Path("~/.local/state")) / "shield"
+
+
+def _of_home(path: Path) -> Path:
+    """Return a path that begins with `~` in full, where its user has a home."""
     try:
-        return Path(base).expanduser() / "shield"
-    except RuntimeError:  # a user without a home
-        return Path(tempfile.gettempdir()) / f"shield-{os.getuid()}"
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 @at_rest()

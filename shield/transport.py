@@ -78,6 +78,18 @@ class Transport(ABC):
         raise ShieldError(f"{cls.scheme}:// cannot be read back")
 
     @classmethod
+    def look(cls, url: URL) -> Source:
+        """Return what reads the same without changing anything there: for a dry run.
+
+        Where that needs no other code, as on a broker that keeps what is not acknowledged, it is
+        the source itself.
+
+        Raises:
+            ValueError, ShieldError: as `source`.
+        """
+        return cls.source(url)
+
+    @classmethod
     def home(cls, url: URL) -> URL:
         """Return the broker that a URL's place is on: what is sent there goes where it says.
 

@@ -26,6 +26,7 @@ PUBLIC = {
     "shield.lines",
     "shield.queue_delay",
     "shield.redrive",
+    "shield.safe_files",
     "shield.selection",
     "shield.sync",
     "shield.transport",
@@ -35,7 +36,7 @@ PUBLIC = {
 """What a third party's plugin may use; a built-in uses no more.
 
 Beside the public names: what an action needs that keeps messages and brings them back, what tells
-whether a queue stands, and how subcommands print.
+whether a queue stands, how files are opened, and how subcommands print.
 """
 
 

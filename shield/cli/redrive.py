@@ -76,6 +76,7 @@ def redrive(
         follow=follow,
         park=park,
         max_attempts=max_attempts,
+        dry_run=dry_run,
     )
     run = redriving.survey if dry_run else redriving.run
     result = _watched(redriving, run, view_for(as_json=as_json, url=str(redriving.url)))

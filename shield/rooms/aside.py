@@ -50,8 +50,20 @@ class Aside(Room):
                     core.hooks.report(END_KINDS[where], over.message, over)
         return open_ones
 
-    def found(self, message: Message, where: End, messages: int = 1) -> None:
-        """Count messages like this one that an earlier process left there, as offered and kept."""
+    def parked(self, message: Message) -> None:
+        """Tell policies that a message stays set aside for good, so that it holds up no other."""
+        core, flow = self._core, self._core.flow_of(message)
+        with core.lock:
+            message.aside = True
+            core.let_go(flow, message, End.FAILED)
+            woken = core.lines.first_released() if flow.holders else []
+        wake_all(woken)
+
+    def found(self, message: Message, where: End, messages: int = 1, holds: bool = True) -> None:
+        """Count messages like this one that an earlier process left there, as offered and kept.
+
+        What holds has later ones of its key stay behind it.
+        """
         core = self._core
         flow = core.flow_of(message)
         with core.lock:
@@ -59,6 +71,6 @@ class Aside(Room):
             flow.account.in_flight += messages
             flow.account.move("in_flight", where, messages)
             message.aside = True
-            for policy in flow.holders:
+            for policy in flow.holders if holds else ():
                 for _ in range(messages):
                     policy.hold(message)

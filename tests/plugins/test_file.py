@@ -8,10 +8,12 @@ import logging
 import os
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 
 import pytest
 
@@ -19,6 +21,7 @@ from shield import URL, Envelope, ShieldError
 from shield.plugins.file import FileTransport
 from shield.plugins.file.frames import FORMATS
 from shield.testing import TransportContract
+from tests import foreign
 
 
 class InFiles(TransportContract):
@@ -166,11 +169,16 @@ def test_a_file_that_was_damaged_is_kept(url, path):
     assert b"\0" in (path.parent / "orders.1.damaged").read_bytes()
 
 
-def test_a_file_of_zeros_holds_no_message(url, path):
-    """It is reported, and what comes later is read."""
+def test_a_file_of_zeros_is_left_as_it_is(url, path):
+    """Nothing says that it is Shield's: neither written to nor read back."""
     path.write_bytes(b"\0" * 10_000)
-    send(url, b"a")
-    assert read(url) == [b"a"]
+    path.chmod(0o600)
+    (error,) = send(url, b"a")
+    assert "holds no messages of Shield's" in str(error)
+    with pytest.raises(ShieldError, match="holds no messages"):
+        FileTransport.source(url)
+    assert path.read_bytes() == b"\0" * 10_000
+    assert [p.name for p in path.parent.iterdir()] == ["orders"]
 
 
 def test_a_byte_that_is_flipped_costs_two_messages_at_most(url, path):
@@ -367,3 +375,151 @@ def test_a_wrong_url_says_what_is_allowed(text, expected):
     """Before anything is made."""
     with pytest.raises(ValueError, match=expected):
         FileTransport.to(URL.parse(text))
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A folder for one file alone."""
+    made = tmp_path / "own"
+    made.mkdir(mode=0o700)
+    return made
+
+
+def refuses(folder, url, *said):
+    """Send a message: it fails with one line, and nothing in the folder has changed."""
+    before = foreign.look(folder)
+    (error,) = send(url, b"secret")
+    assert isinstance(error, ShieldError)
+    assert foreign.look(folder) == before
+    for text in said:
+        assert text in str(error)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("what", foreign.FOREIGN)
+def test_what_is_not_shields_is_not_written_to(own, what, kind):
+    """Its message goes on in its chain."""
+    foreign.make(what, own / "orders")
+    refuses(own, URL.parse(f"file://{own}/orders?format={kind}"), str(own / "orders"))
+
+
+def test_a_file_of_the_other_format_is_not_written_to(own):
+    """What is written there could not be read."""
+    send(URL.parse(f"file://{own}/orders?format=lp"), b"a")
+    refuses(own, URL.parse(f"file://{own}/orders?format=jsonl"), "in this format")
+
+
+def test_a_file_of_another_user_is_not_written_to(own, stranger):
+    """Nor one that others may write."""
+    url = URL.parse(f"file://{own}/orders")
+    send(url, b"a")
+    (own / "orders").chmod(0o666)
+    refuses(own, url, "mode is 0666")
+    (own / "orders").chmod(0o600)
+    stranger(own / "orders")
+    refuses(own, url, "belongs to user")
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_a_folder_that_others_may_write_is_not_written_to(own, mode):
+    """Sticky or not: they could number files of theirs behind it."""
+    own.chmod(mode)
+    refuses(own, URL.parse(f"file://{own}/orders"), f"mode is {mode:04o}")
+
+
+@pytest.mark.parametrize("beside", ["orders.1", "orders.lock", "orders.redriven"])
+@pytest.mark.parametrize("what", ["symlink", "hard link", "dangling symlink", "FIFO", "folder"])
+def test_what_lies_beside_a_file_is_looked_at_too(own, beside, what):
+    """A note, a lock or a full file that is none is neither followed nor overwritten."""
+    url = URL.parse(f"file://{own}/orders")
+    send(url, b"a")
+    foreign.make(what, own / beside)
+    before = foreign.look(own)
+    with pytest.raises(ShieldError, match=beside):
+        FileTransport.source(url)
+    after = foreign.look(own)
+    if beside != "orders.lock":
+        after.pop("orders.lock", None)
+    assert after == before
+
+
+def test_a_draft_of_a_note_follows_no_link(own):
+    """Its name cannot be guessed."""
+    url = URL.parse(f"file://{own}/orders")
+    send(url, b"a")
+    foreign.make("symlink", own / "orders.redriven.new")
+    read(url)
+    assert (own / "victim").read_bytes() == foreign.SECRET
+
+
+HUGE = struct.pack(">4sBxxxLLL", b"\x89SHD", 1, 2**32 - 1, 2**32 - 1, 0)
+
+
+def test_a_frame_that_claims_gigabytes_costs_no_memory(path):
+    """It is torn; the next one is read."""
+    url = URL.parse(f"file://{path}?format=lp")
+    send(url, b"a")
+    whole = path.read_bytes()
+    path.write_bytes(whole + HUGE + whole)
+    found = []
+    assert _peak_of(lambda: found.extend(read(url))) < 4 * 2**20
+    assert found == [b"a", b"a"]
+
+
+def test_a_line_without_end_costs_no_memory(path):
+    """It is skipped in pieces."""
+    url = URL.parse(f"file://{path}")
+    send(url, b"a")
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"x" * 20_000_000 + b"\n" + whole)
+    source = FileTransport.source(url)
+    assert _peak_of(lambda: source.take(10, 0)) < 2**20
+    assert source.skipped == 1
+    source.close()
+
+
+def _peak_of(work):
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+STRANGE = [
+    b"[" * 100_000,
+    b'{"v":1,"destination":' + b"[" * 100_000,
+    b'{"v":1,"destination":7,"kind":"kafka","mandatory":true,"body":"x"}',
+    b'{"v":1,"destination":"a","kind":null,"mandatory":true,"body":"x"}',
+    b'{"v":1,"destination":"a","kind":"kafka","mandatory":"yes","body":"x"}',
+    b'{"v":1,"destination":"a","kind":"kafka","mandatory":true,"body":7}',
+    b'{"v":1,"destination":"a","kind":"kafka","mandatory":true,"body":{"base64":"?"}}',
+    b'{"v":1,"destination":"a","kind":"kafka","mandatory":true,"body":"x","timestamp_ms":"now"}',
+    b'{"v":1,"destination":"a","kind":"kafka","mandatory":true,"body":"x","partition":1e999}',
+    b'{"v":1,"destination":"a","kind":"kafka","mandatory":true,"body":"x","timestamp_ms":%d}'
+    % 10**30,
+    b'{"v":1,"destination":"a","kind":"kafka","mandatory":true,"body":"x","timestamp_ms":'
+    + b"9" * 5000
+    + b"}",
+    b'{"v":1,"destination":"a","kind":"kafka","mandatory":true,"body":"x","headers":[["a"]]}',
+    b'{"v":1,"destination":"a","kind":"kafka","mandatory":true,"body":"x","headers":{"a":"b"}}',
+    b'{"v":1,"destination":"a","kind":"kafka","mandatory":true,"body":"x","marks":[["a",7]]}',
+    b'{"v":"1"}',
+    b"{}",
+    b"null",
+    b"7",
+    b"\xff\xfe",
+]
+
+
+def test_a_line_of_anybodys_making_fails_alone(path):
+    """Whatever it holds, what stands beside it is read."""
+    url = URL.parse(f"file://{path}")
+    send(url, b"a")
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"\n".join([*STRANGE, whole]))
+    source = FileTransport.source(url)
+    assert [taken.envelope.body for taken in source.take(100, 0)] == [b"a", b"a"]
+    assert source.skipped == len(STRANGE)
+    source.close()

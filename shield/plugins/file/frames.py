@@ -9,11 +9,18 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, BinaryIO
 
 from shield import Envelope, ShieldError
 
 VERSION = 1
+LONGEST = 2**30
+"""Bytes that one message may take up in a file; what says it has more is none."""
+PIECE = 2**16
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+"""What comes of reading what was never written by Shield."""
+_FIRST_KEYS = b'{"v":%d,"destination":"' % VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,10 @@ class Format(ABC):
         """
 
     @abstractmethod
+    def recognises(self, file: BinaryIO) -> bool:
+        """Tell by its beginning whether a file that is not empty holds messages of Shield's."""
+
+    @abstractmethod
     def count(self, file: BinaryIO, at: int) -> int:
         """Return how many messages about stand behind that offset, without reading them."""
 
@@ -55,14 +66,29 @@ class JsonLines(Format):
 
     def encoded(self, envelope: Envelope) -> bytes:
         """Return a line."""
-        return _json(document_of(envelope)) + b"\n"
+        line = _json(document_of(envelope)) + b"\n"
+        _check_length(len(line))
+        return line
 
     def read(self, file: BinaryIO, at: int) -> Iterator[Frame]:
         """Yield a frame a line."""
         file.seek(at)
-        for line in file:
-            begins, at = at, at + len(line)
+        while True:
+            line, size = _line(file)
+            if not size:
+                return
+            begins, at = at, at + size
             yield Frame(begins, at, _from_line(line))
+
+    def recognises(self, file: BinaryIO) -> bool:
+        """Look whether the first line is a message's, or was to be one when it was torn."""
+        if file.read(len(_FIRST_KEYS)) == _FIRST_KEYS:
+            return True
+        file.seek(0)
+        line, _ = _line(file)
+        begun = line.strip()
+        torn = len(begun) >= len(b'{"v":') and _FIRST_KEYS.startswith(begun)
+        return torn or _from_line(line) is not None
 
     def count(self, file: BinaryIO, at: int) -> int:
         """Return the number of line ends."""
@@ -82,13 +108,15 @@ class LengthPrefixed(Format):
         body = envelope.body or b""
         head = _json({**_fields(envelope), "tombstone": envelope.body is None})
         checksum = zlib.crc32(body, zlib.crc32(head))
+        _check_length(len(head) + len(body))
         prefix = self._PREFIX.pack(self._MARK, VERSION, len(head), len(body), checksum)
         return prefix + head + body
 
     def read(self, file: BinaryIO, at: int) -> Iterator[Frame]:
         """Yield frames; what is torn ends where the next mark stands."""
+        size = file.seek(0, 2)
         while True:
-            frame = self._frame(file, at)
+            frame = self._frame(file, at, size)
             if frame is None:
                 ends = self._next_mark(file, at + 1)
                 if ends == at:
@@ -96,6 +124,10 @@ class LengthPrefixed(Format):
                 frame = Frame(at, ends, None)
             yield frame
             at = frame.ends
+
+    def recognises(self, file: BinaryIO) -> bool:
+        """Look whether there is a mark."""
+        return file.read(len(self._MARK)) == self._MARK
 
     def count(self, file: BinaryIO, at: int) -> int:
         """Hop from prefix to prefix."""
@@ -115,12 +147,15 @@ class LengthPrefixed(Format):
         _check_version(version)
         return head, body, checksum
 
-    def _frame(self, file: BinaryIO, at: int) -> Frame | None:
+    def _frame(self, file: BinaryIO, at: int, size: int) -> Frame | None:
+        """Return what stands there; a frame that says it is longer than the file is torn."""
         file.seek(at)
         found = self._prefix(file.read(self._PREFIX.size))
         if found is None:
             return None
         head_size, body_size, checksum = found
+        if at + self._PREFIX.size + head_size + body_size > size or head_size + body_size > LONGEST:
+            return None
         data = file.read(head_size + body_size)
         if len(data) < head_size + body_size or zlib.crc32(data) != checksum:
             return None
@@ -129,7 +164,7 @@ class LengthPrefixed(Format):
             fields = json.loads(data[:head_size])
             body = None if fields.pop("tombstone") else data[head_size:]
             return Frame(at, ends, _envelope(fields, body))
-        except (ValueError, TypeError, KeyError):
+        except UNREADABLE:
             return Frame(at, ends, None)
 
     def _next_mark(self, file: BinaryIO, at: int) -> int:
@@ -181,25 +216,63 @@ def _from_line(line: bytes) -> Envelope | None:
         fields = json.loads(line)
         _check_version(fields["v"])
         return _envelope(fields, _bytes(fields.pop("body")))
-    except (ValueError, TypeError, KeyError):
+    except UNREADABLE:
         return None
 
 
+def _line(file: BinaryIO) -> tuple[bytes, int]:
+    """Return a line and its size; of one that is no message's, or longer than any, a part."""
+    line = file.readline(PIECE)
+    if line.startswith(b"{") and len(line) == PIECE and not line.endswith(b"\n"):
+        line += file.readline(LONGEST - PIECE)
+    size, piece = len(line), line
+    while piece and not piece.endswith(b"\n"):
+        piece = file.readline(PIECE)
+        size += len(piece)
+    return (line if size == len(line) else b""), size
+
+
 def _envelope(fields: dict[str, Any], body: bytes | None) -> Envelope:
+    """Return the message of these fields.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: they are none of a message.
+    """
     return Envelope(
-        destination=fields["destination"],
+        destination=_typed(fields["destination"], str),
         body=body,
-        kind=fields["kind"],
+        kind=_typed(fields["kind"], str),
         key=_bytes(fields.get("key")),
-        headers=tuple((name, _bytes(value) or b"") for name, value in fields.get("headers", ())),
-        routing_key=fields.get("routing_key"),
-        timestamp_ms=fields.get("timestamp_ms"),
-        partition=fields.get("partition"),
+        headers=tuple(
+            (_typed(name, str), _bytes(value) or b"") for name, value in fields.get("headers", ())
+        ),
+        routing_key=_typed(fields.get("routing_key"), str, NoneType),
+        timestamp_ms=_bounded(_typed(fields.get("timestamp_ms"), int, NoneType)),
+        partition=_bounded(_typed(fields.get("partition"), int, NoneType)),
         native=_bytes(fields.get("native")) or b"",
-        mandatory=fields["mandatory"],
-        producer=fields.get("producer", ""),
-        marks=tuple((name, value) for name, value in fields.get("marks", ())),
+        mandatory=_typed(fields["mandatory"], bool),
+        producer=_typed(fields.get("producer", ""), str),
+        marks=tuple(
+            (_typed(name, str), _typed(value, str)) for name, value in fields.get("marks", ())
+        ),
     )
+
+
+def _typed(value: Any, *kinds: type) -> Any:
+    if type(value) not in kinds:
+        raise TypeError(f"found {type(value).__name__}")
+    return value
+
+
+def _bounded(number: int | None) -> int | None:
+    if number is not None and not -(2**63) <= number < 2**63:
+        raise ValueError("a number is larger than any that is written")
+    return number
+
+
+def _check_length(size: int) -> None:
+    if size > LONGEST:
+        raise ValueError(f"a message of {size:,} bytes is longer than one in a file may be")
 
 
 def _check_version(version: int) -> None:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from shield import URL
-from shield.plugins.file.frames import FORMATS, Format
+from shield import URL, ShieldError
+from shield.plugins.file.frames import FORMATS, UNREADABLE, Format
+from shield.safe_files import check_folder, open_file, sync_folder, write_all
 from shield.units import parse_size
 
 FORM = "file:///path/to/file[?format=jsonl|lp][&rotate=256MiB][&durability=fsync|os]"
 ROTATE = 256 * 2**20
 SMALLEST = 4096
-MODE = 0o600
+LARGEST_NOTE = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,21 @@ class Place:
 
     @contextmanager
     def locked(self, create: bool = True) -> Iterator[int]:
-        """Have the file to oneself among all processes; OSError where it is not to be had."""
+        """Have the file to oneself among all processes.
+
+        Raises:
+            ShieldError: it is not Shield's, or not this user's alone; nothing was done to it.
+            OSError: it is not to be had.
+        """
+        check_folder(self.path.parent)
         while True:
-            flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT if create else 0)
-            file = os.open(self.path, flags, MODE)
+            flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)
+            file = open_file(self.path, flags)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 if not self._is_current(file):  # it became full while we waited for it
                     continue
+                self._recognise(self.path, file)
                 yield file
                 return
             finally:
@@ -56,10 +65,41 @@ class Place:
             return os.path.samestat(os.fstat(file), os.stat(self.path))
         return False
 
+    def recognise(self) -> None:
+        """Look at all files before anything is done to one of them.
+
+        Raises:
+            ShieldError: one is not Shield's, or not this user's alone.
+            OSError: one cannot be read.
+        """
+        check_folder(self.path.parent)
+        for path in (*map(self.full, self.numbers()), self.path):
+            with suppress(FileNotFoundError), self.opened(path):
+                pass
+
+    @contextmanager
+    def opened(self, path: Path) -> Iterator[BinaryIO]:
+        """Open one of the files to read it; raises as `recognise`."""
+        with open(open_file(path, os.O_RDONLY), "rb") as file:
+            self._recognise(path, file.fileno())
+            yield file
+
+    def _recognise(self, path: Path, file: int) -> None:
+        """Look how a file begins; an empty one may become Shield's."""
+        if not os.fstat(file).st_size:
+            return
+        with open(file, "rb", closefd=False) as beginning:
+            known = self.format.recognises(beginning)
+            beginning.seek(0)
+        if not known:
+            raise ShieldError(
+                f"{path}: holds no messages of Shield's in this format; it was left as it is"
+            )
+
     def seal(self) -> None:
         """Give the file its number; whoever has it locked calls this."""
         last = 0
-        with suppress(OSError, ValueError, KeyError, TypeError):  # who reads it back will say so
+        with suppress(OSError, ShieldError, *UNREADABLE):  # who reads it back will say so
             last = self.read_back()["last"]
         number = max([*self.numbers(), last]) + 1
         os.rename(self.path, self.full(number))
@@ -94,33 +134,33 @@ class Place:
         Under `done`: of some selections it is read back further, as `Position.text` says.
         """
         try:
-            found = json.loads(self.note.read_bytes())
-            done = dict(found.get("done", {}))
-            return {"last": int(found["last"]), "files": dict(found["files"]), "done": done}
+            with open(open_file(self.note, os.O_RDONLY), "rb") as file:
+                found = json.loads(file.read(LARGEST_NOTE))
         except FileNotFoundError:
             return {"last": 0, "files": {}, "done": {}}
+        files = {name: int(at) for name, at in found["files"].items()}
+        done = {name: str(text) for name, text in found.get("done", {}).items()}
+        return {"last": int(found["last"]), "files": files, "done": done}
 
     def write_back(self, state: dict[str, Any]) -> None:
         """Put a new note into the old one's place."""
-        draft = self.note.with_name(f"{self.note.name}.new")
-        file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, MODE)
+        draft = self.note.with_name(f"{self.note.name}.{secrets.token_hex(8)}")
+        file = open_file(draft, os.O_WRONLY | os.O_CREAT)
         try:
-            os.write(file, json.dumps(state).encode())
+            write_all(file, json.dumps(state).encode())
             os.fsync(file)
+            os.rename(draft, self.note)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
         finally:
             os.close(file)
-        os.rename(draft, self.note)
         self.sync_folder()
 
     def sync_folder(self) -> None:
         """Make names durable, where files are to be."""
-        if not self.fsync:
-            return
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        if self.fsync:
+            sync_folder(self.path.parent)
 
 
 def place_of(url: URL) -> Place:

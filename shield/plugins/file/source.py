@@ -10,16 +10,42 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from shield import Envelope, ShieldError, Taken
 from shield.in_turn import SourceInTurn
-from shield.plugins.file.frames import Frame
-from shield.plugins.file.place import MODE, Place
+from shield.plugins.file.frames import UNREADABLE, Frame
+from shield.plugins.file.place import Place
+from shield.safe_files import open_file
 from shield.selection import Position
 
 log = logging.getLogger("shield.file")
 NOTE_EVERY_S = 0.5
 LOOK_EVERY_S = 0.1
+
+
+def recognised(place: Place) -> None:
+    """Look at all files of a place before anything is done to them.
+
+    Raises:
+        ShieldError: one is not Shield's, not this user's alone, or cannot be read.
+    """
+    try:
+        place.recognise()
+    except OSError as error:
+        raise ShieldError(f"cannot read {place.path} back: {error.strerror}") from None
+
+
+def note_of(place: Place) -> dict[str, Any]:
+    """Return how far the files of a place are read back.
+
+    Raises:
+        ShieldError: that cannot be read.
+    """
+    try:
+        return place.read_back()
+    except (OSError, *UNREADABLE) as error:
+        raise ShieldError(f"{place.note}: cannot be read: {error!r}") from None
 
 
 class FileSource(SourceInTurn):
@@ -36,12 +62,13 @@ class FileSource(SourceInTurn):
     def __init__(self, place: Place) -> None:
         super().__init__()
         self._place = place
+        recognised(place)
         self._lock = self._locked()
         try:
-            self._state = place.read_back()
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            self._state = note_of(place)
+        except ShieldError:
             os.close(self._lock)
-            raise ShieldError(f"{place.note}: cannot be read: {error!r}") from None
+            raise
         self._starts: dict[str, int] = dict(self._state["files"])
         self._reading: Iterator[Frame] = iter(())
         self._current: int | None = None
@@ -55,7 +82,7 @@ class FileSource(SourceInTurn):
     def _locked(self) -> int:
         path = self._place.path.with_name(f"{self._place.path.name}.lock")
         try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, MODE)
+            file = open_file(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise ShieldError(f"cannot read {self._place.path} back: {error.strerror}") from None
         try:
@@ -168,7 +195,7 @@ class FileSource(SourceInTurn):
         return True
 
     def _frames(self, number: int) -> Iterator[Frame]:
-        with open(self._place.full(number), "rb") as file:
+        with self._place.opened(self._place.full(number)) as file:
             yield from self._place.format.read(file, self._starts.get(str(number), 0))
 
     def _skip(self, number: int, frame: Frame) -> None:
@@ -185,7 +212,7 @@ class FileSource(SourceInTurn):
         try:
             size = path.stat().st_size
             if self._counted.get(name, (-1, 0))[0] != size:
-                with open(path, "rb") as file:
+                with self._place.opened(path) as file:
                     number = self._place.format.count(file, self._starts.get(name, 0))
                 self._counted[name] = size, number
         except (OSError, ShieldError):

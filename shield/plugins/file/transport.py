@@ -10,8 +10,10 @@ from collections import deque
 from collections.abc import Sequence
 
 from shield import URL, Envelope, ShieldError, Source, Transport
+from shield.plugins.file.look import FileLook
 from shield.plugins.file.place import FORM, Place, place_of
 from shield.plugins.file.source import FileSource
+from shield.safe_files import write_all
 from shield.transport import Done
 
 log = logging.getLogger("shield.file")
@@ -39,6 +41,8 @@ class FileTransport(Transport):
         self._queue: deque[Item] = deque()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._known: tuple[int, int] | None = None
+        """The file whose name is on the disk."""
         self._logged_s = float("-inf")
 
     @classmethod
@@ -50,6 +54,11 @@ class FileTransport(Transport):
     def source(cls, url: URL) -> Source:
         """Return what reads the file back, and those before it."""
         return FileSource(place_of(url))
+
+    @classmethod
+    def look(cls, url: URL) -> Source:
+        """Return what reads the same files, and leaves them as they are."""
+        return FileLook(place_of(url))
 
     def send(self, envelope: Envelope, done: Done) -> None:
         """Queue it for the disk."""
@@ -111,8 +120,9 @@ class FileTransport(Transport):
         """Write one piece; return why that was not possible."""
         try:
             self._append(b"".join(frames))
-        except OSError as error:
-            refusal = ShieldError(f"cannot write {self._place.path}: {error.strerror or error}")
+        except (OSError, ShieldError) as error:
+            why = (isinstance(error, OSError) and error.strerror) or error
+            refusal = ShieldError(f"cannot write {self._place.path}: {why}")
             now = time.monotonic()
             if now - self._logged_s >= LOG_EVERY_S:
                 self._logged_s = now
@@ -133,17 +143,21 @@ class FileTransport(Transport):
                 if size and place.format.torn_by and os.pread(file, 1, size - 1) != b"\n":
                     data = place.format.torn_by + data
                 _write(file, data, size, place.fsync)
-            if not size:
-                place.sync_folder()
+                self._know(os.fstat(file))
             return
+
+    def _know(self, found: os.stat_result) -> None:
+        """Have a file's name on the disk, too: whoever made it may not have come so far."""
+        known = found.st_dev, found.st_ino
+        if known != self._known:
+            self._place.sync_folder()
+            self._known = known
 
 
 def _write(file: int, data: bytes, size: int, fsync: bool) -> None:
     """Write all of it and make it durable; or leave the file as it was, of that size."""
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(file, view) :]
+        write_all(file, data)
         if fsync:
             os.fdatasync(file)
     except OSError:

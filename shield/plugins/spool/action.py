@@ -59,7 +59,7 @@ class Spool(Action):
         own = file_for(settings.spool_dir, settings.producer, self.rule.name)
         files = files_in(settings.spool_dir)
         found = (file for file in files if file == own or names_of(file)[1] == self.rule.name)
-        return [URL("spool", "", quote(str(file.resolve()), safe="/+")) for file in found]
+        return [URL("spool", "", quote(str(file.absolute()), safe="/+")) for file in found]
 
     def opened(self, client: Transport, shield: Shield) -> None:
         """Open the file with the first client; bring back what there is for its broker."""

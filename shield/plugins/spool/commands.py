@@ -22,8 +22,9 @@ from shield.plugins.file.frames import document_of
 from shield.plugins.spool.errors import SpoolError
 from shield.plugins.spool.offline import purge as purge_file
 from shield.plugins.spool.offline import unpark
-from shield.plugins.spool.place import FILE_MODE, SUFFIX, files_in, names_of
+from shield.plugins.spool.place import SUFFIX, files_in, names_of
 from shield.plugins.spool.view import Entry, Overview, entries_in, moment, overview_of
+from shield.safe_files import FILE_MODE
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -176,7 +177,7 @@ def _file(ctx: typer.Context, name: str) -> Path:
     Raises:
         SpoolError: there is none, or more than one.
     """
-    if Path(name).is_file():
+    if Path(name).is_file() or (os.path.lexists(name) and not name.isidentifier()):
         return Path(name)
     folder = _folder(ctx)
     overviews = [overview_of(file) for file in files_in(folder)]

@@ -108,5 +108,6 @@ class Drain:
                 failure.error,
                 taken.envelope.id,
             )
+            self._shield.parked(taken.envelope.message())
             self._shield.report(Kind.PARKED, taken.envelope.message(), detail=failure.error)
         return failure.parked

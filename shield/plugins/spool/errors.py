@@ -7,3 +7,7 @@ from shield import ShieldError
 
 class SpoolError(ShieldError):
     """A spool's file cannot be used now; the text names it, and what to do. The action declines."""
+
+
+class DamagedError(SpoolError):
+    """The file was a spool of Shield's, and is not as it was written."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote
 
 from shield import URL, Envelope, ShieldError, Source, Taken, Transport
 from shield.plugins.spool.deliveries import Deliveries
+from shield.plugins.spool.errors import DamagedError, SpoolError
 from shield.plugins.spool.place import Claim
+from shield.plugins.spool.recognition import recognise
 from shield.plugins.spool.recovery import open_store
 from shield.plugins.spool.source import SpoolSource
 from shield.plugins.spool.store import Store, as_spool_error
-from shield.plugins.spool.view import Entry, entries_in
+from shield.plugins.spool.view import Entry, entries_in, overview_of
 from shield.transport import Done
 
 NO_LIMIT = 2**46
@@ -62,7 +65,7 @@ def _to_oneself(file: Path) -> Iterator[Store]:
     Raises:
         SpoolError: a process uses it, or it cannot be opened.
     """
-    claim = Claim(file)
+    claim = _claimed(file)
     try:
         store = open_store(file, NO_LIMIT, "fsync")
         try:
@@ -73,6 +76,17 @@ def _to_oneself(file: Path) -> Iterator[Store]:
         raise as_spool_error(file, error) from error
     finally:
         claim.release()
+
+
+def _claimed(file: Path) -> Claim:
+    """Have a spool to oneself that is there.
+
+    Raises:
+        SpoolError: it is not, is none of Shield's, or a process uses it.
+    """
+    with suppress(DamagedError):
+        recognise(file)
+    return Claim(file)
 
 
 def _delete(store: Store, gone: dict[int, set[int]]) -> None:
@@ -105,7 +119,50 @@ class SpoolFile(Transport):
         Raises:
             SpoolError: a process uses it, or it cannot be opened.
         """
-        return FileSource(Path(unquote(f"/{url.path.lstrip('/')}")))
+        return FileSource(_path_of(url))
+
+    @classmethod
+    def look(cls, url: URL) -> Source:
+        """Return the same messages, from a file that does not change and is not claimed.
+
+        Raises:
+            SpoolError: it cannot be read.
+        """
+        return FileLook(_path_of(url))
+
+
+def _path_of(url: URL) -> Path:
+    return Path(unquote(f"/{url.path.lstrip('/')}"))
+
+
+class FileLook(Source):
+    """The messages of a file as it is now, the oldest first, without those that are parked."""
+
+    diverted = False
+
+    def __init__(self, file: Path) -> None:
+        found = overview_of(file)
+        if found.problem is not None:
+            raise SpoolError(found.problem)
+        self._left = found.messages - found.parked
+        self._entries = (entry for entry in entries_in(file) if not entry.is_parked)
+
+    def take(self, most: int, timeout_s: float) -> Sequence[Taken]:
+        """Return the next ones."""
+        taken = [Taken(entry.whole(), entry.position) for entry in islice(self._entries, most)]
+        self._left = self._left - len(taken) if taken else 0
+        return taken
+
+    def left(self) -> int:
+        """Return how many have not been taken."""
+        return max(0, self._left)
+
+    def forget(self, taken: Taken) -> None:
+        """Do nothing: it is left as it is."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._entries.close()
 
 
 class FileSource(Source):
@@ -115,7 +172,7 @@ class FileSource(Source):
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._claim = Claim(file)
+        self._claim = _claimed(file)
         try:
             self._store = open_store(file, NO_LIMIT, "fsync")
         except BaseException:

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import weakref
-from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from shield import End, Message, Shield, Transport
@@ -16,9 +16,10 @@ from shield.plugins.spool.deliveries import Deliveries
 from shield.plugins.spool.drain import Drain
 from shield.plugins.spool.place import Claim
 from shield.plugins.spool.recovery import open_store
-from shield.plugins.spool.rows import Row, envelopes_in, labels_in
+from shield.plugins.spool.rows import Row, envelopes_in
 from shield.plugins.spool.settings import SpoolSettings
 from shield.plugins.spool.source import SpoolSource
+from shield.plugins.spool.store import Position, Stored
 from shield.plugins.spool.writer import Writer
 from shield.redrive import KeyOf
 
@@ -57,6 +58,7 @@ class OpenSpool:
             self._claim.release()
             raise
         self._deliveries = Deliveries(self._store.failures())
+        self._done = self._store.delivered()
         self._count_what_is_left(shield)
         self._writer = Writer(
             self._store, settings.size, self._deliveries, self._written, self._closed
@@ -64,18 +66,24 @@ class OpenSpool:
         _open.add(self)
 
     def _count_what_is_left(self, shield: Shield) -> None:
-        delivered = self._store.delivered()
-        holding = any(p.overrides("hold") for rule in shield.rules for p in rule.policies)
-        for stored in self._store.all():
-            done = delivered.get(stored.id, set())
-            if holding:  # then each counts by its key as well
-                for place, envelope in enumerate(envelopes_in(stored.chunk)):
-                    if place not in done:
-                        shield.found(envelope.message(), End.SPOOLED)
-                continue
-            labels = [each for n, each in enumerate(labels_in(stored.chunk)) if n not in done]
-            for (destination, producer), number in Counter(labels).items():
-                shield.found(Message(destination, 0, producer), End.SPOOLED, number)
+        """Count by destination and producer; where policies hold, each message by its key too."""
+        if any(p.overrides("hold") for rule in shield.rules for p in rule.policies):
+            for stored in self._store.all():
+                self._count_one_by_one(shield, stored)
+            return
+        for destination, producer, number in self._store.labels():
+            shield.found(Message(destination, 0, producer), End.SPOOLED, number)
+        for number in self._store.touched():
+            with suppress(LookupError):
+                self._count_one_by_one(shield, self._store.chunk(number))
+
+    def _count_one_by_one(self, shield: Shield, stored: Stored) -> None:
+        done = self._done.get(stored.id, set())
+        with suppress(ValueError):  # who reads it will say so
+            for place, envelope in enumerate(envelopes_in(stored.chunk)):
+                if place not in done:
+                    parked = self._deliveries.is_parked(Position(stored.id, place))
+                    shield.found(envelope.message(), End.SPOOLED, holds=not parked)
 
     # --- messages ---------------------------------------------------------------------------------
 

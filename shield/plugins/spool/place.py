@@ -5,16 +5,22 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from shield.plugins.spool.errors import SpoolError
+from shield.plugins.spool.errors import DamagedError, SpoolError
+from shield.plugins.spool.recognition import is_there, recognise, said_of_spools
+from shield.safe_files import UnsafeFileError, open_file
+from shield.safe_files import make_folder as make_safe_folder
 
 SUFFIX = ".spool"
 LOCK_SUFFIX = ".lock"
 LONGEST_NAME = 200
-FILE_MODE = 0o600
-FOLDER_MODE = 0o700
+LONGEST_OWNER = 20
+ALLOWED_FOLDER = (
+    "SHIELD_SPOOL_DIR, or spool_dir in [shield], names a folder that this process may make or has"
+)
 
 
 def file_for(folder: Path, producer: str, rule: str) -> Path:
@@ -37,26 +43,36 @@ def names_of(file: Path) -> tuple[str, str]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Return the spools of a folder, and those set aside as damaged."""
-    if not folder.is_dir():
+    """Return the spools of a folder, and those set aside as damaged.
+
+    Raises:
+        SpoolError: the folder cannot be read.
+    """
+    try:
+        names = [f for f in folder.iterdir() if SUFFIX in f.name and not f.is_dir()]
+    except FileNotFoundError:
         return []
-    names = (f for f in folder.iterdir() if SUFFIX in f.name and f.is_file())
+    except OSError as error:
+        raise SpoolError(f"spool_dir {folder}: cannot be read ({error.strerror})") from error
     return sorted(f for f in names if f.name.endswith(SUFFIX) or ".damaged-" in f.suffix)
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder, for its user alone.
+    """Make the folder, for its user alone; one that is there has to be this user's own.
 
     Raises:
-        SpoolError: it cannot be made.
+        SpoolError: it cannot be made, or others may write there.
     """
     try:
-        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        if folder.parts[:1] and folder.parts[0].startswith("~"):
+            raise UnsafeFileError(f"{folder}: this user has no home folder")
+        make_safe_folder(folder)
     except OSError as error:
         raise SpoolError(
-            f"spool_dir {folder}: cannot be made ({error.strerror}); allowed is a folder that "
-            "this process may write, as SHIELD_SPOOL_DIR or spool_dir in [shield] names it"
+            f"spool_dir {folder}: cannot be made ({error.strerror}); {ALLOWED_FOLDER}"
         ) from error
+    except UnsafeFileError as error:
+        raise SpoolError(f"spool_dir {error}; {ALLOWED_FOLDER}") from error
 
 
 class Claim:
@@ -69,19 +85,20 @@ class Claim:
         """Take hold of the file, which need not exist.
 
         Raises:
-            SpoolError: another process has it, or this one; or its lock cannot be made.
+            SpoolError: another process has it, or this one; it is no spool of Shield's; or its
+                lock cannot be made.
         """
-        self._path = file.with_name(file.name + LOCK_SUFFIX)
+        if is_there(file):
+            with suppress(DamagedError):
+                recognise(file)
+        self._path = lock_of(file)
+        self._fd = _opened(self._path, os.O_RDWR | os.O_CREAT)
         try:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-        except OSError as error:
-            raise SpoolError(f"spool {file}: cannot be opened ({error.strerror})") from error
-        try:
+            owner = self._owner()
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
         except BlockingIOError:
-            owner = self._owner()
             os.close(self._fd)
             raise SpoolError(
                 f"spool {file}: process {owner} has it; one process may use a spool at a time, so "
@@ -90,9 +107,17 @@ class Claim:
         except OSError as error:
             os.close(self._fd)
             raise SpoolError(f"spool {file}: cannot be locked ({error.strerror})") from error
+        except SpoolError:
+            os.close(self._fd)
+            raise
 
     def _owner(self) -> str:
-        return os.pread(self._fd, 20, 0).decode("ascii", "replace").strip() or "another"
+        """Return whose it is or was; a file with anything else in it is no lock of Shield's."""
+        text = os.pread(self._fd, LONGEST_OWNER + 1, 0)
+        owner = text.strip(b"\0\n")  # a power cut may leave zeros
+        if (owner and not owner.isdigit()) or len(text) > LONGEST_OWNER:
+            raise SpoolError(f"{self._path}: is no lock of Shield's; it was left as it is")
+        return owner.decode() or "another"
 
     def release(self) -> None:
         """Let others take the file."""
@@ -104,16 +129,29 @@ class Claim:
         os.close(self._fd)
 
 
+def lock_of(file: Path) -> Path:
+    """Return the path of a spool's lock."""
+    return file.with_name(file.name + LOCK_SUFFIX)
+
+
+def _opened(path: Path, flags: int) -> int:
+    with said_of_spools(path):
+        return open_file(path, flags, private=True)
+
+
 def user_of(file: Path) -> int | None:
-    """Return the id of the process that has the file open as its spool; None for nobody."""
-    try:
-        fd = os.open(file.with_name(file.name + LOCK_SUFFIX), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    """Return the id of the process that has the file open as its spool; None for nobody.
+
+    Raises:
+        SpoolError: its lock is no plain file of this user's.
+    """
+    if not os.path.lexists(lock_of(file)):
         return None
+    fd = _opened(lock_of(file), os.O_RDONLY)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        text = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
+        text = os.pread(fd, LONGEST_OWNER, 0).decode("ascii", "replace").strip()
         return int(text) if text.isdecimal() else 0
     else:
         return None

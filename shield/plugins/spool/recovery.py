@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from shield.plugins.spool.errors import SpoolError
-from shield.plugins.spool.rows import Chunk
-from shield.plugins.spool.store import SELECT, DamagedError, Failure, Position, Store
+from shield.plugins.spool.errors import DamagedError, SpoolError
+from shield.plugins.spool.recognition import JOURNALS, beside, prepare
+from shield.plugins.spool.rows import Chunk, labels_in
+from shield.plugins.spool.store import SELECT, Failure, Position, Store, places_in
 
 log = logging.getLogger("shield.spool")
-JOURNALS = ("-wal", "-shm")
+VERIFY_BYTES = 256 * 2**20
+"""A file up to this size is read whole when it is opened; of a larger one, what is damaged is found
+when it is its turn."""
 
 
 def open_store(file: Path, limit: int, durability: str) -> Store:
     """Open a spool's file; one that is damaged is set aside, and the rest of it recovered.
 
-    Reads the whole file once: what is left of an earlier process is sound when this returns.
+    A file that is not very large is read once: what is left of an earlier process is sound when
+    this returns.
 
     Raises:
         SpoolError: it cannot be opened.
@@ -29,6 +33,8 @@ def open_store(file: Path, limit: int, durability: str) -> Store:
         store = Store(file, limit, durability)
     except DamagedError as error:
         return _recovered(file, limit, durability, error)
+    if file.stat().st_size > VERIFY_BYTES:
+        return store
     try:
         _verify(store)
     except DamagedError as error:
@@ -44,6 +50,7 @@ def _verify(store: Store) -> None:
                 raise DamagedError(f"spool {store.file}: chunk {stored.id} is damaged")
         store.delivered()
         store.failures()
+        list(store.labels())
     except (sqlite3.Error, ValueError) as error:
         raise DamagedError(f"spool {store.file}: is damaged ({error})") from error
 
@@ -74,9 +81,8 @@ def _set_aside(file: Path) -> Path:
     aside = file.with_name(f"{file.name}.damaged-{stamp}-{time.time_ns() % 10**9:09}")
     try:
         for journal in JOURNALS:
-            named = file.with_name(file.name + journal)
-            if named.exists():
-                named.rename(aside.with_name(aside.name + journal))
+            if os.path.lexists(beside(file, journal)):
+                beside(file, journal).rename(beside(aside, journal))
         return file.rename(aside)
     except OSError as error:
         raise SpoolError(
@@ -90,6 +96,7 @@ Readable = tuple[int, Chunk, set[int], dict[int, Failure]]
 def _readable(file: Path) -> Iterator[Readable]:
     """Return each sound chunk of a damaged file, with what is known of its messages."""
     connection = sqlite3.connect(file, isolation_level=None)
+    prepare(connection)
     try:
         connection.execute("PRAGMA writable_schema = ON")  # read on where the file's end is cut off
         for number in sorted(_numbers(connection)):
@@ -120,8 +127,9 @@ def _chunk(connection: sqlite3.Connection, number: int) -> Chunk | None:
     try:
         row = connection.execute(f"{SELECT} NOT INDEXED WHERE id = ?", (number,)).fetchone()
         chunk = Chunk(*row[2:])
+        labels_in(chunk)
         return chunk if chunk.is_sound else None
-    except (sqlite3.Error, TypeError, AttributeError):
+    except (sqlite3.Error, TypeError, ValueError, AttributeError):
         return None
 
 
@@ -130,8 +138,8 @@ def _places(connection: sqlite3.Connection, number: int) -> set[int]:
         row = connection.execute(
             "SELECT places FROM delivered WHERE chunk = ?", (number,)
         ).fetchone()
-        return set() if row is None else set(json.loads(row[0]))
-    except (sqlite3.Error, ValueError, TypeError):
+        return set() if row is None else places_in(row[0])
+    except sqlite3.Error:
         return set()
 
 

@@ -9,14 +9,26 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from types import NoneType
+from typing import Any
 
 from shield import Envelope
 
 CHUNK_MESSAGES = 256
 CHUNK_BYTES = 256 * 1024
+
+HEAD: tuple[set[Any], ...] = (
+    *({str}, {str}, {str, NoneType}, {bool}, {str}),
+    *({int, NoneType}, {int}, {int, NoneType}, {int, NoneType}, {int, NoneType}),
+    *({list}, {list}),
+)
+"""Which types may stand in a head, in order."""
+Label = tuple[str, str]
 
 _json = json.JSONEncoder(separators=(",", ":")).encode
 _text = json.encoder.encode_basestring_ascii
@@ -26,7 +38,7 @@ _text = json.encoder.encode_basestring_ascii
 class Row:
     """One message, encoded on its caller's thread."""
 
-    __slots__ = ("head", "origin", "payload", "size")
+    __slots__ = ("head", "label", "origin", "payload", "size")
 
     def __init__(self, envelope: Envelope, origin: str) -> None:
         """Encode it.
@@ -36,6 +48,7 @@ class Row:
         """
         key, native, body = envelope.key, envelope.native, envelope.body
         self.origin = origin
+        self.label = envelope.destination, envelope.producer
         self.payload = (key or b"", native, body or b"")
         sizes = (
             f"{'null' if key is None else len(key)},"
@@ -85,10 +98,16 @@ class Chunk:
     heads: str
     payload: bytes
 
+    labels: Mapping[Label, int] | None = None
+    """How many messages of each destination and producer there are; None where it was read."""
+
     @property
     def is_sound(self) -> bool:
         """Whether it is as it was written."""
-        return self.crc == _crc(self.heads, self.payload)
+        try:
+            return self.crc == _crc(self.heads, self.payload)
+        except (TypeError, ValueError, AttributeError):
+            return False
 
 
 def chunks_of(rows: Sequence[Row]) -> Iterator[Chunk]:
@@ -112,36 +131,70 @@ def _chunk(rows: list[Row]) -> Chunk:
     heads = f"[{','.join([row.head for row in rows])}]"
     payload = b"".join([part for row in rows for part in row.payload])
     size = len(heads) + len(payload)
-    return Chunk(rows[0].origin, len(rows), size, _crc(heads, payload), heads, payload)
+    labels = Counter([row.label for row in rows])
+    return Chunk(rows[0].origin, len(rows), size, _crc(heads, payload), heads, payload, labels)
 
 
 def _crc(heads: str, payload: bytes) -> int:
     return zlib.crc32(payload, zlib.crc32(heads.encode()))
 
 
-def labels_in(chunk: Chunk) -> list[tuple[str, str]]:
-    """Return destination and producer of each message, without the rest of it."""
-    return [(head[0], head[4]) for head in json.loads(chunk.heads)]
+def labels_in(chunk: Chunk) -> list[Label]:
+    """Return destination and producer of each message, without the rest of it.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    with _damage():
+        labels = [(head[0], head[4]) for head in json.loads(chunk.heads)]
+        if len(labels) != chunk.messages:
+            raise ValueError("its messages are not as many as it says")
+        if {type(text) for label in labels for text in label} - {str}:
+            raise ValueError("it holds what is no message")
+        return labels
 
 
 def envelopes_in(chunk: Chunk) -> list[Envelope]:
-    """Return the messages of a chunk, the oldest first."""
+    """Return the messages of a chunk, the oldest first.
+
+    Raises:
+        ValueError: it is not as it was written, or nothing that Shield writes.
+    """
+    with _damage():
+        if not chunk.is_sound or type(chunk.origin) is not str:
+            raise ValueError("it is damaged")
+        return _envelopes_in(chunk)
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Have all that a chunk of anybody's making may lead to as one error."""
+    try:
+        yield
+    except (TypeError, LookupError, AttributeError, RecursionError, OverflowError) as error:
+        raise ValueError(f"it is no chunk of messages: {error}") from None
+
+
+def _envelopes_in(chunk: Chunk) -> list[Envelope]:
     found = []
     payload, at = chunk.payload, 0
-    for (
-        destination,
-        kind,
-        routing_key,
-        mandatory,
-        producer,
-        key_size,
-        native_size,
-        body_size,
-        timestamp_ms,
-        partition,
-        headers,
-        marks,
-    ) in json.loads(chunk.heads):
+    for head in json.loads(chunk.heads):
+        if not _is_head(tuple(map(type, head))):
+            raise ValueError("it holds what is no message")
+        (
+            destination,
+            kind,
+            routing_key,
+            mandatory,
+            producer,
+            key_size,
+            native_size,
+            body_size,
+            timestamp_ms,
+            partition,
+            headers,
+            marks,
+        ) = head
         key = body = None
         native = b""
         if key_size is not None:
@@ -159,16 +212,33 @@ def envelopes_in(chunk: Chunk) -> list[Envelope]:
                 body,
                 kind,
                 key,
-                tuple([(name, text.encode("latin-1")) for name, text in headers])
-                if headers
-                else (),
+                _pairs(headers) if headers else (),
                 routing_key,
-                timestamp_ms,
-                partition,
+                _bounded(timestamp_ms),
+                _bounded(partition),
                 native,
                 mandatory,
                 producer,
-                tuple([(name, text) for name, text in marks]),
+                tuple([(name + "", text + "") for name, text in marks]),
             )
         )
+        if min(key_size or 0, native_size, body_size or 0) < 0 or at > len(payload):
+            raise ValueError("a message is longer than it may be")
+    if len(found) != chunk.messages:
+        raise ValueError("its messages are not as many as it says")
     return found
+
+
+@lru_cache(maxsize=64)
+def _is_head(types: tuple[type, ...]) -> bool:
+    return len(types) == len(HEAD) and all(map(set.__contains__, HEAD, types))
+
+
+def _pairs(headers: list[list[str]]) -> tuple[tuple[str, bytes], ...]:
+    return tuple([(name + "", text.encode("latin-1")) for name, text in headers])
+
+
+def _bounded(number: int | None) -> int | None:
+    if number is not None and not -(2**63) <= number < 2**63:
+        raise ValueError("a number is larger than any that is written")
+    return number

@@ -51,6 +51,7 @@ class SpoolSource(Source):
         self._lock = threading.Lock()
         self._last = 0
         self._chunk_messages = 1
+        self._most_chunks = MOST_CHUNKS
         self._more = threading.Event()
 
     def wake(self) -> None:
@@ -79,26 +80,39 @@ class SpoolSource(Source):
         newest = self._newest()
         if newest <= self._last:
             return
-        chunks = max(1, min(MOST_CHUNKS, most // self._chunk_messages))
+        chunks = max(1, min(self._most_chunks, most // self._chunk_messages))
         try:
             found = self._store.read(self._origin, self._last, newest, chunks)
         except sqlite3.Error as error:
-            self._last += 1
-            log.error("spool %s: chunk %d: %s", self._store.file, self._last, error)
+            self._pass_over(chunks, newest, error)
             return
         for stored in found:
             self._open(stored)
         self._last = found[-1].id if found else newest
 
+    def _pass_over(self, chunks: int, newest: int, error: sqlite3.Error) -> None:
+        """Go on behind a chunk that cannot be read: of many, the bad one is looked for first."""
+        self._most_chunks = 1
+        self._more.set()
+        if chunks > 1:
+            return
+        try:
+            self._last = self._store.behind(self._last)
+        except sqlite3.Error:
+            self._last = newest
+        log.error("spool %s: chunk %d: %s", self._store.file, self._last, error)
+
     def _open(self, stored: Stored) -> None:
         number, chunk = stored.id, stored.chunk
-        if not chunk.is_sound:
-            log.error("spool %s: chunk %d is damaged", self._store.file, number)
+        try:
+            envelopes = envelopes_in(chunk)
+        except ValueError as error:
+            log.error("spool %s: chunk %d: %s", self._store.file, number, error)
             return
         delivered = self._delivered.pop(number, set())
         self._deliveries.opened(number, chunk.messages, delivered)
         self._chunk_messages = chunk.messages
-        for place, envelope in enumerate(envelopes_in(chunk)):
+        for place, envelope in enumerate(envelopes):
             if self._origin is None and chunk.origin:
                 envelope = envelope.of_broker(chunk.origin)
             position = Position(number, place)

@@ -5,21 +5,22 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from shield.plugins.spool.errors import SpoolError
-from shield.plugins.spool.place import FILE_MODE
-from shield.plugins.spool.rows import Chunk
+from shield.plugins.spool.errors import DamagedError, SpoolError
+from shield.plugins.spool.recognition import is_there, prepare, recognise, said_of_spools
+from shield.plugins.spool.rows import Chunk, labels_in
+from shield.plugins.spool.schema import PAGE_BYTES, empty_file
+from shield.safe_files import open_file, sync_folder, write_all
 
-APPLICATION = 0x5348_5350  # "SHSP"
-VERSION = 1
-"""The schema that this module writes; a file with a later one is left alone."""
-PAGE_BYTES = 4096
+LARGEST_NUMBER = 2**62
 ROW_BYTES = 100
 """What a chunk costs in the file beside its data, about."""
 JOURNAL_BYTES = 4 * 2**20
@@ -27,40 +28,14 @@ JOURNAL_BYTES = 4 * 2**20
 
 So much of the disk is left free, too: a journal that had filled it could never be written back.
 """
-HEADER_BYTES = 100
-
-SCHEMA = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE chunks (
-    id INTEGER PRIMARY KEY,
-    origin TEXT NOT NULL,
-    at_ms INTEGER NOT NULL,
-    messages INTEGER NOT NULL,
-    size INTEGER NOT NULL,
-    crc INTEGER NOT NULL,
-    heads TEXT NOT NULL,
-    payload BLOB NOT NULL
-);
-CREATE INDEX chunks_by_origin ON chunks (origin, id);
-CREATE TABLE delivered (chunk INTEGER PRIMARY KEY, places TEXT NOT NULL);
-CREATE TABLE failures (
-    chunk INTEGER NOT NULL,
-    place INTEGER NOT NULL,
-    times INTEGER NOT NULL,
-    error TEXT NOT NULL,
-    parked INTEGER NOT NULL,
-    PRIMARY KEY (chunk, place)
-) WITHOUT ROWID;
-PRAGMA application_id = {APPLICATION};
-PRAGMA user_version = {VERSION};
-COMMIT;
-"""
-
 INSERT = (
     "INSERT INTO chunks (id, origin, at_ms, messages, size, crc, heads, payload)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 SELECT = "SELECT id, at_ms, origin, messages, size, crc, heads, payload FROM chunks"
+
+
+TOUCHED = "SELECT chunk FROM delivered UNION SELECT chunk FROM failures"
 
 
 class Position(NamedTuple):
@@ -86,10 +61,6 @@ class Stored(NamedTuple):
     chunk: Chunk
 
 
-class DamagedError(SpoolError):
-    """The file is no database, or not as it was written."""
-
-
 class Store:
     """One open file. Writing is for one thread; `read` may go on beside it, on another.
 
@@ -99,8 +70,9 @@ class Store:
         durability: `fsync` for each commit to be on the disk itself, `os` for the system's cache.
 
     Raises:
-        SpoolError: it cannot be opened, is another program's, or a later version's.
-        DamagedError: it is damaged.
+        SpoolError: it cannot be opened, is no spool of Shield's and this user's, or of a later
+            version.
+        DamagedError: it is one, and is damaged.
     """
 
     def __init__(self, file: Path, limit: int, durability: str) -> None:
@@ -109,11 +81,10 @@ class Store:
         """Bytes that the messages take up."""
         self.last = 0
         """The newest chunk."""
-        try:
-            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
-            check_header(file)
-        except OSError as error:
-            raise SpoolError(f"spool {file}: cannot be opened ({error.strerror})") from error
+        if is_there(file):
+            recognise(file)
+        else:
+            make_file(file, fsync=durability == "fsync")
         self._writing, self._reading = _connect(file), _connect(file)
         try:
             self._prepare(limit, durability)
@@ -126,13 +97,6 @@ class Store:
 
     def _prepare(self, limit: int, durability: str) -> None:
         writing = self._writing
-        if self._one("SELECT count(*) FROM sqlite_master") == 0:
-            writing.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-            writing.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            writing.execute("PRAGMA journal_mode = WAL")
-            writing.executescript(SCHEMA)
-        elif self._one("PRAGMA application_id") != APPLICATION:
-            raise SpoolError(f"spool {self.file}: is another program's database; move it away")
         self._reserve = journal = min(JOURNAL_BYTES, limit // 4)
         synchronous = "FULL" if durability == "fsync" else "NORMAL"
         for pragma in (
@@ -147,6 +111,8 @@ class Store:
             self._write_back()
         self.size = self._one("SELECT coalesce(sum(size + ?), 0) FROM chunks", ROW_BYTES)
         self.last = self._one("SELECT coalesce(max(id), 0) FROM chunks")
+        if self.last > LARGEST_NUMBER:
+            raise DamagedError(f"spool {self.file}: is damaged (there is no chunk {self.last})")
 
     def _one(self, query: str, *values: object) -> int:
         return int(self._writing.execute(query, values).fetchone()[0])
@@ -169,13 +135,19 @@ class Store:
         Raises:
             OSError, sqlite3.Error: nothing was done: the disk is full, or the file is.
         """
+        chunks = list(chunks)
         rows = [
             (self.last + n, c.origin, _now_ms(), c.messages, c.size, c.crc, c.heads, c.payload)
             for n, c in enumerate(chunks, 1)
         ]
         if rows:
             self._look_for_room(sum(row[4] for row in rows))
-        changes = rows, delivered or {}, failures or {}
+        labels = [
+            (self.last + n, *label, messages)
+            for n, chunk in enumerate(chunks, 1)
+            for label, messages in (chunk.labels or Counter(labels_in(chunk))).items()
+        ]
+        changes = rows, labels, delivered or {}, failures or {}
         try:
             freed = self._commit(*changes)
         except sqlite3.OperationalError:
@@ -192,6 +164,7 @@ class Store:
     def _commit(
         self,
         rows: Sequence[Sequence[object]],
+        labels: Sequence[Sequence[object]],
         delivered: Mapping[int, Sequence[int] | None],
         failures: Mapping[Position, Failure],
     ) -> int:
@@ -200,6 +173,7 @@ class Store:
         execute("BEGIN IMMEDIATE")
         try:
             self._writing.executemany(INSERT, rows)
+            self._writing.executemany("INSERT INTO labels VALUES (?, ?, ?, ?)", labels)
             freed = sum([self._note(chunk, places) for chunk, places in delivered.items()])
             for position, failure in failures.items():
                 execute(
@@ -224,8 +198,9 @@ class Store:
             execute("INSERT OR REPLACE INTO delivered VALUES (?, ?)", (chunk, text))
             return 0
         found = execute("SELECT size FROM chunks WHERE id = ?", (chunk,)).fetchone()
-        for table, key in (("chunks", "id"), ("delivered", "chunk"), ("failures", "chunk")):
-            execute(f"DELETE FROM {table} WHERE {key} = ?", (chunk,))
+        execute("DELETE FROM chunks WHERE id = ?", (chunk,))
+        for table in ("labels", "delivered", "failures"):
+            execute(f"DELETE FROM {table} WHERE chunk = ?", (chunk,))
         return 0 if found is None else int(found[0]) + ROW_BYTES
 
     def shrink(self) -> None:
@@ -247,6 +222,39 @@ class Store:
     def all(self) -> Iterator[Stored]:
         """Return every chunk, the oldest first."""
         return chunks_in(self._reading)
+
+    def behind(self, number: int) -> int:
+        """Return the number of the chunk that follows, also where it cannot be read."""
+        found = self._reading.execute(
+            "SELECT min(id) FROM chunks INDEXED BY chunks_by_origin WHERE id > ?", (number,)
+        )
+        return int(found.fetchone()[0] or self.last)
+
+    def chunk(self, number: int) -> Stored:
+        """Return one chunk.
+
+        Raises:
+            LookupError: it is not there.
+        """
+        for row in self._reading.execute(f"{SELECT} WHERE id = ?", (number,)):
+            return _stored(row)
+        raise LookupError(number)
+
+    def labels(self) -> Iterator[tuple[str, str, int]]:
+        """Return how many messages of each destination and producer the untouched chunks hold.
+
+        Untouched are those of which none was delivered, and none failed: see `touched`.
+        """
+        return iter(
+            self._reading.execute(
+                "SELECT destination, producer, sum(messages) FROM labels WHERE chunk NOT IN "
+                f"({TOUCHED}) GROUP BY destination, producer"
+            )
+        )
+
+    def touched(self) -> list[int]:
+        """Return the chunks of which some messages were delivered, or have failed."""
+        return [number for (number,) in self._reading.execute(TOUCHED)]
 
     def delivered(self) -> dict[int, set[int]]:
         """Return which places of chunks that are still here need not come again."""
@@ -272,34 +280,48 @@ def chunks_in(connection: sqlite3.Connection) -> Iterator[Stored]:
 def delivered_in(connection: sqlite3.Connection) -> dict[int, set[int]]:
     """Return by chunk which places in it need not come again."""
     rows = connection.execute("SELECT chunk, places FROM delivered")
-    return {chunk: set(json.loads(places)) for chunk, places in rows}
+    return {chunk: places_in(places) for chunk, places in rows}
+
+
+def places_in(text: object) -> set[int]:
+    """Return the places that are written down; none where that cannot be read."""
+    try:
+        return {place for place in json.loads(str(text)) if type(place) is int}
+    except (ValueError, TypeError, RecursionError):
+        return set()
 
 
 def failures_in(connection: sqlite3.Connection) -> dict[Position, Failure]:
     """Return what is known of messages that could not be delivered."""
     rows = connection.execute("SELECT chunk, place, times, error, parked FROM failures")
-    return {Position(c, p): Failure(times, e, bool(parked)) for c, p, times, e, parked in rows}
+    return {
+        Position(chunk, place): Failure(times, str(error), bool(parked))
+        for chunk, place, times, error, parked in rows
+        if {type(chunk), type(place), type(times)} == {int}
+    }
 
 
-def check_header(file: Path) -> None:
-    """Look at a file that nobody has open; an empty one is fine.
+def make_file(file: Path, fsync: bool) -> None:
+    """Begin a spool: under another name, so that a crash leaves no part of one under its own.
 
     Raises:
-        DamagedError: it is no SQLite database.
-        SpoolError: it is of a later version.
+        SpoolError: it cannot be made.
     """
-    with file.open("rb") as opened:
-        header = opened.read(HEADER_BYTES)
-    if not header:
-        return
-    if len(header) < HEADER_BYTES or not header.startswith(b"SQLite format 3\0"):
-        raise DamagedError(f"spool {file}: is not a database")
-    version = int.from_bytes(header[60:64], "big")
-    if version > VERSION:
-        raise SpoolError(
-            f"spool {file}: was written by a later version of Shield (its schema is {version}, "
-            f"this one knows {VERSION}); it is left alone"
-        )
+    draft = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
+    with said_of_spools(file):
+        opened = open_file(draft, os.O_WRONLY | os.O_CREAT, private=True)
+        try:
+            write_all(opened, empty_file())
+            if fsync:
+                os.fsync(opened)
+            os.rename(draft, file)
+            if fsync:
+                sync_folder(file.parent)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(opened)
 
 
 def as_spool_error(file: Path, error: sqlite3.Error) -> SpoolError:
@@ -311,11 +333,13 @@ def as_spool_error(file: Path, error: sqlite3.Error) -> SpoolError:
 
 
 def _connect(file: Path) -> sqlite3.Connection:
-    return sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    prepare(connection)
+    return connection
 
 
 def _stored(row: tuple[int, int, str, int, int, int, str, bytes]) -> Stored:
-    return Stored(row[0], row[1], Chunk(*row[2:]))
+    return Stored(row[0], row[1] if type(row[1]) is int else 0, Chunk(*row[2:]))
 
 
 def _now_ms() -> int:

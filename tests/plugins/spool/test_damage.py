@@ -10,7 +10,7 @@ import sqlite3
 import pytest
 
 import shield
-from shield.plugins.spool.store import VERSION
+from shield.plugins.spool.schema import VERSION
 from tests.eventually import eventually
 from tests.plugins.spool.conftest import SHUT, WIDE, arrived, spool
 
@@ -31,14 +31,16 @@ def set_aside(spooling):
     return [f for f in spooling.folder.iterdir() if ".damaged-" in f.name]
 
 
-def test_a_file_of_zeros_is_set_aside(spooling, caplog):
-    """It is renamed and named in the log, and a new one begun."""
-    spooling.folder.mkdir()
+def test_a_file_of_zeros_is_left_alone(spooling, caplog):
+    """Nothing says that it was ever Shield's."""
+    spooling.folder.mkdir(mode=0o700)
     spooling.file.write_bytes(bytes(100_000))
-    spool(spooling.client(SHUT), b"1")
-    (aside,) = set_aside(spooling)
-    assert aside.read_bytes() == bytes(100_000)
-    assert str(aside) in caplog.text
+    spooling.file.chmod(0o600)
+    client = spooling.client(SHUT, "drop")
+    assert shield.fate(client.publish("orders", b"1")) == "dropped"
+    assert spooling.file.read_bytes() == bytes(100_000)
+    assert "no spool of Shield" in caplog.text
+    assert not set_aside(spooling)
 
 
 @pytest.mark.parametrize("cut_at", [0.25, 0.5, 0.9])
@@ -86,11 +88,12 @@ def test_a_file_of_a_later_version_is_left_alone(spooling, caplog):
 
 def test_another_programs_database_is_left_alone(spooling, caplog):
     """It may be dear to somebody."""
-    spooling.folder.mkdir()
+    spooling.folder.mkdir(mode=0o700)
     connection = sqlite3.connect(spooling.file)
     connection.execute("CREATE TABLE theirs (a)")
     connection.commit()
     connection.close()
+    spooling.file.chmod(0o600)
     client = spooling.client(SHUT, "drop")
     assert shield.fate(client.publish("orders", b"x")) == "dropped"
     assert "another program's" in caplog.text
