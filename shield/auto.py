@@ -84,10 +84,18 @@ class AutoRedrive:
     def _run(self) -> None:
         while ways := self._living():
             alone = len(ways) == 1
-            busy = [way.turn(alone=alone) for way in ways]
+            busy = [self._turn(way, alone) for way in ways]
             if not any(busy):
                 self._shield.clock.wait(self._woken, LOOK_EVERY_S)
                 self._woken.clear()
+
+    def _turn(self, way: WayBack, alone: bool) -> bool:
+        """Let one way back have its turn; whatever goes wrong in it, the others have theirs."""
+        try:
+            return way.turn(alone=alone)
+        except BaseException as error:
+            way.failed(error)
+            return False
 
     def _living(self) -> list[WayBack]:
         """End those whose clients are gone; return the others, and where none is, be gone, too."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from shield.action import Action
 from shield.collector import at_rest
 from shield.errors import SettingsError
+from shield.plugin_results import shown
 from shield.policy import Policy
 from shield.registry import Registry
 from shield.rule import Rule
@@ -76,7 +77,7 @@ def _fill(rule: Rule, table: RuleSettings, registry: Registry, where: str) -> li
         *_add_policies(rule, table, registry, where),
         *_add_chain(rule, table, registry, where),
         *_wrong_redrive(rule, registry, where),
-        *_impossible(rule, where),
+        *_impossible(rule, registry, where),
     ]
 
 
@@ -88,21 +89,29 @@ def _add_policies(rule: Rule, table: RuleSettings, registry: Registry, where: st
             if number == 0:
                 yield from _misdirected(name, registry.policies, rule, f"{where}.{name}")
             try:
-                rule.policies.append(kind(chosen, rule, name))
+                policy = kind(chosen, rule, name)
+                _made_whole(policy, rule, name)
+                rule.policies.append(policy)
             except ValueError as error:
                 yield f"{where}.{name}[{number}].{error}"
+            except Exception as error:
+                yield _failed(f"{where}.{name}[{number}]", registry, kind, error)
 
 
 def _add_chain(rule: Rule, table: RuleSettings, registry: Registry, where: str) -> Iterator[str]:
     for number, link in enumerate(table.over_limit):
         at = f"{where}.over_limit[{number}]"
         yield from _misdirected(link.name, registry.actions, rule, at)
-        action = registry.actions[link.name](link.settings, rule, link.name)
-        rule.chain.append(action)
+        kind = registry.actions[link.name]
         try:
+            action = kind(link.settings, rule, link.name)
+            _made_whole(action, rule, link.name)
+            rule.chain.append(action)
             action.validate()
         except ValueError as error:
             yield f"{at}: found {masked(repr(link.text))}; {error}"
+        except Exception as error:
+            yield _failed(at, registry, kind, error)
 
 
 def _wrong_redrive(rule: Rule, registry: Registry, where: str) -> Iterator[str]:
@@ -121,13 +130,28 @@ def _wrong_redrive(rule: Rule, registry: Registry, where: str) -> Iterator[str]:
         )
 
 
-def _impossible(rule: Rule, where: str) -> Iterator[str]:
+def _impossible(rule: Rule, registry: Registry, where: str) -> Iterator[str]:
     """Ask policies, now that the whole chain is known."""
     for policy in rule.policies:
         try:
             policy.validate()
         except ValueError as error:
             yield f"{where}.{policy.name}: {error}"
+        except Exception as error:
+            yield _failed(f"{where}.{policy.name}", registry, type(policy), error)
+
+
+def _made_whole(one: Policy | Action, rule: Rule, name: str) -> None:
+    """Refuse one whose own `__init__` has left out that of its base."""
+    if getattr(one, "rule", None) is not rule or getattr(one, "name", None) != name:
+        raise TypeError(f"{type(one).__qualname__}.__init__ does not call super().__init__")
+
+
+def _failed(where: str, registry: Registry, kind: object, error: Exception) -> str:
+    """Name the plugin that fails where its settings are read."""
+    origin = registry.origin_of(kind)
+    of = f" ({origin})" if origin else ""
+    return f"{where}: {getattr(kind, '__qualname__', kind)}{of} raised {shown(error)}"
 
 
 def _misdirected(

@@ -26,6 +26,10 @@ class PluginError(ShieldError):
     """A plugin that cannot be registered: a hook that is not one, or a name taken twice."""
 
 
+class PluginResultError(ShieldError):
+    """A plugin's method returned what it must not: counted as if it had raised this."""
+
+
 class Reject(ShieldError):  # noqa: N818 - the hook reads `raise Reject("why")`
     """Raised by a before-hook to refuse a message: its caller gets it, it counts as raised."""
 

@@ -14,5 +14,14 @@ def fate(future: object) -> str:
     A future that fails with `OverLimitError`, because a chain went on behind a failed overflow and
     ran out, says `raised`.
     Adapters register their clients' classes here.
+
+    Raises:
+        TypeError: it is nothing that a publish has returned.
     """
-    return str(getattr(future, "shield_fate", "sent"))
+    found = getattr(future, "shield_fate", None)
+    if not isinstance(found, str):
+        raise TypeError(
+            f"fate: found {type(future).__name__}; allowed is what a shielded client's publish "
+            "has returned, or a shielded channel"
+        )
+    return found

@@ -7,16 +7,17 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import ParamSpec, TypeVar
 
+from shield.action import Action
 from shield.errors import Reject
 from shield.events import Event, Kind
 from shield.message import Message
+from shield.plugin_results import labels_of, nothing_of, shown, text_of
 from shield.policy import Policy
 from shield.registry import Registry
 from shield.verdict import Outcome, OverLimit
 
 log = logging.getLogger("shield")
 LOG_EVERY_S = 60.0
-LABELS = ("producer", "tenant", "priority", "deadline")
 DIRECTIONS = ("publish", "consume")
 
 Params = ParamSpec("Params")
@@ -29,6 +30,7 @@ class Hooks:
     def __init__(self, registry: Registry, now: Callable[[], float], *, fail_open: bool) -> None:
         self.fail_open = fail_open
         self._now = now
+        self._origin_of = registry.origin_of
         self.classifiers = registry.implementations("shield_classify")
         self._before = {way: registry.implementations(f"shield_before_{way}") for way in DIRECTIONS}
         self._after = {
@@ -42,7 +44,7 @@ class Hooks:
         self.errors: Counter[str] = Counter()
         self._logged: dict[str, float] = {}
         self._unreported: deque[Event] = deque(maxlen=100)
-        self.unlogged: deque[tuple[str, int, Exception]] = deque(maxlen=100)
+        self.unlogged: deque[tuple[str, int, BaseException]] = deque(maxlen=100)
         """Failures to be logged by `log_failures`, by whoever has let go of the Shield's lock."""
 
     def prepares(self, direction: str) -> bool:
@@ -62,7 +64,7 @@ class Hooks:
             setattr(message, field, value)
         for hook in self._before[message.direction]:
             try:
-                hook(message=message)
+                nothing_of(f"shield_before_{message.direction}", hook(message=message))
             except Reject:
                 raise
             except Exception as error:
@@ -73,14 +75,12 @@ class Hooks:
         found: dict[str, object] = {}
         for classify in self.classifiers:
             try:
-                labels = classify(message=message)
-                said = {} if labels is None else {name: getattr(labels, name) for name in LABELS}
+                said = labels_of(classify(message=message))
             except Exception as error:
                 self._failed_before(classify, error)
                 continue
             for label, value in said.items():
-                if value is not None:
-                    found.setdefault(label, value)
+                found.setdefault(label, value)
         return found
 
     def _failed_before(self, hook: object, error: Exception) -> None:
@@ -91,7 +91,7 @@ class Hooks:
         """
         self.failed(hook, error)
         if not self.fail_open:
-            raise Reject(f"plugin {_name(hook)} failed: {error!r}") from error
+            raise Reject(f"plugin {self.name_of(hook)} failed: {shown(error)}") from error
 
     def after(self, message: Message, outcome: Outcome) -> None:
         """Tell after-hooks how an admitted message ended."""
@@ -115,7 +115,7 @@ class Hooks:
     def rejected(self, message: Message, reject: Reject) -> None:
         """Tell observers of a message that was refused before any rule was asked."""
         kind = Kind.RAISED if message.direction == "publish" else Kind.DROPPED
-        self._tell(Event(kind, message, reason=str(reject)))
+        self._tell(Event(kind, message, reason=text_of(reject)))
 
     def tell(
         self,
@@ -132,39 +132,52 @@ class Hooks:
 
     def ask(
         self,
-        question: Callable[Params, Answer],
+        question: Callable[Params, object],
+        read: Callable[[object], Answer],
         otherwise: Answer,
         *args: Params.args,
         **named: Params.kwargs,
     ) -> Answer:
-        """Return what a policy's method says; where it raises, `otherwise`."""
+        """Return what a policy's method says, as `read` understands it.
+
+        `otherwise` where it raises, or says what it must not.
+        """
         try:
-            return question(*args, **named)
+            return read(question(*args, **named))
         except Exception as error:
             self.failed(question, error)
             return otherwise
 
-    def failed(self, who: object, error: Exception) -> None:
+    def failed(self, who: object, error: BaseException) -> None:
         """Count a plugin's error; keep it for the log, once a minute for each plugin, and `report`.
 
         May be called under the Shield's lock, so that log and observers are told of it later.
         """
-        self._count(who, error)
-        self._unreported.append(Event(Kind.PLUGIN_FAILED, reason=_name(who), detail=repr(error)))
+        name = self._count(who, error)
+        self._unreported.append(Event(Kind.PLUGIN_FAILED, reason=name, detail=shown(error)))
 
-    def _count(self, who: object, error: Exception) -> None:
-        name = _name(who)
+    def name_of(self, who: object) -> str:
+        """Return a plugin's name: of a third party's with entry point, distribution and version."""
+        name, origin = _name(who), self._origin_of(who)
+        return f"{name} ({origin})" if origin else name
+
+    def _count(self, who: object, error: BaseException) -> str:
+        name = self.name_of(who)
         self.errors[name] += 1
         now = self._now()
         if now - self._logged.get(name, float("-inf")) >= LOG_EVERY_S:
             self._logged[name] = now
             self.unlogged.append((name, self.errors[name], error))
+        return name
 
     def log_failures(self) -> None:
         """Log what failed; without the Shield's lock, because a log handler may publish."""
         while self.unlogged:
-            name, times, error = self.unlogged.popleft()
-            log.error("plugin %s raised (%d so far)", name, times, exc_info=error)
+            try:
+                name, times, error = self.unlogged.popleft()
+                log.error("plugin %s raised (%d so far)", name, times, exc_info=error)
+            except Exception:  # another thread was faster, or a handler of somebody's fails
+                continue
 
     def _tell(self, event: Event) -> None:
         for observer in self.observers:
@@ -176,7 +189,7 @@ class Hooks:
 
 def _name(who: object) -> str:
     owner = getattr(who, "__self__", who)
-    if isinstance(owner, Policy):
+    if isinstance(owner, Policy | Action):
         return f"{owner.rule.name}.{owner.name}"
     module = getattr(owner, "__module__", "")
     return f"{module}.{getattr(owner, '__qualname__', type(owner).__qualname__)}"

@@ -26,7 +26,7 @@ class Kept:
     None of them raises; what goes wrong is the future's error.
     """
 
-    __slots__ = ("_outlet", "_position", "number", "over", "since")
+    __slots__ = ("_ended", "_outlet", "_position", "number", "over", "since")
 
     def __init__(self, over: OverLimit, outlet: Outlet[Any], position: int) -> None:
         self.over = over
@@ -36,6 +36,7 @@ class Kept:
         """When it was kept, in monotonic seconds, for a keeper that notes it."""
         self._outlet = outlet
         self._position = position
+        self._ended = False
 
     @property
     def action(self) -> Action:
@@ -57,11 +58,22 @@ class Kept:
         """Return the whole message, without headers of ours but its id and attempt."""
         return self._outlet.envelope().marked(identity(self.over.message))
 
+    def take_back(self) -> bool:
+        """Take it from a keeper that has failed to keep it; False where that has ended it.
+
+        What the keeper still does with it has no effect any more.
+        """
+        ended, self._ended = self._ended, True
+        return not ended
+
     def send(self, permit: Permit) -> None:
         """Send it through its client: it is admitted. Its future ends as the send does."""
         from shield.sync import send_kept
 
-        send_kept(permit, self._outlet)
+        if self.take_back():
+            send_kept(permit, self._outlet)
+        else:
+            permit.cancel()
 
     def stored(self) -> None:
         """Complete its future: it is durable where it is, and counted as spooled."""
@@ -73,6 +85,9 @@ class Kept:
 
         What a callback of one of the futures raises is logged, and keeps nothing from the others.
         """
+        if not batch:
+            return
+        batch = [kept for kept in batch if kept.take_back()]
         if not batch:
             return
         shield = batch[0].over.shield
@@ -92,5 +107,7 @@ class Kept:
         """
         from shield.sync import answering, resume
 
+        if not self.take_back():
+            return
         with answering():
             resume(self.over, self._outlet, self._position + 1, cause)

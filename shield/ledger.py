@@ -23,6 +23,31 @@ class End(StrEnum):
 COUNTS = ("offered", *(str(end) for end in End), "in_flight")
 OTHER_PRODUCERS = "(other)"
 MAX_PRODUCERS = 10_000
+OTHER_REASONS = "(other)"
+MAX_REASONS = 100
+
+Key = tuple[str, str, str]
+"""What verdicts and drops are counted by: rule, policy, reason."""
+
+
+class Reasons:
+    """Which reasons are counted under their own text: of each policy the first hundred.
+
+    A plugin may put an id into each of its reasons; what comes later is `(other)`.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], set[str]] = {}
+
+    def bounded(self, key: Key) -> Key:
+        """Return the key under which one is counted."""
+        rule, policy, reason = key
+        known = self._known.setdefault((rule, policy), set())
+        if reason not in known:
+            if len(known) >= MAX_REASONS:
+                return rule, policy, OTHER_REASONS
+            known.add(reason)
+        return key
 
 
 class Account:
@@ -32,17 +57,41 @@ class Account:
     sums over accounts, so that a message covered by three rules costs no more than one.
     """
 
-    __slots__ = (*COUNTS, "direction", "drops", "over_limit", "producer", "rules")
+    __slots__ = (*COUNTS, "_reasons", "direction", "drops", "over_limit", "producer", "rules")
 
-    def __init__(self, rules: tuple[str, ...], producer: str, direction: str = "publish") -> None:
+    def __init__(
+        self,
+        rules: tuple[str, ...],
+        producer: str,
+        direction: str = "publish",
+        reasons: Reasons | None = None,
+    ) -> None:
         self.rules = rules
+        self._reasons = reasons or Reasons()
         self.producer = producer
         self.direction = direction
         self.offered = self.in_flight = 0
         self.delivered = self.dropped = self.raised = self.failed = 0
         self.buffered = self.spooled = self.overflowed = 0
-        self.over_limit: Counter[tuple[str, str, str]] = Counter()
-        self.drops: Counter[tuple[str, str, str]] = Counter()
+        self.over_limit: Counter[Key] = Counter()
+        self.drops: Counter[Key] = Counter()
+
+    def refused(self, key: Key) -> None:
+        """Count a verdict over the limit."""
+        self.over_limit[self._reasons.bounded(key)] += 1
+
+    def has_dropped(self, key: Key) -> None:
+        """Count by its reason a message that is dropped."""
+        self.drops[self._reasons.bounded(key)] += 1
+
+    def add(self, other: Account) -> None:
+        """Count all that another account has counted, too."""
+        for name in COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for key, times in other.over_limit.items():
+            self.over_limit[self._reasons.bounded(key)] += times
+        for key, times in other.drops.items():
+            self.drops[self._reasons.bounded(key)] += times
 
     def move(self, source: str, target: str, messages: int = 1) -> None:
         """Count messages under another of the names in `COUNTS` than they were."""
@@ -68,8 +117,8 @@ class Ledger:
     overflowed: int = 0
     in_flight: int = 0
     failed: int = 0
-    over_limit: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    drops: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    over_limit: Counter[Key] = field(default_factory=Counter)
+    drops: Counter[Key] = field(default_factory=Counter)
     rules: dict[str, Ledger] = field(default_factory=dict)
     producers: dict[str, Ledger] = field(default_factory=dict)
 
@@ -85,7 +134,7 @@ class Ledger:
         result: dict[str, object] = {name: getattr(self, name) for name in COUNTS}
         result["balanced"] = self.balanced
         for name in ("over_limit", "drops"):
-            counter: Counter[tuple[str, str, str]] = getattr(self, name)
+            counter: Counter[Key] = getattr(self, name)
             keys = ("rule", "policy", "reason")
             result[name] = [
                 dict(zip(keys, key, strict=True)) | {"count": n} for key, n in counter.items()
@@ -102,6 +151,7 @@ class Books:
     def __init__(self) -> None:
         self._accounts: dict[tuple[tuple[str, ...], str, str], Account] = {}
         self._producers: set[str] = set()
+        self._reasons = Reasons()
 
     def account(self, rules: tuple[str, ...], producer: str, direction: str = "publish") -> Account:
         """Return the account of these rules and producer; past 10,000 producers a shared one."""
@@ -112,8 +162,11 @@ class Books:
         key = (rules, producer, direction)
         account = self._accounts.get(key)
         if account is None:
-            account = self._accounts[key] = Account(*key)
+            account = self._accounts[key] = Account(*key, self._reasons)
         return account
+
+    def __len__(self) -> int:
+        return len(self._accounts)
 
     def __iter__(self) -> Iterator[Account]:
         return iter(self._accounts.copy().values())
@@ -137,8 +190,8 @@ def ledger_of(accounts: Iterable[Account]) -> Ledger:
 
 def _sum(accounts: list[Account]) -> Ledger:
     counts = {name: sum(getattr(account, name) for account in accounts) for name in COUNTS}
-    over_limit: Counter[tuple[str, str, str]] = Counter()
-    drops: Counter[tuple[str, str, str]] = Counter()
+    over_limit: Counter[Key] = Counter()
+    drops: Counter[Key] = Counter()
     for account in accounts:
         over_limit.update(account.over_limit)
         drops.update(account.drops)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterable
 from itertools import count
 
 from shield.message import Message
+from shield.plugin_results import line_of, seconds_of
 from shield.policy import Policy
 from shield.verdict import OverLimit, Refusal
 
@@ -48,11 +49,15 @@ class Lines(dict[Line, list[Waiter]]):
     Args:
         failed: is told of a policy that raises when it is asked for a message's line; all of
             its messages wait in one line.
+        fail_open: whether a message whose line cannot be told may be admitted all the same.
     """
 
-    def __init__(self, failed: Callable[[Policy, Exception], None]) -> None:
+    def __init__(
+        self, failed: Callable[[Policy, Exception], None], *, fail_open: bool = True
+    ) -> None:
         super().__init__()
         self._failed = failed
+        self._fail_open = fail_open
         self._numbers = count(1)
 
     def draw(self) -> int:
@@ -62,17 +67,29 @@ class Lines(dict[Line, list[Waiter]]):
     def refusal(
         self, policy: Policy, message: Message, number: float, own: Refusal | None
     ) -> Refusal | None:
-        """Return the policy's own refusal, put off by, or due to, those with lower numbers."""
-        line = self.get(self.of(policy, message))
+        """Return the policy's own refusal, put off by, or due to, those with lower numbers.
+
+        Raises:
+            Exception: the policy's, where what it fails at is not to be admitted.
+        """
+        line = self.get(self.of(policy, message) if self._fail_open else _line(policy, message))
         if line is None or line[0].number >= number:
             return own
         ahead = [waiter for waiter in line if waiter.number < number]
-        ahead_s = policy.wait_s(sum(w.messages for w in ahead), sum(w.size for w in ahead))
+        ahead_s = self._wait_s(policy, ahead)
         if own is None:
-            return policy.refuse("others wait", ahead_s)
+            return Refusal(policy, "others wait", ahead_s)
         if own.retry_after_s is None or ahead_s is None:
             return own
-        return policy.refuse(own.reason, own.retry_after_s + ahead_s)
+        return Refusal(policy, own.reason, own.retry_after_s + ahead_s)
+
+    def _wait_s(self, policy: Policy, ahead: list[Waiter]) -> float | None:
+        try:
+            size = sum(waiter.size for waiter in ahead)
+            return seconds_of(policy.wait_s(sum(waiter.messages for waiter in ahead), size))
+        except Exception as error:
+            self._failed(policy, error)
+            return None
 
     def stand(self, waiter: Waiter, policy: Policy) -> Iterable[Waiter]:
         """Put the waiter into its place in that policy's line; return whom its move lets ask."""
@@ -87,12 +104,10 @@ class Lines(dict[Line, list[Waiter]]):
     def of(self, policy: Policy, message: Message) -> Line:
         """Return the line of that policy in which a message would stand."""
         try:
-            line = policy, policy.line(message)
-            hash(line)
+            return _line(policy, message)
         except Exception as error:
             self._failed(policy, error)
             return policy, None
-        return line
 
     def leave(self, waiter: Waiter) -> Iterable[Waiter]:
         """Take the waiter out of its line; return whom that lets ask."""
@@ -120,6 +135,10 @@ class Lines(dict[Line, list[Waiter]]):
     def first(self) -> list[Waiter]:
         """Return who stands first in each line, to be woken where a charge was given back."""
         return [line[0] for line in self.values()]
+
+
+def _line(policy: Policy, message: Message) -> Line:
+    return policy, line_of(policy.line(message))
 
 
 def wake_all(waiters: Iterable[Waiter]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -11,9 +11,12 @@ from math import inf
 from shield.clock import Clock
 from shield.envelope import Envelope
 from shield.headers import BROKER, DESTINATION, RULE
+from shield.plugin_results import left_in, taken_in
 from shield.selection import Selection
-from shield.transport import Source, Taken, Transport
+from shield.transport import Source, Taken, Transport, once
 
+COUNT_EVERY_S = 0.2
+"""How often a source is asked how many it has left, for whoever watches."""
 MOST_LISTED = 1000
 """How many messages that are not back a result names; the others are counted."""
 
@@ -105,6 +108,10 @@ class Picked(Source):
         self._lock = threading.Lock()
         self._changed = threading.Event()
         self._parking = 0
+        self._unparked: deque[Taken] = deque()
+        self._count_at_s = -inf
+        self.seen_left: int | None = None
+        """How many were left when its own thread looked last: others must not ask the source."""
         source.select(self._selection if park is None else replace(self._selection, below=None))
 
     def take(self, most: int, timeout_s: float) -> Sequence[Taken]:
@@ -115,11 +122,19 @@ class Picked(Source):
             self._clock.wait(self._changed, timeout_s)
             return ()
         picked = []
-        for taken in self._source.take(int(room), timeout_s):
+        self._give_up_unparked()
+        for taken in taken_in(self._source.take(int(room), timeout_s), int(room)):
             was = self._picked(taken)
             if was is not None:
                 picked.append(Taken(was, taken))
+        if self._clock.now() >= self._count_at_s:
+            self.left()
         return picked
+
+    def _give_up_unparked(self) -> None:
+        """Tell the source, on the thread that uses it, of those that could not be parked."""
+        while self._unparked:
+            self._source.give_up(self._unparked.popleft())
 
     def _picked(self, taken: Taken) -> Envelope | None:
         """Return the message as it was; None where it is not to go back."""
@@ -169,7 +184,7 @@ class Picked(Source):
             if error is None:
                 self._source.forget(taken)
             else:
-                self._source.give_up(taken)
+                self._unparked.append(taken)
             with self._lock:
                 self.tally.parked += error is None
                 self.tally.failed += error is not None
@@ -177,7 +192,7 @@ class Picked(Source):
                 self._parking -= 1
             self._changed.set()
 
-        self._park(envelope, ended)
+        self._park(envelope, once(ended))
 
     @property
     def parking(self) -> int:
@@ -190,6 +205,7 @@ class Picked(Source):
             self._changed.clear()
             if self._parking:
                 self._clock.wait(self._changed, 0.1)
+        self._give_up_unparked()
 
     # --- what becomes of those that were taken --------------------------------------------------
 
@@ -225,10 +241,12 @@ class Picked(Source):
 
     def left(self) -> int | None:
         """Return how many may still be taken at the most."""
-        left = self._source.left()
-        if self._room == inf:
-            return left
-        return int(self._room) if left is None else min(left, int(self._room))
+        self._count_at_s = self._clock.now() + COUNT_EVERY_S
+        left = left_in(self._source.left())
+        if self._room < inf:
+            left = int(self._room) if left is None else min(left, int(self._room))
+        self.seen_left = left
+        return left
 
     def close(self) -> None:
         """Close what it picks from."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
+from collections import deque
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from shield.clock import SYSTEM_CLOCK, Clock
 from shield.ledger import Account, Books, Ledger, ledger_of
@@ -15,8 +17,17 @@ from shield.retry_budget import RetryBudget
 if TYPE_CHECKING:
     from shield.shield import Shield
 
+Member = TypeVar("Member")
+MAX_RETIRED = 10_000
+"""How many accounts of Shields that are gone are kept apart by rules; others are summed up."""
+OTHER_RULES = ("(other)",)
+
 _shields: weakref.WeakSet[Shield] = weakref.WeakSet()
-_retired: list[Account] = []
+_gone: deque[Iterable[Account]] = deque()
+"""Books of Shields that are gone, not yet added up: a finalizer takes no lock."""
+_retired = Books()
+"""What they come to."""
+_adding_up = threading.Lock()
 _books: weakref.WeakKeyDictionary[Clock, weakref.WeakSet[Books]] = weakref.WeakKeyDictionary()
 _retries: weakref.WeakKeyDictionary[Clock, RetryBudget] = weakref.WeakKeyDictionary()
 
@@ -24,21 +35,43 @@ _retries: weakref.WeakKeyDictionary[Clock, RetryBudget] = weakref.WeakKeyDiction
 def enter(shield: Shield) -> None:
     """Take in a new Shield."""
     _shields.add(shield)
+    _add_up()
 
 
 def living() -> list[Shield]:
     """Return all that there are now."""
-    return list(_shields)
+    return _members(_shields)
+
+
+def _members(those: weakref.WeakSet[Member]) -> list[Member]:
+    """Return all that there are now, also while another thread makes one."""
+    while True:
+        try:
+            return list(those)
+        except RuntimeError:  # it has grown meanwhile
+            continue
 
 
 def retire(accounts: Iterable[Account]) -> None:
     """Keep the accounts of a Shield that is gone."""
-    _retired.extend(accounts)
+    _gone.append(accounts)
+
+
+def _add_up() -> None:
+    """Add to each account what Shields have left that had the same rules and producer."""
+    with _adding_up:
+        while _gone:
+            for account in _gone.popleft():
+                rules = account.rules if len(_retired) < MAX_RETIRED else OTHER_RULES
+                _retired.account(rules, account.producer, account.direction).add(account)
 
 
 def forget() -> None:
     """Begin anew, in a forked child: what was counted and retried is the parent's."""
-    _retired.clear()
+    global _retired, _adding_up
+    _adding_up = threading.Lock()
+    _gone.clear()
+    _retired = Books()
     _books.clear()
     _retries.clear()
 
@@ -52,16 +85,17 @@ def retry_budget(clock: Clock, books: Books) -> RetryBudget:
 
 def _sent(all_books: weakref.WeakSet[Books]) -> int:
     """Return how many messages have been offered to publish; read without any lock."""
-    accounts = (account for books in list(all_books) for account in books)
+    accounts = (account for books in _members(all_books) for account in books)
     return sum(account.offered for account in accounts if account.direction == "publish")
 
 
 def ledger() -> Ledger:
     """Return the ledger of this process: of all its Shields together, also of those gone."""
-    accounts = list(_retired)
-    for shield in living():
-        accounts += shield.accounts()
-    return ledger_of(accounts)
+    shields = living()
+    accounts = [account for shield in shields for account in shield.accounts()]
+    _add_up()
+    with _adding_up:
+        return ledger_of([*accounts, *_retired])
 
 
 def pressure(rule: str | None = None) -> float:

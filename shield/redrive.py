@@ -15,8 +15,9 @@ from shield.envelope import Envelope
 from shield.errors import Reject
 from shield.ledger import End
 from shield.message import Message
+from shield.plugin_results import taken_in
 from shield.sync import wait_behind
-from shield.transport import Source, Taken, Transport
+from shield.transport import Source, Taken, Transport, once, outcome_of
 from shield.verdict import Permit, Verdict
 
 KeyOf = Callable[[Envelope], Hashable]
@@ -182,7 +183,7 @@ class Redriver:
             return True
         self._failed_keys.clear()
         under_way = bool(self._unanswered)
-        batch = self._source.take(room, 0.0 if under_way else LOOK_EVERY_S)
+        batch = taken_in(self._source.take(room, 0.0 if under_way else LOOK_EVERY_S), room)
         if under_way and not batch:
             self._rest(LOOK_EVERY_S)  # an answer ends it: another of its key may go then
         for taken in batch:
@@ -220,10 +221,11 @@ class Redriver:
             self._let_back(taken)
             return
         self._unanswered += 1
+        answered = once(partial(self._answered, taken, permit))
         try:
-            self._transport.send(taken.envelope, partial(self._answered, taken, permit))
+            self._transport.send(taken.envelope, answered)
         except Exception as error:  # against its promise; the message is not to hang for that
-            self._answered(taken, permit, error)
+            answered(error)
 
     def _admitted(self, envelope: Envelope) -> Permit | None:
         """Wait for the pace and for the rules; None once stopped, or where it yields.
@@ -265,8 +267,7 @@ class Redriver:
         if error is None:
             permit.delivered()
         else:
-            outcome = self._transport.outcome_of(error)
-            permit.flow.shield.settle(permit, outcome, self._failed_as)
+            permit.flow.shield.settle(permit, outcome_of(self._transport, error), self._failed_as)
         self._answers.append((taken, error))
         if not self._woken.is_set():  # to set it anew costs ten times as much
             self._woken.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -23,6 +24,7 @@ from shield.units import Rate
 from shield.url import URL, is_url, masked
 from shield.where import where as predicate_of
 
+log = logging.getLogger("shield")
 ORIGINAL = "original"
 TRIES = 5
 TRY_FOR_S = 15.0
@@ -223,7 +225,7 @@ class Redriving:
 
     def left(self) -> int | None:
         """Return how many may still be taken; None where that cannot be told."""
-        return self._source.left()
+        return self._source.seen_left
 
     # --- running --------------------------------------------------------------------------------
 
@@ -334,10 +336,20 @@ class Redriving:
 
     def _close(self) -> None:
         """Close the source last: what is confirmed while the others close is forgotten there."""
-        while self._transports:
-            self._transports.pop().close(CLOSE_WITHIN_S)
-        if self._inner is not None:
-            self._inner.close()
+        try:
+            while self._transports:
+                _close(self._transports.pop())
+        finally:
+            if self._inner is not None:
+                self._inner.close()
+
+
+def _close(transport: Transport) -> None:
+    """Close what was sent through; where that fails, the source is still to be closed."""
+    try:
+        transport.close(CLOSE_WITHIN_S)
+    except Exception:
+        log.exception("what was sent through cannot be closed")
 
 
 @contextmanager

@@ -194,6 +194,7 @@ def read_settings(
 
     Raises:
         SettingsError: one line for each thing that is wrong.
+        PluginError: something is wrong with a plugin that they leave on.
     """
     source = str(path) if path else "settings"
     flat = _flatten(data, source)
@@ -205,7 +206,9 @@ def read_settings(
         registry = registry_of(plugins, disabled)
         if not_there := list(_not_there(disabled, registry, source)):
             raise SettingsError(*not_there)
+        registry.check()
         settings = read(settings_model(registry), flat)
+        registry.check(needs_all=settings.on_plugin_error == "closed")
     except ValidationError as error:
         raise SettingsError(*describe(error, source, flat if path is None else ())) from None
     except UnreadableVariableError as error:
@@ -224,6 +227,25 @@ def _not_there(disabled: list[str], registry: Registry, source: str) -> Iterator
                 f"{source}: plugins.disable[{number}]: found {name!r}, no plugin's name; "
                 f"{nearest(name, names)}"
             )
+
+
+def installed(path: str | Path | None = None) -> Registry:
+    """Return the plugins that a file leaves on, also where something is wrong with one of them.
+
+    Raises:
+        SettingsError: the file cannot be read, or its `[plugins]` table is wrong.
+    """
+    path = path or os.environ.get(PREFIX + "CONFIG") or None
+    if path is None and Path(DEFAULT_FILE).exists():
+        path = DEFAULT_FILE
+    data = {} if path is None else _read_toml(Path(path))
+    try:
+        choice = _from_file(_PluginChoice, {"plugins": data.get("plugins", {})})
+    except ValidationError as error:
+        raise SettingsError(*describe(error, str(path or "settings"), ())) from None
+    except UnreadableVariableError as error:
+        raise SettingsError(_unreadable(error)) from None
+    return registry_of((), choice.plugins.disable)
 
 
 def settings_model(registry: Registry) -> type[ShieldSettings]:

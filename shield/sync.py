@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from shield.action import Action, Divert, Drop, Keep, Raise, Retry, Step, Wait
@@ -14,6 +15,7 @@ from shield.errors import DeliveryUnknownError
 from shield.headers import BROKER, diverted
 from shield.kept import Kept
 from shield.ledger import End
+from shield.plugin_results import step_in
 from shield.transport import Transport
 from shield.verdict import OverLimit, Permit
 
@@ -121,12 +123,34 @@ def react(over: OverLimit, outlet: Outlet[Result], start: int = 0) -> Result:
 
 
 def step_of(action: Action, over: OverLimit) -> Step | None:
-    """Ask an action; one that raises has declined, and is counted as a plugin's error."""
+    """Ask an action; one that raises, or says what it must not, has declined, and is counted.
+
+    Also where plugins must not fail: who declines admits nothing.
+    """
     try:
-        return action.step(over)
+        step = step_in(action.step(over), over.message.direction)
     except Exception as error:
         over.shield.plugin_failed(action, error)
         return None
+    return _called_once(action, over, step) if isinstance(step, Divert) else step
+
+
+def _called_once(action: Action, over: OverLimit, step: Divert) -> Divert:
+    """Return a step whose `done` can be called by anyone, at any time: once, and it never raises.
+
+    It is the action's own code, and runs where a client's answers come in.
+    """
+    undone = [step.done]
+
+    def done() -> None:
+        if not undone:
+            return
+        try:
+            undone.pop()()
+        except Exception as error:
+            over.shield.plugin_failed(action, error)
+
+    return replace(step, done=done)
 
 
 def resume(
@@ -203,7 +227,12 @@ def _keep(over: OverLimit, outlet: Outlet[Result], step: Keep, position: int) ->
     if not outlet.may_leave():
         return None
     result = outlet.pending(step.fate)
-    step.keeper(Kept(over, outlet, position))
+    kept = Kept(over, outlet, position)
+    try:
+        step.keeper(kept)
+    except Exception as error:
+        over.shield.plugin_failed(kept.action, error)
+        return None if kept.take_back() else result
     return result
 
 

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from shield.envelope import Envelope
 from shield.errors import ShieldError
+from shield.plugin_results import error_in, outcome_in
 from shield.selection import Selection
 from shield.setup import Setup
 from shield.signals import Signals
@@ -154,6 +155,28 @@ class Transport(ABC):
     @abstractmethod
     def close(self, timeout_s: float) -> None:
         """Return when every send has ended, or fail what is left when the time is over."""
+
+
+def once(done: Done) -> Done:
+    """Return a `done` that hears of one end: a transport may answer twice, or answer and raise."""
+    unanswered = [done]
+
+    def ended(error: Exception | None) -> None:
+        try:
+            answered = unanswered.pop()
+        except IndexError:
+            return
+        answered(error_in(error))
+
+    return ended
+
+
+def outcome_of(transport: Transport, error: Exception) -> Outcome:
+    """Return what a failed send teaches; FAILED where the transport cannot say so."""
+    try:
+        return outcome_in(transport.outcome_of(error))
+    except Exception:
+        return Outcome.FAILED
 
 
 @dataclass(slots=True, unsafe_hash=True)  # not frozen: that doubles what each costs to make

@@ -12,6 +12,7 @@ from shield.envelope import Envelope
 from shield.errors import ShieldError
 from shield.ledger import End
 from shield.picking import Park, Picked, parking, without_broker
+from shield.plugin_results import text_of
 from shield.redrive import Redriver, key_on_any
 from shield.selection import Selection
 from shield.transport import Done, Source, Transport
@@ -265,12 +266,18 @@ class WayBack:
         self.pressure.end(now)
         self.close()
 
-    def _failed(self, now: float, error: Exception) -> None:
+    def failed(self, error: BaseException) -> None:
+        """Try again later, after an error that nobody foresaw."""
+        self._failed(self._clock.now(), error)
+
+    def _failed(self, now: float, error: BaseException) -> None:
         """Try again later; say so once a minute."""
         if now - self._logged_s >= LOG_EVERY_S:
             self._logged_s = now
             rules = ", ".join(rule.name for rule in self.pressure.rules)
-            log.warning("rule %s: what overflowed cannot be brought back now: %s", rules, error)
+            log.warning(
+                "rule %s: what overflowed cannot be brought back now: %s", rules, text_of(error)
+            )
         self._retry_s = now + self._backoff.next_s()
         self.close()
 

@@ -12,8 +12,9 @@ import typer
 from typer.core import TyperGroup
 
 from shield.errors import ShieldError, UnavailableError
+from shield.plugin_results import shown
 from shield.registry import Registry
-from shield.settings import load_settings
+from shield.settings import installed
 
 BAD_INPUT = 2
 FAILED = 1
@@ -82,17 +83,22 @@ def _from_plugins(ctx: Any) -> dict[str, Any]:
     """Return what plugins add; one that raises adds nothing, and is named on standard error."""
     cli = typer.Typer()
     cli.callback()(lambda: None)
-    for add in _registry(ctx).implementations("shield_commands"):
+    registry = _registry(ctx)
+    for fault in registry.faults:
+        typer.echo(fault, err=True)
+    for add in registry.implementations("shield_commands"):
         try:
             add(cli=cli)
         except Exception as error:
-            typer.echo(f"plugin {add.__module__}: subcommands left out: {error!r}", err=True)
+            origin = registry.origin_of(add)
+            name = f"plugin {add.__module__}" + (f" ({origin})" if origin else "")
+            typer.echo(f"{name}: subcommands left out: {shown(error)}", err=True)
     return dict(typer.main.get_group(cli).commands)
 
 
 def _registry(ctx: Any) -> Registry:
     """Return the plugins that the settings leave on; all of them where settings are wrong."""
     try:
-        return load_settings(ctx.params.get("file")).registry
+        return installed(ctx.params.get("file"))
     except ShieldError:
         return Registry()

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from shield.cli.printing import Json, print_json
 from shield.registry import PluginInfo
-from shield.settings import load_settings
+from shield.settings import installed
 
 
 def plugins(ctx: typer.Context, as_json: Json = False) -> None:
@@ -22,11 +22,13 @@ def plugins(ctx: typer.Context, as_json: Json = False) -> None:
         [plugins]
         disable = ["quiet_hours"]
     """
-    infos = load_settings(ctx.obj).registry.infos
+    registry = installed(ctx.obj)
     if as_json:
-        print_json([asdict(info) for info in infos])
+        print_json([asdict(info) for info in registry.infos])
     else:
-        Console().print(_table(infos))
+        Console().print(_table(registry.infos))
+    for wrong in (*registry.faults, *registry.missing):
+        typer.echo(wrong, err=True)
 
 
 def _table(infos: list[PluginInfo]) -> Table:

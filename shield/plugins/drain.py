@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import heapq
+import logging
 import os
 import threading
 import weakref
@@ -21,6 +22,10 @@ from shield.plugins.drain_queues import Held, Keeper, Mark, Queue
 from shield.queue_delay import QueueDelay
 from shield.sync import answering, may_block
 
+log = logging.getLogger("shield")
+LOG_EVERY_S = 60.0
+TRY_AGAIN_S = 1.0
+"""When to look again at what has failed."""
 BATCH = 100
 """How many messages of one queue are sent before the others have their turn."""
 LINGER_S = 0.5
@@ -59,6 +64,7 @@ class Drain:
         self._pushed = count()
         self._woken = threading.Event()
         self._thread: threading.Thread | None = None
+        self._say_at_s = -inf
 
     # --- from any thread ------------------------------------------------------------------------
 
@@ -84,7 +90,7 @@ class Drain:
                 kept.number = shield.draw()
                 queue.waiter.messages += 1
                 queue.waiter.size += kept.over.message.size
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._start()
             return queue
 
@@ -207,7 +213,10 @@ class Drain:
                 self._woken.set()  # the thread may go
         keeper = kept.action
         assert isinstance(keeper, Keeper)
-        keeper.released(kept)
+        try:
+            keeper.released(kept)
+        except Exception as error:
+            kept.over.shield.plugin_failed(keeper, error)
 
     def _wake(self, queue: Queue) -> None:
         """Have a queue looked at; called by whoever frees a place, so without any lock."""
@@ -224,7 +233,7 @@ class Drain:
 
     def _run(self) -> None:
         while True:
-            idle_s = self.step()
+            idle_s = self._step_whatever_comes()
             if not self._held:
                 if not self._woken.wait(LINGER_S) and self._ends():
                     return
@@ -239,6 +248,21 @@ class Drain:
                 self._thread = None
             return self._thread is None
 
+    def _step_whatever_comes(self) -> float:
+        """Do a step; this thread is all Shields', and nobody's error may be its end."""
+        try:
+            return self.step()
+        except BaseException:
+            self._say("the buffer's thread goes on after an error")
+            return TRY_AGAIN_S
+
+    def _say(self, what: str) -> None:
+        """Log an error that is being handled, once a minute."""
+        now = self._clock.now()
+        if now >= self._say_at_s:
+            self._say_at_s = now + LOG_EVERY_S
+            log.exception("%s", what)
+
     def step(self) -> float:
         """Send what is admitted now; return the seconds until there may be more, `inf` if woken."""
         self._woken.clear()
@@ -246,7 +270,7 @@ class Drain:
         for _ in range(len(self._ready)):
             queue = self._ready.popleft()
             if queue.ready:
-                self._advance(queue)
+                self._advance_whatever_comes(queue)
         if self._ready:
             return 0.0
         with self._lock:
@@ -266,6 +290,16 @@ class Drain:
         due, _, queue = entry
         return queue.due == due and queue.waiter is not None
 
+    def _advance_whatever_comes(self, queue: Queue) -> None:
+        """Look at a queue; where that fails, a little later again: the others are not held up."""
+        try:
+            self._advance(queue)
+        except BaseException:
+            self._say("a message that is buffered cannot be sent now")
+            with self._lock:
+                if queue.waiter is not None and queue.kept:
+                    self._rest(queue, TRY_AGAIN_S, self._held[queue.kept[0].client])
+
     def _advance(self, queue: Queue) -> None:
         """Send from the front of a queue until one is refused, or others should have their turn."""
         for _ in range(BATCH):
@@ -277,8 +311,11 @@ class Drain:
                 if kept is None or end is None or self._clock.now() < queue.due:
                     return
                 queue.end = None
-            with answering():  # a future's callback that publishes must not keep this thread
-                end()
+            try:
+                with answering():  # a future's callback that publishes must not keep this thread
+                    end()
+            except BaseException:
+                self._say("a callback of a buffered message's future failed")
             self._moved_on(queue, kept)
             self._left(kept)
         self._wake(queue)

@@ -15,6 +15,7 @@ from shield.flow import Flow
 from shield.ledger import End
 from shield.lines import BEHIND
 from shield.message import Message
+from shield.plugin_results import text_of
 from shield.rooms.core import Core, Room
 from shield.verdict import OverLimit, Permit, Verdict
 
@@ -135,7 +136,9 @@ class Admission(Room):
                 try:
                     take(message, now)
                 except Exception as error:
-                    core.hooks.failed(take, error)
+                    if core.judge.fails_at(take, error):
+                        core.judge.give_back(flow.takes[: flow.takes.index(take)], message)
+                        return False
             account = flow.account
             account.offered += 1
             account.in_flight += 1
@@ -181,7 +184,7 @@ def _prepare(core: Core, message: Message) -> None:
                 account.raised += 1
             else:
                 account.dropped += 1
-                account.drops["", "before-hook", str(reject)] += 1
+                account.has_dropped(("", "before-hook", text_of(reject)))
         if core.hooks.observers:
             core.hooks.rejected(message, reject)
         core.hooks.log_failures()

@@ -71,6 +71,5 @@ class Aside(Room):
             flow.account.in_flight += messages
             flow.account.move("in_flight", where, messages)
             message.aside = True
-            for policy in flow.holders if holds else ():
-                for _ in range(messages):
-                    policy.hold(message)
+            for _ in range(messages if holds else 0):
+                core.hooks.tell((p.hold for p in flow.holders), message)

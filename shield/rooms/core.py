@@ -66,7 +66,7 @@ class Core:
         self.attempt, self.insist = self.lock.attempt, self.lock.insist
         self.release = self.lock.release
         self.books = Books()
-        self.lines = Lines(hooks.failed)
+        self.lines = Lines(hooks.failed, fail_open=hooks.fail_open)
         self.answers: deque[Permit] = deque()
         """Permits that clients have answered as delivered, not yet picked up."""
         self.judge = Judge(self.lines, hooks)

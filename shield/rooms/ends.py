@@ -78,7 +78,7 @@ class Ends(Room):
                 account.move(over.kept_as or "in_flight", end)
                 core.let_go(over.flow, over.message, end)
             if end is End.DROPPED:
-                account.drops[over.refusal.key] += 1
+                account.has_dropped(over.refusal.key)
             woken = core.lines.first_released() if over.flow.holders else []
         wake_all(woken)
         if end in END_KINDS and core.hooks.observers:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from shield.delivery import Delivery
+from shield.plugin_results import bound_of, seconds_of
 from shield.policy import Policy
 from shield.rooms.core import Room
 
@@ -43,12 +44,16 @@ class Intake(Room):
 
     def most_unanswered(self, destination: str, consumer: str) -> int | None:
         """Return how many deliveries from there its rules let be unanswered; None for any."""
-        bounds = self._answers_of(destination, consumer, lambda policy: policy.most_unanswered())
+        bounds = self._answers_of(
+            destination, consumer, lambda policy: bound_of(policy.most_unanswered())
+        )
         return min(bounds, default=None)
 
     def pace_s(self, destination: str, consumer: str, size: int) -> float:
         """Return how many seconds its rules take to admit one delivery of so many bytes; or 0."""
-        times = self._answers_of(destination, consumer, lambda policy: policy.wait_s(1, size))
+        times = self._answers_of(
+            destination, consumer, lambda policy: seconds_of(policy.wait_s(1, size))
+        )
         return max(times, default=0.0)
 
     def _answers_of(

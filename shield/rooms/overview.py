@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shield.ledger import Account, Ledger, copy_of, ledger_of
 from shield.message import Message
+from shield.plugin_results import part_of, status_of
 from shield.policy import Policy
 from shield.readiness import Measure, highest, rules_named, until_below, wait_until_below
 from shield.rooms.core import Core, Room
@@ -44,7 +45,13 @@ class Overview(Room):
             core.pick_up_answers()
             if any(policy.rule in rules for policy, _ in core.lines):
                 return 1.0
-            return highest(rules, core.all_flows(), _measure(core, core.now()))
+            measure = _measure(core, core.now())
+            refused = (
+                measure(policy, message)
+                for policy, message in core.judge.refused.items()
+                if policy.rule in rules
+            )
+            return max(highest(rules, core.all_flows(), measure), *refused, 0.0)
 
     def eased(self, over: OverLimit, mark: float) -> bool:
         """Tell whether the pressure of the policy that refuses it has come down to that mark."""
@@ -87,8 +94,10 @@ def _status_of(core: Core, rule: Rule) -> dict[str, dict[str, float | str | None
         number = sum(name.partition("[")[0] == policy.name for name in shown)
         name = f"{policy.name}[{number}]" if number else policy.name
         lasts = [flow.last for flow in core.all_flows() if flow.last and policy in flow.policies]
+        if policy in core.judge.refused:
+            lasts.append(core.judge.refused[policy])
         pressure = max((measure(policy, last) for last in lasts), default=0.0)
-        shown[name] = {"pressure": pressure, **policy.status(now)}
+        shown[name] = {"pressure": pressure, **core.hooks.ask(policy.status, status_of, {}, now)}
     return shown
 
 
@@ -98,6 +107,6 @@ def _measure(core: Core, now: float) -> Measure:
     otherwise = 0.0 if hooks.fail_open else 1.0
 
     def measure(policy: Policy, message: Message) -> float:
-        return hooks.ask(policy.pressure, otherwise, message, now)
+        return hooks.ask(policy.pressure, part_of, otherwise, message, now)
 
     return measure

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from shield.delivery import Delivery
 from shield.events import Kind
 from shield.lines import wake_all
+from shield.plugin_results import flag_of, refusal_of
 from shield.rooms.core import Core, Room
 from shield.standing import Standing, Waiting
 from shield.verdict import OverLimit, Permit, Refusal
@@ -34,14 +36,14 @@ class Queues(Room):
         core = self._core
         with core.lock:
             for refusal in _refusals(core, permit, waited_s, now, shadow=True):
-                permit.flow.account.over_limit[refusal.key] += 1
+                permit.flow.account.refused(refusal.key)
 
     def newest_first(self, permit: Waiting, now: float) -> bool:
         """Tell whether a policy wants those to leave first that came last."""
         hooks = self._core.hooks
         with self._core.lock:
             return any(
-                hooks.ask(policy.newest_first, False, permit.message, now)
+                hooks.ask(policy.newest_first, flag_of, False, permit.message, now)
                 for policy in permit.waits
                 if not policy.rule.shadow
             )
@@ -73,6 +75,7 @@ def _refusals(
     """Ask policies; one that raises refuses nothing: that it waits is no reason to lose it."""
     for policy in permit.waits:
         if policy.rule.shadow is shadow:
-            refusal = core.hooks.ask(policy.waited, None, permit.message, waited_s, now)
+            read = partial(refusal_of, policy)
+            refusal = core.hooks.ask(policy.waited, read, None, permit.message, waited_s, now)
             if refusal is not None:
                 yield refusal

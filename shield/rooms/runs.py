@@ -5,7 +5,7 @@ from __future__ import annotations
 from shield.delivery import Delivery
 from shield.lines import wake_all
 from shield.rooms.core import Room
-from shield.verdict import Permit
+from shield.verdict import OverLimit, Permit
 
 
 class Runs(Room):
@@ -32,10 +32,13 @@ class Runs(Room):
                 core.pick_up_answers(now)
             if core.lines or not flow.admits(run, now):
                 return None
+            permit = core.judge.take(flow, run, now)
+            if isinstance(permit, OverLimit):
+                return None
             flow.account.offered += run.messages
             flow.account.in_flight += run.messages
             flow.last = run
-            return core.judge.take(flow, run, now)
+            return permit
 
     def split(self, permit: Permit, messages: int, size: int) -> Permit:
         """Return a permit of its own for the first of a run: they are acknowledged, others not.
