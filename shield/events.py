@@ -25,6 +25,8 @@ class Kind(StrEnum):
     PARKED = "parked"
     """What had been set aside cannot be delivered, and is not tried again by itself."""
     SETTLED = "settled"
+    NOT_DIVERTED = "not_diverted"
+    """A delivery over the limit could not be sent where its chain says; `detail` says why."""
     BACKLOG_UNKNOWN = "backlog_unknown"
     """How much waits at a broker cannot be read; `detail` says where, and why."""
     BACKLOG_KNOWN = "backlog_known"

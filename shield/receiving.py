@@ -42,6 +42,7 @@ class Held:
         self._position = 0
         self._until_s: float | None = None
         """Until when an action of the chain lets it wait; None where none does now."""
+        self._hopeless = False
         self._anew_at_s = -inf
         """When the chain may begin again that a failed send has brought to its end."""
 
@@ -73,6 +74,8 @@ class Held:
                 self._until_s = now + step.limit_s
                 return self._wait_s(now)
             self._position += 1
+        if self._hopeless:
+            return self._shield.let_through(self.over)
         self._until_s = now + ANEW_S
         return self._wait_s(now)
 
@@ -102,8 +105,13 @@ class Held:
         """Count it as overflowed: the send that `next` asked for is confirmed. Acknowledge it."""
         self.over.end(End.OVERFLOWED)
 
-    def failed(self) -> None:
-        """Let the chain go on: that send failed."""
+    def failed(self, *, hopeless: bool = False) -> None:
+        """Let the chain go on: that send failed.
+
+        Where the message is at fault, so that it would fail again, a chain that runs out does not
+        begin anew: the delivery is handed over, as it can neither go elsewhere nor be lost.
+        """
+        self._hopeless = self._hopeless or hopeless
         self._go_on()
         if self._ran_out:
             self._anew_at_s = self._shield.clock.now() + ANEW_S

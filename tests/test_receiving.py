@@ -283,6 +283,28 @@ def test_a_chain_that_runs_out_begins_anew():
     assert isinstance(one.next(shield.clock.now()), Divert)
 
 
+def test_one_that_no_place_will_ever_take_is_handed_over():
+    """Where the chain has no more to say: it may neither be lost nor hold up those behind it."""
+    shield = shield_with(rule(max_age="1s", over_limit="overflow late"))
+    one = held(shield, written_s=1.0)
+    assert isinstance(one.next(shield.clock.now()), Divert)
+    one.failed(hopeless=True)
+    permit = one.next(shield.clock.now())
+    assert isinstance(permit, Permit)
+    permit.delivered()
+    assert counts(shield.ledger()) == {"offered": 1, "delivered": 1}
+
+
+def test_one_that_one_place_does_not_take_goes_to_the_next():
+    """Hopeless or not: the chain says where else."""
+    shield = shield_with(rule(max_age="1s", over_limit=["overflow late", "drop"]))
+    one = held(shield, written_s=1.0)
+    assert isinstance(one.next(shield.clock.now()), Divert)
+    one.failed(hopeless=True)
+    assert isinstance(one.next(shield.clock.now()), Drop)
+    assert counts(shield.ledger()) == {"offered": 1, "dropped": 1}
+
+
 def test_what_grows_too_old_while_another_rule_holds_it_goes_the_way_of_the_rule_that_says_so():
     """It would wait for ever otherwise."""
     shield = shield_with(

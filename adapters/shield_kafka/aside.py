@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Mapping
 from dataclasses import replace
+from math import inf
 from typing import Any
 
-from shield import Envelope, OverLimit, Transport
+from shield import Envelope, Kind, OverLimit, Transport
 from shield.action import Divert
 from shield.envelope import split_headers
 from shield.headers import BROKER, diverted
@@ -17,6 +20,8 @@ from shield_kafka import internals
 from shield_kafka.address import address_like
 from shield_kafka.elsewhere import KafkaTransport
 
+log = logging.getLogger("shield.kafka")
+LOG_EVERY_S = 60.0
 MOST_MESSAGES = 1000
 MOST_BYTES = 8 * 1024**2
 """What one consumer lets be under way at once: well below the bound of an `overflow`."""
@@ -25,11 +30,13 @@ MOST_BYTES = 8 * 1024**2
 class Sending:
     """One record on its way aside; `error` is known once it has `ended`."""
 
-    __slots__ = ("ended", "error")
+    __slots__ = ("ended", "error", "hopeless")
 
     def __init__(self) -> None:
         self.ended = False
         self.error: Exception | None = None
+        self.hopeless = False
+        """Whether the record is at fault, so that it would fail again."""
 
 
 class Aside:
@@ -44,6 +51,9 @@ class Aside:
         self._lock = threading.Lock()
         self._own: Transport | None = None
         self._messages = self._bytes = 0
+        self.failed = 0
+        """How many could not be sent where they were to go."""
+        self._logged_s = -inf
         _alive.add(self)
 
     @property
@@ -59,6 +69,7 @@ class Aside:
     def send(self, record: Any, over: OverLimit, step: Divert) -> Sending:
         """Begin to send a record whole, with the headers that say why; `step.done` is called."""
         sending = Sending()
+        transport = step.transport or self._within()
         size = over.message.size
         with self._lock:
             self._messages += 1
@@ -74,12 +85,14 @@ class Aside:
             with self._lock:
                 self._messages -= 1
                 self._bytes -= size
+            if error is not None:
+                sending.hopeless = transport.is_hopeless(error)
+                self._note_failed(record, over, step, error)
             sending.error, sending.ended = error, True
 
-        transport, marks = step.transport, diverted(over)
+        marks = diverted(over)
         envelope = envelope_of(record, over.message.producer)
-        if transport is None:
-            transport = self._within()
+        if step.transport is None:
             envelope = replace(envelope.marked(marks), destination=step.destination)
         else:
             envelope = envelope.marked(marks | {BROKER: self._address.origin})
@@ -89,6 +102,23 @@ class Aside:
             over.shield.plugin_failed(transport, error)
             ended(error)
         return sending
+
+    def _note_failed(self, record: Any, over: OverLimit, step: Divert, error: Exception) -> None:
+        """Tell observers, and the log once a minute, with how many there were."""
+        detail = f"{step.destination}: {error!r}"
+        over.shield.report(Kind.NOT_DIVERTED, over.message, detail=detail)
+        with self._lock:
+            self.failed += 1
+            now, failed = time.monotonic(), self.failed
+            if now - self._logged_s < LOG_EVERY_S:
+                return
+            self._logged_s = now
+        log.warning(
+            "rule %s: %s, partition %s, offset %s cannot be sent to %s and goes on in its chain "
+            "(%d so far): %r",
+            *(over.rule.name, record.topic, record.partition, record.offset, step.destination),
+            *(failed, error),
+        )
 
     def _within(self) -> Transport:
         """Return what sends to the consumer's own cluster."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 
 from kafka import KafkaProducer
@@ -14,6 +15,7 @@ from shield import Envelope, UnavailableError
 from shield.transport import Done
 from shield_kafka import internals
 from shield_kafka.address import Address
+from shield_kafka.once import SerializeOnce, as_serialized
 
 CONNECT_WITHIN_MS = 4000
 LEARN_WITHIN_MS = 2000
@@ -22,10 +24,22 @@ DELIVER_WITHIN_MS = 20_000
 """When a send that the cluster has not answered is given up."""
 ANSWER_WITHIN_MS = 10_000
 EXIT_WITHIN_S = 10.0
+REQUEST_BYTES = 16 * 2**20
+"""How much goes into one request, unless one message alone is larger."""
+COMPRESSED_FROM = 256 * 1024
+"""From so many bytes on a message is compressed: its own producer may have had to, for a topic
+that takes less than it has."""
 
 
 class BareProducer(KafkaProducer):  # type: ignore[misc] # kafka-python is untyped
-    """kafka-python's own, which silences the client's log for all where one is collected."""
+    """kafka-python's own, with two promises less.
+
+    It silences the client's log for all where one is collected; and it has a bound on what a
+    message may have, where these were sent by others, with bounds of their own.
+    """
+
+    def _ensure_valid_record_size(self, size: int) -> None:
+        """Let the broker say what is too large."""
 
     def __del__(self) -> None:
         if internals.was_made(self):
@@ -35,43 +49,65 @@ class BareProducer(KafkaProducer):  # type: ignore[misc] # kafka-python is untyp
 class Carrier:
     """One connected producer: acks from all replicas, idempotent, nothing serialized.
 
+    Another one with the first large message compresses those, unless the address says how all are
+    compressed.
+
     Raises:
         ShieldError: the cluster does not answer, or does not let us in. Blocks for five seconds.
     """
 
     def __init__(self, address: Address) -> None:
-        where = address.origin
-        try:
-            self._producer = BareProducer(
-                **_soon(address.producer_configs),
-                acks="all",
-                max_block_ms=LEARN_WITHIN_MS,
-                delivery_timeout_ms=DELIVER_WITHIN_MS,
-                request_timeout_ms=ANSWER_WITHIN_MS,
-                reconnect_backoff_max_ms=2000,
-                metrics_enabled=False,
-            )
-        except Exception as error:
-            raise UnavailableError(f"cannot connect to {where}: {error!r}") from None
-        self._where = where
+        self._address = address
+        self._compresses_all = "compression_type" in address.producer_configs
+        self._producer = self._connected()
+        self._large: BareProducer | None = self._producer if self._compresses_all else None
         self._process = os.getpid()
         # The client has its own end at exit registered now, without waiting: ours goes before it.
         atexit.register(self.close, EXIT_WITHIN_S)
 
-    def knows(self, topic: str) -> bool:
-        """Tell whether a send to the topic would begin at once."""
-        return internals.knows(self._producer, topic)
+    def _connected(self, **configs: object) -> BareProducer:
+        try:
+            return BareProducer(
+                **_soon(self._address.producer_configs | configs),
+                acks="all",
+                max_block_ms=LEARN_WITHIN_MS,
+                max_request_size=REQUEST_BYTES,
+                delivery_timeout_ms=DELIVER_WITHIN_MS,
+                request_timeout_ms=ANSWER_WITHIN_MS,
+                reconnect_backoff_max_ms=2000,
+                metrics_enabled=False,
+                value_serializer=SerializeOnce(None),  # takes a message with neither key nor value
+            )
+        except Exception as error:
+            raise UnavailableError(f"cannot connect to {self._address.origin}: {error!r}") from None
 
-    def learn(self, topic: str) -> bool:
-        """Ask for a topic, waiting two seconds at the most; tell whether it is there."""
-        return internals.learn(self._producer, topic, LEARN_WITHIN_MS)
+    def knows(self, topic: str, envelope: Envelope) -> bool:
+        """Tell whether a send to the topic would begin at once."""
+        producer = self._producer_of(envelope)
+        return producer is not None and internals.knows(producer, topic)
+
+    def learn(self, topic: str, envelope: Envelope) -> bool:
+        """Ask for a topic, waiting two seconds at the most; tell whether it is there.
+
+        Connects first, where this is the first large message.
+        """
+        producer = self._producer_of(envelope)
+        if producer is None:
+            producer = self._large = self._connected(compression_type="gzip")
+        return internals.learn(producer, topic, LEARN_WITHIN_MS)
+
+    def _producer_of(self, envelope: Envelope) -> BareProducer | None:
+        return self._large if envelope.size >= COMPRESSED_FROM else self._producer
 
     def send(self, topic: str, envelope: Envelope, partition: int | None, done: Done) -> None:
         """Begin to send to a topic that is known."""
+        producer = self._producer_of(envelope)
+        assert producer is not None
         try:
-            future = self._producer.send(
+            internals.refuse_timestamp(envelope.timestamp_ms)
+            future = producer.send(
                 topic,
-                envelope.body,
+                as_serialized(producer.config, "value_serializer", envelope.body),
                 envelope.key,
                 headers=list(envelope.foreign_headers("kafka")),
                 partition=partition,
@@ -89,11 +125,18 @@ class Carrier:
         if os.getpid() != self._process:
             return  # forked: what is unanswered is the parent's
         deadline = time.monotonic() + timeout_s
-        with suppress(KafkaError):  # not all are answered
-            self._producer.flush(timeout_s)
-            self._producer.close(max(0.0, deadline - time.monotonic()))
-        if not internals.is_closed(self._producer):
-            internals.abandon(self._producer)
+        for producer in self._producers():
+            left_s = max(0.0, deadline - time.monotonic())
+            with suppress(KafkaError):  # not all are answered
+                producer.flush(left_s)
+                producer.close(max(0.0, deadline - time.monotonic()))
+            if not internals.is_closed(producer):
+                internals.abandon(producer)
+
+    def _producers(self) -> Iterator[BareProducer]:
+        yield self._producer
+        if self._large is not None and self._large is not self._producer:
+            yield self._large
 
 
 def _soon(configs: dict[str, object]) -> dict[str, object]:

@@ -86,7 +86,7 @@ class KafkaTransport(Transport):
         topic = self._address.topic or envelope.destination
         with self._lock:
             carrier, refusal = self._carrier, self._refusal(topic)
-            ready = carrier is not None and self._thread is None and carrier.knows(topic)
+            ready = carrier is not None and self._thread is None and carrier.knows(topic, envelope)
             if refusal is None and not ready:
                 self._waiting.append((envelope, done))
                 self._connect_soon()
@@ -118,6 +118,12 @@ class KafkaTransport(Transport):
 
         return outcome_of(error)
 
+    def is_hopeless(self, error: Exception) -> bool:
+        """Tell what is wrong with the message from what is wrong with the cluster, or a topic."""
+        from shield_kafka.errors import FAULTY
+
+        return isinstance(error, FAULTY)
+
     # --- connecting -----------------------------------------------------------------------------
 
     def _connect_soon(self) -> None:
@@ -141,7 +147,7 @@ class KafkaTransport(Transport):
     def _send_now(self, envelope: Envelope, done: Done) -> None:
         topic = self._address.topic or envelope.destination
         try:
-            error = self._refusal(topic) or self._connected() or self._learned(topic)
+            error = self._refusal(topic) or self._connected() or self._learned(topic, envelope)
         except Exception as crashed:
             error = self._refuse(topic, crashed)
         if error is not None:
@@ -167,11 +173,11 @@ class KafkaTransport(Transport):
             carrier.close(0.0)
         return self._refusal(CLUSTER)
 
-    def _learned(self, topic: str) -> Exception | None:
+    def _learned(self, topic: str, envelope: Envelope) -> Exception | None:
         """Have the carrier know the topic; return why that cannot be."""
         carrier = self._carrier
         assert carrier is not None
-        if carrier.knows(topic) or carrier.learn(topic):
+        if carrier.knows(topic, envelope) or carrier.learn(topic, envelope):
             self._backoffs.clear()
             return None
         return self._refuse(topic, ShieldError(f"topic {topic} is not there on {self.origin}"))

@@ -32,6 +32,19 @@ HOPELESS = (
 )
 """What is wrong with a message, or its topic, and not with the broker or the way to it."""
 
+FAULTY = (
+    kafka.errors.CorruptRecordError,
+    kafka.errors.InvalidRecordError,
+    kafka.errors.InvalidTimestampError,
+    kafka.errors.MessageSizeTooLargeError,
+    kafka.errors.RecordListTooLargeError,
+    kafka.errors.UnsupportedForMessageFormatError,
+    AssertionError,
+    TypeError,
+    ValueError,
+)
+"""What is wrong with a message by itself: wherever its topic stands, it would not be taken."""
+
 
 class OverLimitError(shield.OverLimitError, kafka.errors.KafkaError):  # type: ignore[misc]
     """The message was over the limit; also a `kafka.errors.KafkaError`."""

@@ -144,8 +144,8 @@ class Undecided:
                     return None
                 if self.arrived():
                     break
+                held.failed(hopeless=self._sending.hopeless)
                 self._sending = None
-                held.failed()
             if self._sojourn is not None:
                 self._sojourn.look(held, now)
             step = held.next(now)

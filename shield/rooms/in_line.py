@@ -70,6 +70,15 @@ class InLine(Room):
         _report_waited(core, over, answer)
         return answer
 
+    def let_through(self, over: OverLimit) -> Permit:
+        """Admit a message all the same, and charge it: there is nothing else to be done with it."""
+        core = self._core
+        with core.lock:
+            over.open = False
+            permit = core.judge.take(over.flow, over.message, core.now())
+        _report_waited(core, over, permit)
+        return permit
+
     def leave(self, waiter: Waiter) -> None:
         """Take a waiter out of its line."""
         with self._core.lock:

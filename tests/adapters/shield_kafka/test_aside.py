@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
-from shield import Delivery, Envelope, OverLimit, Transport
+from shield import URL, Delivery, Envelope, OverLimit, Transport
 from shield.action import Divert
 from shield_kafka import aside
 from shield_kafka.aside import Aside
+from shield_kafka.elsewhere import KafkaTransport
 from tests.making import shield_with
 
 CONFIGS = {
@@ -110,6 +112,31 @@ def test_the_first_answer_counts(over):
     assert (sending.ended, sending.error) == (True, None)
     assert ended == [1]
     assert ours.under_way == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "hopeless"),
+    [(MessageSizeTooLargeError(), True), (ValueError("v"), True), (KafkaTimeoutError(), False)],
+)
+def test_what_fails_is_told_from_where_it_fails_and_said_with_a_number(
+    over, caplog, error, hopeless
+):
+    """A record that no cluster would take is not tried for ever; a cluster may get better."""
+    aside = Aside(CONFIGS)
+    transport = KafkaTransport.to(URL.parse("kafka://127.0.0.1:1/late"))
+    transport.send = lambda envelope, done: done(error)  # type: ignore[method-assign]
+    for _ in range(3):
+        sending = aside.send(record(), over, Divert("late", lambda: None, transport))
+    assert (sending.error, sending.hopeless) == (error, hopeless)
+    assert aside.failed == 3
+    (line,) = caplog.messages
+    for said in (
+        "rule fresh: orders, partition 3, offset 42",
+        "to late",
+        "(1 so far)",
+        repr(error),
+    ):
+        assert said in line
 
 
 def test_its_own_producer_is_made_with_the_first_record_and_connects_as_the_consumer_does():
