@@ -74,8 +74,9 @@ class Held:
                 self._until_s = now + step.limit_s
                 return self._wait_s(now)
             self._position += 1
-        if self._hopeless:
-            return self._shield.let_through(self.over)
+        permit = self._shield.let_through(self.over) if self._hopeless else None
+        if permit is not None:
+            return permit
         self._until_s = now + ANEW_S
         return self._wait_s(now)
 

@@ -341,10 +341,14 @@ def test_a_consumer_that_pauses_goes_on_at_the_low_mark():
     assert isinstance(one.next(0.0), Permit)
 
 
-@pytest.mark.parametrize(("chain", "limit_s"), [([], ANEW_S), (["wait 300ms", "drop"], 0.3)])
+@pytest.mark.parametrize(
+    ("chain", "limit_s"),
+    [({}, ANEW_S), ({"over_limit": ["wait 300ms", "drop"]}, 0.3)],
+    ids=["no chain", "a wait"],
+)
 def test_after_a_second_or_when_its_wait_ends_any_room_will_do(chain, limit_s):
     """Lest it waits for others who wait for it, or is dropped although it could be admitted."""
-    shield = shield_with(rule(in_flight={"messages": 10}, over_limit=chain))
+    shield = shield_with(rule(in_flight={"messages": 10}, **chain))
     handed = [shield.receive(delivery()) for _ in range(10)]
     one = Held(shield.receive(delivery()), low_mark=0.5)
     handed[0].settle(Outcome.DELIVERED)

@@ -70,14 +70,18 @@ class InLine(Room):
         _report_waited(core, over, answer)
         return answer
 
-    def let_through(self, over: OverLimit) -> Permit:
-        """Admit a message all the same, and charge it: there is nothing else to be done with it."""
+    def let_through(self, over: OverLimit) -> Permit | None:
+        """Admit a message all the same, and charge it: there is nothing else to be done with it.
+
+        None where a policy fails at that, and plugins must not fail.
+        """
         core = self._core
         with core.lock:
-            over.open = False
-            permit = core.judge.take(over.flow, over.message, core.now())
-        _report_waited(core, over, permit)
-        return permit
+            verdict = core.judge.take(over.flow, over.message, core.now())
+            answer = verdict if isinstance(verdict, Permit) else None
+            over.open = over.open and answer is None
+        _report_waited(core, over, answer)
+        return answer
 
     def leave(self, waiter: Waiter) -> None:
         """Take a waiter out of its line."""
