@@ -17,6 +17,7 @@ from kafka.producer.future import FutureRecordMetadata
 import shield
 from shield import Backlogs, End, Message, OverLimit, Permit, Shield, Signals, Verdict
 from shield.action import Divert
+from shield.signal_support import SignalSupport
 from shield.sync import hold_back, react
 from shield_kafka import internals
 from shield_kafka.answers import Answers
@@ -27,7 +28,7 @@ from shield_kafka.outlet import KafkaOutlet, diverted_headers
 from shield_kafka.overflow import OverflowTopics
 from shield_kafka.plain import NotPlain, PlainTopics
 from shield_kafka.record import Header, Record, data_of, is_bytes, is_sound, size_of
-from shield_kafka.signals import hear, look
+from shield_kafka.signals import TELLS, hear, look
 from shield_kafka.transaction import Transaction
 from shield_kafka.transport import ProducerTransport
 
@@ -84,6 +85,9 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         self._producer_name = shield_producer or _name(chosen, configs)
         self._overflow_topics = OverflowTopics()
         self._signals = Signals(chosen.clock.now, chosen.signals_changed)
+        self._support = SignalSupport(
+            chosen.rules, self._producer_name, TELLS, "kafka-python's producer"
+        )
         self._transport = ProducerTransport(self, self._signals)
         super().__init__(**configs)
         internals.on_produced(self, partial(hear, self._signals))
@@ -117,10 +121,12 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
 
         Raises:
             OverLimitError: over the limit, and the chain says `raise`; also a KafkaError.
+        SettingsError: a rule that covers it goes by what Kafka never tells.
             ForkedProducerError: in a process forked after this producer was made.
         """
         plain = self._takes_bytes and type(value) is bytes and (key is None or type(key) is bytes)
-        if not plain or headers is not None or type(topic) is not str or self._closed:
+        plain = plain and headers is None and type(topic) is str
+        if not plain or self._closed or self._support.unfit:
             return self._send_with_care(topic, value, key, headers, partition, timestamp_ms)
         if timestamp_ms is not None:
             internals.refuse_timestamp(timestamp_ms)
@@ -160,6 +166,7 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         record = Record(*arguments)
         if self._closed or not is_sound(record):
             return self._send(record)  # the client knows best what is wrong
+        self._support.check(record.topic)
         internals.refuse_timestamp(record.timestamp_ms)
         if not self._takes_bytes:
             record = self._serialized(record)

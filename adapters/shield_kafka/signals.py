@@ -5,6 +5,11 @@ from __future__ import annotations
 from shield import Signals
 from shield_kafka.internals import Produced, Queued
 
+TELLS = frozenset(
+    {"backlogs", "latency", "queue_s", "requests", "throttle_s", "throttled_until", "waits_since"}
+)
+"""Which signals a producer tells."""
+
 
 def hear(signals: Signals, produced: Produced) -> None:
     """Note what the answer to a produce request tells: once a request, never per message.

@@ -26,6 +26,7 @@ from shield import (
     Shield,
     Signals,
 )
+from shield.signal_support import SignalSupport
 from shield.sync import answering, hold_back, react, resume
 from shield_rabbitmq.deadline import deadline_of
 from shield_rabbitmq.depth import DepthReader
@@ -40,6 +41,7 @@ from shield_rabbitmq.outlet import RabbitOutlet
 from shield_rabbitmq.parcel import Parcel, body_of, check_address, check_properties
 from shield_rabbitmq.room import Room
 from shield_rabbitmq.sending import Confirm, Sending
+from shield_rabbitmq.telling import PUBLISHER
 from shield_rabbitmq.transport import PublisherTransport
 from shield_rabbitmq.waiting import Waiting
 from shield_rabbitmq.write_thread import WriteThread
@@ -100,6 +102,9 @@ class Publisher:
         self._producer = shield_producer or self.shield.settings.producer
         self._room = Room(max_messages, max_bytes)
         self._signals = Signals(self.shield.clock.now, self.shield.signals_changed)
+        self._support = SignalSupport(
+            self.shield.rules, self._producer, PUBLISHER, "shield_rabbitmq.Publisher"
+        )
         bounds_delay = any(p.overrides("waited") for r in self.shield.rules for p in r.policies)
         self._waiting = Waiting(self._signals) if bounds_delay else None
         self._writer = WriteThread(
@@ -141,6 +146,7 @@ class Publisher:
                 RabbitMQ is known to refuse is a `RefusedError`, also a ChannelClosedByBroker;
                 what only the broker knows fails the future with it.
             PublisherClosedError: after `close`.
+            SettingsError: a rule that covers it goes by what a publisher never tells.
             ForkedPublisherError: in a process forked after the publisher was in use.
         """
         if self._refuses is not None:
@@ -148,6 +154,8 @@ class Publisher:
         check_address(exchange, routing_key)
         check_properties(properties)
         parcel = Parcel(exchange, routing_key, body_of(body), properties, mandatory)
+        if self._support.unfit:
+            self._support.check(parcel.destination)
         headers = None if properties is None else properties.headers
         message = Message(
             parcel.destination,

@@ -17,12 +17,13 @@ from pika.exceptions import (
 from pika.spec import Basic
 
 from shield import Message, Outcome, Permit, Shield, Signals
+from shield.signal_support import Unfit, refuse_unfit
 from shield.sync import hold_back
 from shield_rabbitmq import internals
 from shield_rabbitmq.deadline import deadline_of
 from shield_rabbitmq.errors import RefusedError
 from shield_rabbitmq.heard import Heard
-from shield_rabbitmq.telling import Telling, Unfit, listens
+from shield_rabbitmq.telling import Telling, listens
 from shield_rabbitmq.window import Window
 
 Publish = Callable[..., None]
@@ -139,9 +140,7 @@ class Guard:
         Raises:
             SettingsError: it says which, and what to do.
         """
-        for rule, policy in self.unfit:
-            if rule.covers(destination, self.producer):
-                raise self.telling.error(rule, policy)
+        refuse_unfit(self.unfit, destination, self.producer, self.telling.error)
 
     def message(
         self, exchange: Any, routing_key: Any, body: Any, properties: Any

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Set
 
 from shield import Policy, Rule, SettingsError, Shield
+from shield.signal_support import Unfit, unfit
 
 ALWAYS = frozenset({"blocked"})
 BLOCKING = ALWAYS | {"nacks", "returns"}
 """What a BlockingChannel tells with its confirms: how each message ended, one after the other."""
+PUBLISHER = ALWAYS | {
+    *("backlogs", "in_flight", "latency", "nacks", "queue_bytes", "queue_messages", "returns"),
+    "window_used",
+}
+"""What a `Publisher` does, with its own queue and window."""
 LOOP = ALWAYS | {"nacks", "latency", "in_flight"}
 """What a Channel does, as event loops have it, where each confirm is counted."""
-
-Unfit = tuple[Rule, Policy]
 
 
 class Telling:
@@ -32,13 +36,7 @@ class Telling:
     def unfit(self, shield: Shield) -> tuple[Unfit, ...]:
         """Return what has no meaning for this channel, of all rules that it might come under."""
         tells = self._confirming if self.confirms else ALWAYS
-        return tuple(
-            (rule, policy)
-            for rule in shield.rules
-            if rule.direction == "publish" and not rule.shadow
-            for policy in rule.policies
-            if not policy.goes_by <= tells
-        )
+        return unfit(shield.rules, tells)
 
     def error(self, rule: Rule, policy: Policy) -> SettingsError:
         """Return what to raise instead of a publish that such a rule covers."""

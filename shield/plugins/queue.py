@@ -47,6 +47,7 @@ class Queue(Policy):
 
     Settings = QueueSettings
     directions = frozenset({"publish"})
+    goes_by = frozenset({"queue_messages"})
     bounds = True
     listens = True
 

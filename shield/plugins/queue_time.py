@@ -41,6 +41,7 @@ class QueueTime(Policy):
 
     Settings = QueueTimeSettings
     directions = frozenset({"publish"})
+    goes_by = frozenset({"waits_since"})
     shorthand = "above"
     listens = True
 

@@ -37,6 +37,7 @@ class RequestsInFlight(Policy):
 
     Settings = RequestsInFlightSettings
     directions = frozenset({"publish"})
+    goes_by = frozenset({"requests"})
     shorthand = "limit"
     listens = True
 

@@ -37,6 +37,7 @@ class Throttled(Policy):
 
     Settings = ThrottledSettings
     directions = frozenset({"publish"})
+    goes_by = frozenset({"throttled_until"})
     shorthand = "above"
     listens = True
 

@@ -100,6 +100,7 @@ class Backlog(Policy):
 
     Settings = BacklogSettings
     directions = frozenset({"publish"})
+    goes_by = frozenset({"backlogs"})
 
     def __init__(self, settings: BacklogSettings, rule: Rule, name: str) -> None:
         super().__init__(settings, rule, name)
