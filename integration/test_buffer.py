@@ -25,7 +25,7 @@ RATE = 400
 
 def rules(match: str, *chain: object, **policies: Any) -> dict[str, Any]:
     quota = {"rate": f"{RATE}/s", "burst": 100}
-    rule = {"match": match, "quota": quota, "over_limit": list(chain), **policies}
+    rule = {"match": match, "quota": quota, "over_limit": list(chain) or ["raise"], **policies}
     return {"rules": [rule]}
 
 

@@ -40,7 +40,7 @@ def make(own_kafka: Broker) -> Iterator[Callable[..., KafkaProducer]]:
     made: list[KafkaProducer] = []
 
     def make(*chain: str, **policies: Any) -> KafkaProducer:
-        rule = {"match": "*", **policies, "over_limit": [*chain]}
+        rule = {"match": "*", **policies, "over_limit": [*chain] or ["raise"]}
         producer = KafkaProducer(bootstrap_servers=own_kafka.address, shield={"rules": [rule]})
         made.append(producer)
         return producer

@@ -74,7 +74,7 @@ def fates(futures: list[Any]) -> Counter[str]:
 
 
 def rule(*chain: str, **delay: str) -> dict[str, Any]:
-    return {"match": "*", "queue_delay": delay, "over_limit": [*chain]}
+    return {"match": "*", "queue_delay": delay, "over_limit": [*chain] or ["raise"]}
 
 
 def frozen_with_a_full_window(publisher: Publisher, queue: str, freeze: Any, window: int) -> Any:

@@ -58,7 +58,7 @@ def no_thread_left() -> Iterator[None]:
 
 def limited(*chain: str, match: str = "*", burst: int = 1, **more: Any) -> Shield:
     quota = {"rate": "1/h", "burst": burst}
-    one = {"match": match, "quota": quota, "over_limit": [*chain]}
+    one = {"match": match, "quota": quota, "over_limit": [*chain] or ["raise"]}
     return Shield({"rules": [one]}, clock=ManualClock(), **more)
 
 

@@ -112,7 +112,7 @@ def test_messages_of_a_blocked_connection_take_the_chain(make, queues, alarm):
     aside = queues.queue()
 
     def rule(queue: str, *chain: str) -> dict[str, Any]:
-        return {"match": queue, "blocked": "over_limit", "over_limit": [*chain]}
+        return {"match": queue, "blocked": "over_limit", "over_limit": [*chain] or ["raise"]}
 
     publisher = make(
         rule(drops, "drop"),
@@ -319,7 +319,9 @@ def run_loop(own_rabbitmq: RabbitMQ) -> Iterator[Callable[..., EventLoop]]:
 
 
 def acting(*chain: str, **policies: Any) -> Shield:
-    return Shield({"rules": [{"name": "acts", "match": "*", **policies, "over_limit": [*chain]}]})
+    return Shield(
+        {"rules": [{"name": "acts", "match": "*", **policies, "over_limit": [*chain] or ["raise"]}]}
+    )
 
 
 def test_a_blocking_channel_that_only_publishes_hears_of_the_alarm(connect, queues, alarm):

@@ -78,7 +78,12 @@ def queues(rabbitmq: RabbitMQ) -> Iterator[Queues]:
 
 def shield_to(*chain: object) -> Shield:
     """Nothing is admitted: all goes down the chain."""
-    rule = {"name": "all", "match": "*", "admit_nothing": {}, "over_limit": list(chain)}
+    rule = {
+        "name": "all",
+        "match": "*",
+        "admit_nothing": {},
+        "over_limit": list(chain) or ["raise"],
+    }
     return Shield({"rules": [rule]}, plugins=[AdmitNothing])
 
 

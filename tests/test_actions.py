@@ -48,7 +48,9 @@ class TestBoundedOverflow(ActionContract):
 
 
 def client_with(*chain):
-    return FakeClient(shield_with({"match": "*", "quota": ONE, "over_limit": list(chain)}))
+    return FakeClient(
+        shield_with({"match": "*", "quota": ONE, "over_limit": list(chain) or ["raise"]})
+    )
 
 
 def test_overflow_declines_when_too_much_of_it_is_unanswered():

@@ -429,7 +429,11 @@ def test_a_chain_goes_on_where_it_began():
 
 def real_client(*chain, rate="100/s", burst=1, **more):
     """Return a client on the real clock."""
-    rule = {"match": "*", "quota": {"rate": rate, "burst": burst}, "over_limit": list(chain)}
+    rule = {
+        "match": "*",
+        "quota": {"rate": rate, "burst": burst},
+        "over_limit": list(chain) or ["raise"],
+    }
     return AnsweringClient(Shield({"rules": [rule]}), **more)
 
 

@@ -74,7 +74,12 @@ def made():
 
 
 def shield_to(*chain, **settings) -> Shield:
-    rule = {"name": "orders", "match": "orders", "admit_nothing": {}, "over_limit": list(chain)}
+    rule = {
+        "name": "orders",
+        "match": "orders",
+        "admit_nothing": {},
+        "over_limit": list(chain) or ["raise"],
+    }
     return shield_with(rule, plugins=[AdmitNothing, Plugin], **settings)
 
 

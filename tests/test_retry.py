@@ -37,7 +37,7 @@ class Fickle(Policy):
 
 def fickle(refusals, *chain, retry_after_s=None):
     kind = type("Some", (Fickle,), {"refusals": refusals, "retry_after_s": retry_after_s})
-    rule = {"match": "*", "fickle": {}, "over_limit": list(chain)}
+    rule = {"match": "*", "fickle": {}, "over_limit": list(chain) or ["raise"]}
     one = shield_with(rule, plugins=[Kinds({"fickle": kind})])
     return FakeClient(one), one.rules[0].policies[0]
 

@@ -515,12 +515,21 @@ class FutureContract(AdapterContract):
 
 def rule(match: str, *chain: str, name: str = "") -> dict[str, Any]:
     """One rule that admits one message an hour and sends the others down the chain."""
-    return {"name": name, "match": match, "quota": ONE_AN_HOUR, "over_limit": list(chain)}
+    return {
+        "name": name,
+        "match": match,
+        "quota": ONE_AN_HOUR,
+        "over_limit": list(chain) or ["raise"],
+    }
 
 
 def quick(match: str, *chain: str) -> dict[str, Any]:
     """One rule that admits twenty messages a second, one at a time."""
-    return {"match": match, "quota": {"rate": "20/s", "burst": 1}, "over_limit": list(chain)}
+    return {
+        "match": match,
+        "quota": {"rate": "20/s", "burst": 1},
+        "over_limit": list(chain) or ["raise"],
+    }
 
 
 def counts(chosen: Shield) -> dict[str, object]:

@@ -38,7 +38,14 @@ class Recorder(Serializer):
 
 def over_limit(match: str, *chain: str) -> list[dict[str, Any]]:
     """One rule that admits one message and sends what follows down the chain."""
-    return [{"name": "orders", "match": match, "quota": ONE_AN_HOUR, "over_limit": list(chain)}]
+    return [
+        {
+            "name": "orders",
+            "match": match,
+            "quota": ONE_AN_HOUR,
+            "over_limit": list(chain) or ["raise"],
+        }
+    ]
 
 
 PUBLIC = [

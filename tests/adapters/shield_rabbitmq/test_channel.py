@@ -40,7 +40,7 @@ def wire() -> Wire:
 def limited(*chain: str, burst: int = 1, **more: Any) -> Shield:
     """A Shield that admits so many messages an hour."""
     quota = {"rate": "1/h", "burst": burst}
-    rule = {"match": "*", "quota": quota, "over_limit": list(chain)}
+    rule = {"match": "*", "quota": quota, "over_limit": list(chain) or ["raise"]}
     return Shield({"rules": [rule]}, clock=ManualClock(), **more)
 
 

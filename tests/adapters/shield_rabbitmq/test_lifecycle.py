@@ -58,7 +58,7 @@ def seen() -> Iterator[None]:
 
 
 def shield_of(*chain: str, **more: object) -> Shield:
-    one = {"match": "*", "quota": "1/h", "over_limit": [*chain], **more}
+    one = {"match": "*", "quota": "1/h", "over_limit": [*chain] or ["raise"], **more}
     return Shield({"rules": [one]}, clock=ManualClock(), plugins=[Keeper])
 
 
