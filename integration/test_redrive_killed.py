@@ -122,7 +122,9 @@ def spools(kafka: Broker, folder: Path) -> list[Place]:
     return [ToTopic(kafka.address, str(folder / f"p+{n}.spool"), originals[n]) for n in numbers]
 
 
-def set_aside(address: str, folder: Path, chains: Sequence[str]) -> list[str]:
+def set_aside(
+    address: str, folder: Path, chains: Sequence[str], messages: int = MESSAGES
+) -> list[str]:
     """Have a producer set messages aside by each chain; return the topics they were going to."""
     originals = [create_topic(address, 2) for _ in chains]
     rules = [
@@ -133,7 +135,7 @@ def set_aside(address: str, folder: Path, chains: Sequence[str]) -> list[str]:
     with KafkaProducer(bootstrap_servers=address, shield=settings) as producer:
         for original in originals:
             producer.send(original, b"admitted").get(60)
-            for number in range(MESSAGES):
+            for number in range(messages):
                 producer.send(original, b"%d" % number, key=b"%d" % (number % 10))
         producer.flush()
         spooled_or_overflowed = producer.shield.ledger()

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from shield.transport import Transport
-from shield.way_back import WayBack
+from shield.way_back import CLOSE_WITHIN_S, WayBack
 
 if TYPE_CHECKING:
     from shield.action import Action
     from shield.rule import Rule
     from shield.shield import Shield
 
+log = logging.getLogger("shield")
 LOOK_EVERY_S = 0.2
+END_WITHIN_S = CLOSE_WITHIN_S + 15.0
+"""How long a way back may take to end: for its answers, and for letting go of its source."""
 _inherited: list[AutoRedrive] = []
 """In a forked child: the parent's."""
 
@@ -30,6 +35,8 @@ class AutoRedrive:
         self._shield = shield
         self._lock = threading.Lock()
         self._ways: dict[Hashable, WayBack] = {}
+        self._replaced: list[WayBack] = []
+        """Those that end while others are in their place already."""
         self._thread: threading.Thread | None = None
         self._woken = threading.Event()
 
@@ -48,6 +55,8 @@ class AutoRedrive:
         with self._lock:
             way = self._ways.get(key)
             if way is None or way.ending:
+                if way is not None:
+                    self._replaced.append(way)
                 way = self._ways[key] = WayBack(self._shield, rule, action.way_back)
             elif rule not in way.pressure.rules:
                 way.pressure.rules.append(rule)
@@ -61,9 +70,7 @@ class AutoRedrive:
     def closing(self, client: Transport, timeout_s: float | None) -> None:
         """Send nothing more through a client, and see that what is sent is answered for."""
         with self._lock:
-            ways = list(self._ways.values())
-            for way in ways:
-                way.clients.remove(client)
+            ways = [way for way in self._all() if way.clients.leaves(client)]
             ending = [way for way in ways if way.ending]
             alive = self._thread
         for way in ending:
@@ -71,8 +78,11 @@ class AutoRedrive:
         self._woken.set()
         if alive is None or alive is threading.current_thread():
             return
+        most_s = len(ending) * END_WITHIN_S
+        deadline = time.monotonic() + (most_s if timeout_s is None else min(timeout_s, most_s))
         for way in ending:
-            way.ended.wait(timeout_s)
+            if not way.ended.wait(max(0.0, deadline - time.monotonic())):
+                log.warning("what was brought back last is not answered for; it may come twice")
 
     def leave_to_the_parent(self) -> None:
         """In a forked child: never touch, and never collect, what the parent reads through."""
@@ -82,9 +92,9 @@ class AutoRedrive:
     # --- the thread -----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while ways := self._living():
-            alone = len(ways) == 1
-            busy = [self._turn(way, alone) for way in ways]
+        while self._ends_some():
+            ways = list(self._ways.values())
+            busy = [self._turn(way, len(ways) == 1) for way in ways]
             if not any(busy):
                 self._shield.clock.wait(self._woken, LOOK_EVERY_S)
                 self._woken.clear()
@@ -97,14 +107,30 @@ class AutoRedrive:
             way.failed(error)
             return False
 
-    def _living(self) -> list[WayBack]:
-        """End those whose clients are gone; return the others, and where none is, be gone, too."""
-        for way in list(self._ways.values()):
-            if way.ending:
-                way.close()
-                way.ended.set()
+    def _ends_some(self) -> bool:
+        """End those whose clients are gone; where none is left, say so and be gone, too."""
         with self._lock:
+            ending = [way for way in self._all() if way.ending]
+        for way in ending:
+            _end(way)
+        with self._lock:
+            self._replaced = [way for way in self._replaced if not way.ended.is_set()]
             self._ways = {key: way for key, way in self._ways.items() if not way.ended.is_set()}
-            if not self._ways:
-                self._thread = None
-            return list(self._ways.values())
+            if self._all():
+                return True
+            self._thread = None
+            return False
+
+    def _all(self) -> list[WayBack]:
+        """Return those in their places, and before them those that make room. Under the lock."""
+        return [*self._replaced, *self._ways.values()]
+
+
+def _end(way: WayBack) -> None:
+    """Close a way back; whatever that raises, who waits for its end hears of it."""
+    try:
+        way.close()
+    except Exception:
+        log.exception("a way back cannot be closed")
+    finally:
+        way.ended.set()

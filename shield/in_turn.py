@@ -42,6 +42,7 @@ class InTurn:
         self._again: list[tuple[Place, Taken]] = []
         self._open: dict[Hashable, deque[int]] = {}
         self._forgotten: dict[Hashable, set[int]] = {}
+        self._newly: dict[Hashable, list[tuple[int, int]]] = {}
         self._stays: dict[Hashable, int] = {}
         """Where the first message begins that stays, in lanes that have one."""
 
@@ -69,6 +70,11 @@ class InTurn:
                 forgotten.discard(reached)
         return reached
 
+    def newly_forgotten(self, lane: Hashable) -> list[tuple[int, int]]:
+        """Return what was forgotten of a lane since the last time: from where to where."""
+        with self._changed:
+            return self._newly.pop(lane, [])
+
     def stays_from(self, lane: Hashable) -> int | None:
         """Return where the first message of a lane begins that stays; None where none does."""
         with self._changed:
@@ -79,6 +85,7 @@ class InTurn:
         with self._changed:
             self._open.pop(lane, None)
             self._forgotten.pop(lane, None)
+            self._newly.pop(lane, None)
             self._stays.pop(lane, None)
             self._fresh = deque(t for t in self._fresh if _place(t).lane != lane)
             self._again = [pair for pair in self._again if pair[0].lane != lane]
@@ -121,6 +128,7 @@ class InTurn:
             if place.lane not in self._forgotten:
                 return False
             self._forgotten[place.lane].add(place.after)
+            self._newly.setdefault(place.lane, []).append((place.begins, place.after))
             return True
 
     def leave(self, taken: Taken) -> bool:
@@ -147,7 +155,8 @@ class SourceInTurn(Source):
     """A source that puts what it reads into `in_turn`, from where it is taken and forgotten.
 
     One that can only remember up to where a lane is forgotten asks `moved`: what stays, because it
-    is not meant, holds that up, and beside it stands how far what is meant is forgotten.
+    is not meant, holds that up, and beside it stands how far what is meant is forgotten, and what
+    was forgotten while something before it was not.
     """
 
     def __init__(self) -> None:
@@ -179,12 +188,16 @@ class SourceInTurn(Source):
     def moved(self, lane: Hashable) -> Position | None:
         """Return how far a lane is redriven now; None where that is as far as before."""
         upto = self.in_turn.passed(lane)
-        if upto is None:
+        forgotten = self.in_turn.newly_forgotten(lane)
+        before = position = self.positions.get(lane, Position(0))
+        if upto is not None:
+            stays = self.in_turn.stays_from(lane)
+            at = upto if stays is None else min(stays, upto)
+            position = before.moved(at, self.selection, upto)
+        position = position.besides(forgotten)
+        if position == before:
             return None
-        stays = self.in_turn.stays_from(lane)
-        at = upto if stays is None else min(stays, upto)
-        before = self.positions.get(lane, Position(0))
-        self.positions[lane] = position = before.moved(at, self.selection, upto)
+        self.positions[lane] = position
         return position
 
 

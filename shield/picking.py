@@ -114,6 +114,15 @@ class Picked(Source):
         """How many were left when its own thread looked last: others must not ask the source."""
         source.select(self._selection if park is None else replace(self._selection, below=None))
 
+    @property
+    def counts_deliveries(self) -> bool:
+        """Whether the source beneath counts what comes back."""
+        return self._source.counts_deliveries
+
+    def look_only(self) -> None:
+        """Say so to the source beneath."""
+        self._source.look_only()
+
     def take(self, most: int, timeout_s: float) -> Sequence[Taken]:
         """Return up to so many that are meant."""
         room = min(most, self._room)
@@ -199,9 +208,10 @@ class Picked(Source):
         """How many are on their way to the parking destination."""
         return self._parking
 
-    def settle(self) -> None:
-        """Return when none is any more."""
-        while self._parking:
+    def settle(self, timeout_s: float = inf) -> None:
+        """Return when none is any more, or the time is over."""
+        deadline = self._clock.now() + timeout_s
+        while self._parking and self._clock.now() < deadline:
             self._changed.clear()
             if self._parking:
                 self._clock.wait(self._changed, 0.1)

@@ -23,6 +23,10 @@ from shield.verdict import Permit, Verdict
 KeyOf = Callable[[Envelope], Hashable]
 WINDOW = 1000
 LOOK_EVERY_S = 0.2
+COUNTED_WINDOW = 100
+IN_HAND_S = 0.1
+"""Of a source that counts deliveries: how many are taken at once at the most, and how long those
+may wait for their pace."""
 
 
 @dataclass(slots=True)
@@ -44,6 +48,44 @@ def key_on_any(envelope: Envelope) -> Hashable:
     if envelope.routing_key is not None:
         return envelope.destination
     return key_on_kafka(envelope)
+
+
+class InHand:
+    """How many messages are taken at once.
+
+    As many as there is room for, where it costs nothing to give some back. Of a source that counts
+    deliveries as many as are about to be sent: one, after each that the rules let wait; twice as
+    many each time that none had to; and no more than the pace lets go in a moment.
+    """
+
+    def __init__(self, window: int, *, counted: bool) -> None:
+        self._window = window
+        self._counted = counted
+        self._let_go = 1 if counted else window
+        self._in_pace = window
+        self._waited = False
+
+    @property
+    def most(self) -> int:
+        """How many may be in hand and not on their way."""
+        return min(self._let_go, self._in_pace)
+
+    def set_pace(self, rate: float | None) -> None:
+        """Hear how many a second are sent at the most; None for any number."""
+        if self._counted and rate:
+            self._in_pace = max(1, min(self._window, int(rate * IN_HAND_S)))
+
+    def grow(self) -> None:
+        """Note that all that was taken at once is under way."""
+        if self._counted and not self._waited:
+            self._let_go = min(self._window, COUNTED_WINDOW, self._let_go * 2)
+        self._waited = False
+
+    def shrink(self) -> None:
+        """Note that a message waits."""
+        if self._counted:
+            self._let_go = 1
+            self._waited = True
 
 
 class Redriver:
@@ -107,6 +149,7 @@ class Redriver:
         """Keys of which a message has failed since the source was last asked for more."""
         self._waiting = 0
         self._ready: deque[Taken] = deque()
+        self._in_hand = InHand(window, counted=source.counts_deliveries)
         self.progress = Progress()
         self.set_rate(rate)
 
@@ -124,6 +167,7 @@ class Redriver:
     def set_rate(self, rate: float | None) -> None:
         """Go so many messages a second at the most from now on; None for no such limit."""
         self._period_s = 1 / rate if rate else 0.0
+        self._in_hand.set_pace(rate)
 
     @property
     def pause_s(self) -> float:
@@ -142,14 +186,17 @@ class Redriver:
 
     # --- the thread that runs it ----------------------------------------------------------------
 
-    def run(self, ended: Callable[[], bool] = lambda: False) -> None:
-        """Bring messages back until stopped, or the source gives none and `ended` says so."""
+    def run(self, ended: Callable[[], bool] = lambda: False, settle_within_s: float = inf) -> None:
+        """Bring messages back until stopped, or the source gives none and `ended` says so.
+
+        Returns when all that is sent is answered, or that takes too long.
+        """
         try:
             while not self._stopping:
                 if not self.step() and ended() and self.idle:
                     break
         finally:
-            self.settle()
+            self.settle(settle_within_s)
             self._give_back()
 
     def _give_back(self) -> None:
@@ -177,7 +224,7 @@ class Redriver:
                 self._waiting -= 1
                 self._send(self._ready.popleft())
             return True
-        room = self._window - self._unanswered - self._waiting
+        room = min(self._window - self._unanswered, self._in_hand.most) - self._waiting
         if room <= 0:
             self._rest(LOOK_EVERY_S)
             return True
@@ -188,7 +235,13 @@ class Redriver:
             self._rest(LOOK_EVERY_S)  # an answer ends it: another of its key may go then
         for taken in batch:
             self._send_in_turn(taken)
+        if batch:
+            self._in_hand.grow()
         return bool(batch)
+
+    def pick_up(self) -> None:
+        """See to the answers that have come, and take nothing."""
+        self._pick_up()
 
     def _rest(self, seconds: float) -> None:
         self._clock.wait(self._woken, seconds)
@@ -243,6 +296,7 @@ class Redriver:
         verdict = self._offer(message)
         if isinstance(verdict, Permit):
             return verdict
+        self._in_hand.shrink()
         permit = wait_behind(verdict, self._woken, self._lets_go, LOOK_EVERY_S)
         if permit is None and verdict.kept_as is None:
             verdict.end(self._failed_as)

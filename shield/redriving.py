@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from shield.clock import Clock
 from shield.credentials import with_credentials
-from shield.errors import Reject, SettingsError
+from shield.errors import Reject, SettingsError, ShieldError
 from shield.homeward import Fixed, Homeward
 from shield.ledger import End
 from shield.picking import Left, Park, Picked, Tally, parking
@@ -34,6 +34,14 @@ MOST_IN_VAIN = 20
 NOTHING_FOR_S = 15.0
 """How long a source that cannot count its messages gives none before that counts as its end."""
 CLOSE_WITHIN_S = 30.0
+SETTLE_WITHIN_S = 60.0
+"""How long what is sent may go unanswered once it is to end; what is not answered comes again."""
+LOOKING_COUNTS = (
+    "a quorum queue, or one that does not tell its kind, counts each look at a message as a "
+    "delivery, and drops it beyond its delivery limit; a redrive without --dry-run takes no more "
+    "than it sends (--limit 10 for a few), and --yes looks all the same: what came back before "
+    "goes to the end of its queue then"
+)
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,7 @@ def redrive(
     follow: bool = False,
     park: str | None = None,
     max_attempts: int | None = None,
+    confirmed: bool = False,
     shield: Shield | str | Path | Mapping[str, Any] | None = None,
 ) -> Redriven:
     """Bring messages back from where they were set aside, through the rules, to where they belong.
@@ -117,6 +126,7 @@ def redrive(
             destination on the broker they were going to. Without it, and without the settings'
             `redrive_park`, these stay where they are.
         max_attempts: the settings' `redrive_attempts` if not given.
+        confirmed: go on where messages may be lost by that: where looking at them counts.
         shield: whose rules apply: a `Shield`, a file, settings, or the shared one.
 
     Raises:
@@ -133,6 +143,7 @@ def redrive(
         park=park,
         max_attempts=max_attempts,
         dry_run=dry_run,
+        confirmed=confirmed,
         shield=shield_of(shield),
     )
     return redriving.survey() if dry_run else redriving.run()
@@ -154,9 +165,11 @@ class Redriving:
         park: str | None = None,
         max_attempts: int | None = None,
         dry_run: bool = False,
+        confirmed: bool = False,
     ) -> None:
         self._shield = shield
         self._dry_run = dry_run
+        self._confirmed = confirmed
         self._clock: Clock = shield.clock
         self._follow = follow
         self.url = place_of(source, shield)
@@ -233,16 +246,23 @@ class Redriving:
         """Bring back what is meant, until there is no more, or it is stopped."""
         self._begun_s = self._last_s = self._clock.now()
         try:
-            self._redriver.run(ended=self._ended)
-            self._source.settle()
+            self._redriver.run(ended=self._ended, settle_within_s=SETTLE_WITHIN_S)
+            self._source.settle(SETTLE_WITHIN_S)
         finally:
-            self._close()
+            self._close(self._redriver.pick_up)
         return self._result()
 
     def survey(self) -> Redriven:
-        """Read what is there and count it; nothing is sent, and nothing forgotten."""
+        """Read what is there and count it; nothing is sent, and nothing forgotten.
+
+        Raises:
+            ShieldError: to look is counted there, and nobody has confirmed that.
+        """
         self._begun_s = self._last_s = self._clock.now()
         try:
+            if self._source.counts_deliveries and not self._confirmed:
+                raise ShieldError(f"{self.url}: {LOOKING_COUNTS}")
+            self._source.look_only()
             while not (self._interrupted or self._at_end()):
                 if self._source.take(WINDOW, 0.2):
                     self._last_s = self._clock.now()
@@ -334,11 +354,12 @@ class Redriving:
     def _home(self) -> URL:
         return self._shield.registry.transport(self.url.scheme).home(self.url)
 
-    def _close(self) -> None:
+    def _close(self, between: Callable[[], None] = lambda: None) -> None:
         """Close the source last: what is confirmed while the others close is forgotten there."""
         try:
             while self._transports:
                 _close(self._transports.pop())
+            between()
         finally:
             if self._inner is not None:
                 self._inner.close()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar
 
+from shield import spans
 from shield.envelope import Envelope
 from shield.headers import DESTINATION
 from shield.where import Predicate, where
@@ -50,18 +52,23 @@ class Position:
     """How far a log has been redriven, for sources that cannot forget single messages.
 
     Up to `at` everything is forgotten. Of some selections more is, up to offsets further on: what
-    they do not mean stands between. As text it fits beside an offset that Kafka commits.
+    they do not mean stands between. Beyond those, `apart` is forgotten: what was sent while others
+    before it were not. As text it fits beside an offset that Kafka commits.
     """
 
     at: int
     done: tuple[tuple[Selection, int], ...] = ()
+    apart: tuple[spans.Span, ...] = ()
 
     MOST_CHARACTERS: ClassVar[int] = 4000
+    LEAST_APART: ClassVar[int] = 2000
 
     def covers(self, offset: int, envelope: Envelope) -> bool:
         """Tell whether the message at an offset was forgotten by an earlier redrive."""
-        return offset < self.at or any(
-            offset < upto and selection.means(envelope) for selection, upto in self.done
+        return (
+            offset < self.at
+            or spans.covers(self.apart, offset)
+            or any(offset < upto and selection.means(envelope) for selection, upto in self.done)
         )
 
     def moved(self, at: int, selection: Selection, upto: int) -> Position:
@@ -70,27 +77,40 @@ class Position:
         upto = max([upto, *(to for one, to in self.done if one == selection)])
         if upto > at:
             kept.append((selection, upto))
-        return Position(max(at, self.at), tuple(kept))
+        return Position(max(at, self.at), tuple(kept), self.apart).besides(())
+
+    def besides(self, forgotten: Iterable[spans.Span]) -> Position:
+        """Return it with these forgotten, too."""
+        apart, at = spans.merged((*self.apart, *forgotten), self.at), self.at
+        if apart and apart[0][0] <= at:
+            at, apart = apart[0][1], apart[1:]
+        return replace(self, at=at, apart=apart)
 
     @property
     def text(self) -> str:
-        """What stands beside the offset; of too many selections the oldest are left out."""
+        """What stands beside the offset; of too many selections the oldest are left out.
+
+        What is apart has the room that these leave.
+        """
         kept = list(self.done)
-        while len(text := _dumps(kept)) > self.MOST_CHARACTERS:
+        while len(text := _dumps(kept)) > self.MOST_CHARACTERS - self.LEAST_APART:
             kept.pop(0)
-        return text
+        apart = spans.text_of(self.apart, self.at, self.MOST_CHARACTERS - len(text))
+        return f"{apart}|{text}" if apart else text
 
     @classmethod
     def read(cls, at: int, text: str) -> Position:
         """Return a position from an offset and its text; what cannot be read says nothing."""
+        packed, _, rows_text = ("", "", text) if text.startswith("[") else text.partition("|")
+        apart = spans.read(packed, at) if packed else ()
         try:
-            rows = json.loads(text)
+            rows = json.loads(rows_text or "[]")
             done = tuple((Selection(one, below, any_), int(to)) for one, below, any_, to in rows)
             for expression in (one.where for one, _ in done if one.where is not None):
                 _predicate(expression)
         except Exception:
-            return cls(at)
-        return cls(at, done)
+            return cls(at, apart=apart)
+        return cls(at, done, apart)
 
 
 def _dumps(done: list[tuple[Selection, int]]) -> str:

@@ -197,6 +197,18 @@ class Source(ABC):
     """Whether it is read from where messages were diverted to, so that only Shield's headers tell
     where they were going; a source that knows that by itself says False."""
 
+    @property
+    def counts_deliveries(self) -> bool:
+        """Whether what is taken and comes back is counted there, and lost beyond a limit.
+
+        As in RabbitMQ's quorum queues. Of such a source no more is taken than is about to be
+        sent, and a pause keeps what was taken.
+        """
+        return False
+
+    def look_only(self) -> None:  # noqa: B027 - optional
+        """Hear, before the first is taken, that messages are only looked at: all come back."""
+
     @abstractmethod
     def take(self, most: int, timeout_s: float) -> Sequence[Taken]:
         """Return up to so many, oldest first; none where nothing comes in time."""

@@ -37,6 +37,8 @@ FASTER = 1.5
 """Messages a second it begins with and grows to, and by how much each second. A refusal halves it,
 so that its own load does not bring the pressure back that it waited to be gone."""
 WINDOW = 200
+CLOSE_WITHIN_S = 30.0
+"""How long what is sent may go unanswered once it is to end."""
 TURN_S = 0.5
 """How long one turn takes at the most, where other ways back wait for theirs."""
 LOG_EVERY_S = 60.0
@@ -100,16 +102,21 @@ class Clients(Transport):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._clients: list[Transport] = []
+        self._known: list[Transport] = []
+        """Also those that are gone, or closed, and have not said so."""
 
     def add(self, client: Transport) -> None:
         """Take one more."""
         with self._lock:
             self._clients.append(client)
+            self._known.append(client)
 
-    def remove(self, client: Transport) -> None:
-        """Take one away."""
+    def leaves(self, client: Transport) -> bool:
+        """Take one away; tell whether it was here, or is forgotten since it was closed."""
         with self._lock:
             self._clients = [other for other in self._clients if other is not client]
+            known, self._known = self._known, [one for one in self._known if one is not client]
+            return len(known) > len(self._known)
 
     @property
     def first(self) -> Transport | None:
@@ -175,6 +182,8 @@ class WayBack:
         self._logged_s = float("-inf")
         self._turn_ends_s = float("inf")
         self._origins: tuple[str, ...] = ()
+        self._paused = False
+        """Whether it waits for the rules to be quiet again, with the source open."""
         self._ending = False
 
     def _parking(self, rule: Rule, park: str | None) -> Park | None:
@@ -205,6 +214,9 @@ class WayBack:
         now = self._clock.now()
         if self._redriver is None:
             return self.pressure.is_quiet(now) and now >= self._retry_s and self._begin(now)
+        if self._paused:
+            self._redriver.pick_up()
+            return self.pressure.is_quiet(now) and self._resume(now)
         if self.pressure.is_back:
             self._pause(now)
             return False
@@ -225,19 +237,13 @@ class WayBack:
         client = self.clients.first
         if client is None:
             return False
+        self._origins = self.clients.origins
         try:
-            source = self._open_source(client)
+            self._source = self._picked(self._open_source(client))
         except Exception as error:
             self._failed(now, error)
             return False
         self._backoff.reset()
-        self._origins = self.clients.origins
-        self._source = Picked(
-            source,
-            self._clock,
-            selection=self._selection(),
-            park=self._park,
-        )
         self._redriver = Redriver(
             self._source,
             self.clients,
@@ -252,6 +258,14 @@ class WayBack:
         self.pressure.begin(now)
         return True
 
+    def _picked(self, source: Source) -> Picked:
+        """Pick from a source, or close it."""
+        try:
+            return Picked(source, self._clock, selection=self._selection(), park=self._park)
+        except BaseException:
+            source.close()
+            raise
+
     def _selection(self) -> Selection:
         """Return what is meant: messages of the clients' brokers, not set aside too often."""
         own = " || ".join(f"broker == '{broker}'" for broker in ("", *self._origins))
@@ -262,9 +276,19 @@ class WayBack:
         return over or self._ending or self.pressure.is_back
 
     def _pause(self, now: float) -> None:
+        """Take nothing for a while; keep what was taken where giving it back would be counted."""
         self._pace.halve(now)
         self.pressure.end(now)
-        self.close()
+        if self._source is not None and self._source.counts_deliveries:
+            self._paused = True
+        else:
+            self.close()
+
+    def _resume(self, now: float) -> bool:
+        self._paused = False
+        self._pace.begin(now)
+        self.pressure.begin(now)
+        return True
 
     def failed(self, error: BaseException) -> None:
         """Try again later, after an error that nobody foresaw."""
@@ -282,14 +306,18 @@ class WayBack:
         self.close()
 
     def close(self) -> None:
-        """Wait for the answers to what is sent, and let go of the source."""
+        """Wait for the answers to what is sent, half a minute at the most; let go of the source.
+
+        What is not answered by then comes again, with the same id.
+        """
         redriver, source = self._redriver, self._source
         self._redriver = self._source = None
+        self._paused = False
         if redriver is None or source is None:
             return
         redriver.stop()
-        redriver.settle()
-        source.settle()
+        redriver.settle(CLOSE_WITHIN_S)
+        source.settle(CLOSE_WITHIN_S)
         try:
             source.close()
         except Exception as error:

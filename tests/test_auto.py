@@ -302,8 +302,9 @@ def test_what_overflows_comes_back_by_itself(shield, overflow):
     assert ledger.in_flight == 0
 
 
-def test_closing_waits_for_what_is_sent(shield, overflow):
+def test_closing_waits_for_what_is_sent(overflow):
     """A message that the broker has not answered is not forgotten, and in nobody's flight."""
+    shield = Shield({"rules": [RULE]}, plugins=PLUGINS, clock=SystemClock())
     client = FakeClient(shield)
     overflow.append(diverted(0))
     until(lambda: client.unanswered)
@@ -328,6 +329,106 @@ def test_a_closing_client_is_not_waited_for_longer_than_it_says():
     until(lambda: not redrivers())
     assert len(overflow) == 1
     assert counts(shield.ledger()) == {"offered": 1, "overflowed": 1}
+
+
+def test_a_client_that_opens_while_another_closes_leaves_its_session_to_be_closed(
+    overflow, monkeypatch
+):
+    """`close(None)` returns, and what was read from is let go of, once."""
+    shield = Shield({"rules": [RULE]}, plugins=PLUGINS, clock=SystemClock())
+    closed, sending, go_on = [], threading.Event(), threading.Event()
+    monkeypatch.setattr(MemorySource, "close", lambda source: closed.append(source))
+    first = FakeClient(shield)
+    monkeypatch.setattr(first.transport, "send", lambda _envelope, done: held(done))
+
+    def held(done):
+        sending.set()
+        assert go_on.wait(10)
+        done(None)
+
+    overflow.append(diverted(0))
+    assert sending.wait(10)
+    closing = threading.Thread(target=shield.closing, args=(first.transport, None))
+    closing.start()
+    until(lambda: not shield._core.auto._ways or all(w.ending for w in ways_of(shield)))
+    second = FakeClient(shield)
+    go_on.set()
+    closing.join(10)
+    assert not closing.is_alive()
+    assert len(closed) == 1
+    second.close(None)
+    until(lambda: not redrivers())
+
+
+def ways_of(shield):
+    return list(shield._core.auto._ways.values())
+
+
+def test_closing_without_a_limit_has_an_end(shield, overflow):
+    """A broker that never answers does not hold its client for ever."""
+    client = FakeClient(shield)
+    overflow.append(diverted(0))
+    until(lambda: client.unanswered)
+    closing = threading.Thread(target=shield.closing, args=(client.transport, None))
+    closing.start()
+    closing.join(10)  # the clock of this shield goes on by itself whenever somebody waits
+    assert not closing.is_alive()
+    assert len(overflow) == 1
+
+
+# --- counted deliveries -------------------------------------------------------------------------
+
+
+class Counted(MemorySource):
+    """Counts what it hands out, and what is given back when it is closed."""
+
+    def __init__(self, held):
+        super().__init__(held)
+        self.most = []
+        self.given_back = 0
+
+    counts_deliveries = True
+
+    def take(self, most, timeout_s):
+        self.most.append(most)
+        return super().take(most, timeout_s)
+
+    def close(self):
+        self.given_back += sum(id(envelope) in self.handed_out for envelope in self.held)
+
+
+@pytest.fixture
+def counted(shield, target, overflow):
+    """A way back from a source that counts."""
+    source = Counted(overflow)
+    made = WayBack(shield, shield.rules[0], lambda _client: source)
+    made.clients.add(target)
+    made.counted = source
+    return made
+
+
+def test_a_pause_gives_nothing_back_where_that_is_counted(shield, counted, overflow):
+    """The source stays open; what was taken goes first when the rules are quiet again."""
+    overflow += [diverted(n) for n in range(40)]
+    turns(counted, 2)
+    for _ in range(20):
+        refuse(shield)
+        turns(counted, 3)
+        shield.clock.advance(LONGEST_QUIET_S + 1)
+        turns(counted, 2)
+    assert counted.counted.given_back == 0
+    turns(counted, 60)
+    assert len(back()) == 40
+
+
+def test_of_what_counts_no_more_is_taken_than_is_about_to_be_sent(shield, counted, overflow):
+    """One to begin with, then what the pace lets go in a moment."""
+    overflow += [diverted(n) for n in range(30)]
+    while admits(shield):
+        pass
+    shield.clock.advance(QUIET_S + 0.01)
+    turns(counted, 5)
+    assert counted.counted.most == [1, 2, 2, 2]
 
 
 # --- settings -----------------------------------------------------------------------------------

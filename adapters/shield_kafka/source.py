@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
@@ -30,6 +29,7 @@ AHEAD = 2000
 POLL_MS = 200
 LOOK_EVERY_S = 0.5
 ANSWER_WITHIN_MS = 5000
+LAST_TRIES, LAST_PAUSE_S = 3, 0.3
 CLOSE_WITHIN_S = 10.0
 
 
@@ -107,8 +107,7 @@ class TopicSource(SourceInTurn):
                     log.warning("reading topic %s: %r", self._topic, error)
                     self._stopping.wait(1.0)
         finally:
-            with suppress(KafkaError):
-                self._commit()
+            self._commit_at_last()
             self._consumer.close(autocommit=False, timeout_ms=CLOSE_WITHIN_S * 500)
 
     def _read(self) -> None:
@@ -195,6 +194,19 @@ class TopicSource(SourceInTurn):
         for place, position in reached.items():
             if self._reached.get(place) == position:
                 self._reached.pop(place, None)
+
+    def _commit_at_last(self) -> None:
+        """Commit before it ends; what is not committed comes twice, so it is tried again."""
+        for _ in range(LAST_TRIES):
+            try:
+                self._commit()
+            except KafkaError as error:
+                log.warning(
+                    "reading topic %s: what is back is not committed: %r", self._topic, error
+                )
+                time.sleep(LAST_PAUSE_S)
+            else:
+                return
 
     def _note_reached(self, places: Iterable[TopicPartition]) -> None:
         for place in places:

@@ -16,15 +16,22 @@ def without_routing(
     properties: BasicProperties | None, exchange: str, routing_key: str
 ) -> BasicProperties:
     """Return properties without what routes or expires, that saved in headers; a copy."""
+    result = unrouted(properties)
+    headers = result.headers
+    if result.expiration is not None:
+        headers[EXPIRATION] = result.expiration
+        result.expiration = None
+    headers.update(zip(ORIGINAL, (exchange, routing_key), strict=True))
+    return result
+
+
+def unrouted(properties: BasicProperties | None) -> BasicProperties:
+    """Return properties without what routes beside exchange and key, that saved; a copy."""
     result = _copied(properties)
     headers = result.headers
     for name in ROUTING_HEADERS:
         if name in headers:
             headers[_saved(name)] = headers.pop(name)
-    if result.expiration is not None:
-        headers[EXPIRATION] = result.expiration
-        result.expiration = None
-    headers.update(zip(ORIGINAL, (exchange, routing_key), strict=True))
     return result
 
 

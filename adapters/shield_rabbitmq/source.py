@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -18,7 +19,9 @@ from shield.in_turn import InTurn
 from shield_rabbitmq.address import Address
 from shield_rabbitmq.diverting import with_routing
 from shield_rabbitmq.enveloping import envelope_of
+from shield_rabbitmq.on_demand import Anew, Demand, Sips, came_back
 from shield_rabbitmq.parcel import Parcel
+from shield_rabbitmq.queue_type import SINGLE_ACTIVE, QueueType, queue_type
 
 log = logging.getLogger("shield.rabbitmq")
 AHEAD = 2000
@@ -34,6 +37,11 @@ class QueueSource(Source):
     long a message waits for its quota. A message that failed is taken again before those behind
     it, without going back to the broker. What is not acked when the source is closed, or its
     connection lost, the broker puts back where it was; of a lost connection it may come twice.
+
+    A quorum queue counts how often a message comes back, and drops it beyond a delivery limit: of
+    one no more is taken than is asked for, a pause cancels the consumer and gives nothing back,
+    and what came back before is put anew at the end of the queue, where it counts from zero,
+    before it is handed on. So also where the broker does not tell what kind of queue it is.
 
     Raises:
         ShieldError: the broker does not answer or let us in, or the queue is not there.
@@ -54,6 +62,11 @@ class QueueSource(Source):
         self._ready: int | None = None
         self._gone: ShieldError | None = None
         self._stopping = threading.Event()
+        self._demand = Demand()
+        self._looks_only = False
+        self._back_before: list[tuple[Any, BasicProperties, bytes]] = []
+        """What came back to a quorum queue before, as it was delivered, and is not put anew."""
+        self._type = QueueType()
         self._connection, self._channel = self._open()
         self._thread = threading.Thread(
             target=self._run, name="shield-rabbitmq-source", daemon=True
@@ -68,10 +81,34 @@ class QueueSource(Source):
         Raises:
             ShieldError: the queue is no longer there.
         """
+        if self._type.counts_deliveries:
+            self._ask_for(most)
         taken = self._in_turn.take(most, timeout_s)
+        if self._looks_only:
+            self._stay(len(taken))
         if not taken and self._gone is not None:
             raise self._gone
         return taken
+
+    def _ask_for(self, most: int) -> None:
+        """Have so many taken in, those that are here already among them."""
+        self._demand.ask(most)
+        if not self._in_turn.untaken:
+            self._wake()
+
+    def _wake(self, callback: Callable[[], None] = lambda: None) -> None:
+        with suppress(AMQPError):
+            self._connection.add_callback_threadsafe(callback)
+
+    @property
+    def counts_deliveries(self) -> bool:
+        """Whether this queue may drop what is taken and comes back too often."""
+        return self._type.counts_deliveries
+
+    def look_only(self) -> None:
+        """Hear that all comes back: nothing is put anew before this is closed."""
+        self._looks_only = True
+        self._wake()
 
     def forget(self, taken: Taken) -> None:
         """Ack it soon; nothing where its connection is lost: the broker hands it out again."""
@@ -82,8 +119,7 @@ class QueueSource(Source):
             self._forgotten.add((place.lane, place.begins))
             soon, self._acking = self._acking, True
         if not soon:
-            with suppress(AMQPError):
-                self._connection.add_callback_threadsafe(self._ack)
+            self._wake(self._ack)
 
     def failed(self, taken: Taken) -> None:
         """Let it come again, before those behind it."""
@@ -92,8 +128,11 @@ class QueueSource(Source):
     def leave(self, taken: Taken) -> None:
         """Let it stay: the broker has it unacked until this is closed, and then puts it back."""
         if self._in_turn.leave(taken):
-            with self._lock:
-                self._staying += 1
+            self._stay(1)
+
+    def _stay(self, messages: int) -> None:
+        with self._lock:
+            self._staying += messages
 
     def left(self) -> int | None:
         """Return how many the queue holds that are not taken; None while that is not known."""
@@ -103,8 +142,7 @@ class QueueSource(Source):
     def close(self) -> None:
         """Ack what is forgotten; the broker puts the rest back."""
         self._stopping.set()
-        with suppress(AMQPError):
-            self._connection.add_callback_threadsafe(lambda: None)
+        self._wake()
         self._thread.join(CLOSE_WITHIN_S)
 
     # --- the thread that reads ------------------------------------------------------------------
@@ -124,6 +162,7 @@ class QueueSource(Source):
                 f"cannot read queue {self._queue!r} on {self._address.origin}: {error.reply_text}"
             ) from None
         self._ready = found.method.message_count
+        self._type = queue_type(connection, self._queue)
         return connection, channel
 
     def _run(self) -> None:
@@ -141,24 +180,58 @@ class QueueSource(Source):
 
     def _consume(self) -> None:
         """Read until stopped."""
+        if self._type.counts_deliveries:
+            self._take_in_what_is_asked_for()
+        else:
+            self._read_ahead()
+
+    def _read_ahead(self) -> None:
         self._channel.basic_qos(prefetch_count=AHEAD)
         consumer = self._channel.basic_consume(self._queue, self._delivered)
-        look_at_s = 0.0
-        was_empty, seen = False, self._handed_out
+        look = Look(self._channel, self._queue)
         while not self._stopping.is_set():
             self._connection.process_data_events(LOOK_EVERY_S)
             if self._staying >= AHEAD // 2:
                 consumer = self._consume_anew(consumer)
-            if time.monotonic() >= look_at_s:
-                found = self._channel.queue_declare(self._queue, passive=True)
-                ready: int = found.method.message_count
-                # What the broker no longer counts may still be on its way to us: an empty queue is
-                # believed when it was so the last time, and nothing has come since.
-                is_empty = not ready
-                believed = is_empty and was_empty and seen == self._handed_out
-                self._ready = 1 if is_empty and not believed else ready
-                was_empty, seen = is_empty, self._handed_out
-                look_at_s = time.monotonic() + LOOK_EVERY_S
+            self._ready = look.ready(self._ready, self._handed_out)
+
+    def _take_in_what_is_asked_for(self) -> None:
+        sips = Sips(self._connection, self._channel, self._queue, self._counted)
+        if self._type.arguments.get(SINGLE_ACTIVE):
+            sips.consume(AHEAD)  # nothing can be got there
+        anew = Anew(self._connection, self._queue)
+        look = Look(self._channel, self._queue)
+        while not self._stopping.is_set():
+            sips.serve(self._demand.now - self._in_turn.untaken, LOOK_EVERY_S)
+            if not self._looks_only:
+                self._put_anew(anew)
+            if self._looks_only and not sips.consumes:
+                sips.consume(AHEAD)
+            if sips.make_room(self._staying):
+                self._staying = 0
+            self._ready = look.ready(self._ready, self._handed_out)
+        self._put_anew(anew)
+
+    def _counted(
+        self, channel: object, method: Any, properties: BasicProperties, body: bytes
+    ) -> None:
+        """Take a message of a queue that counts."""
+        self._handed_out += 1
+        if came_back(properties):
+            self._back_before.append((method, properties, body))
+            if not self._looks_only:
+                return
+        self._delivered(channel, method, properties, body)
+
+    def _put_anew(self, anew: Anew) -> None:
+        """Have what came back before counted from zero; hand on what the broker does not take."""
+        while self._back_before:
+            method, properties, body = self._back_before[0]
+            if anew.put(properties, body):
+                self._channel.basic_ack(method.delivery_tag)
+            elif not self._looks_only:
+                self._delivered(self._channel, method, properties, body)
+            del self._back_before[0]
 
     def _consume_anew(self, consumer: str) -> str:
         """Give what stays to a consumer that is done with; a new one is handed as many again."""
@@ -184,6 +257,8 @@ class QueueSource(Source):
         reached = self._in_turn.passed(self._lane) or 0
         if self._in_turn.stays_from(self._lane) is not None:
             reached = 0  # one frame for many would ack what stays between them
+        if self._back_before:
+            reached = min(reached, self._back_before[0][0].delivery_tag)
         together = [tag for tag in tags if tag < reached]
         if together:
             self._channel.basic_ack(together[-1], multiple=True)
@@ -199,6 +274,7 @@ class QueueSource(Source):
             self._acking = False
             self._staying = 0
             self._forgotten.clear()
+            self._back_before.clear()
         with suppress(AMQPError):
             self._connection.close()
 
@@ -213,6 +289,31 @@ class QueueSource(Source):
                 self._gone = None
                 backoff.reset()
                 return
+
+
+class Look:
+    """Asks now and then how many messages a queue holds that are not handed out."""
+
+    def __init__(self, channel: Any, queue: str) -> None:
+        self._channel = channel
+        self._queue = queue
+        self._next_s = 0.0
+        self._was_empty, self._seen = False, -1
+
+    def ready(self, known: int | None, handed_out: int) -> int | None:
+        """Return how many; what is known already where it is not time to ask yet.
+
+        What the broker no longer counts may still be on its way to us: an empty queue is believed
+        when it was so the last time, and nothing has been handed out since.
+        """
+        if time.monotonic() < self._next_s:
+            return known
+        found = self._channel.queue_declare(self._queue, passive=True)
+        self._next_s = time.monotonic() + LOOK_EVERY_S
+        ready: int = found.method.message_count
+        believed = self._was_empty and self._seen == handed_out
+        self._was_empty, self._seen = not ready, handed_out
+        return ready if ready or believed else 1
 
 
 def stored_envelope(

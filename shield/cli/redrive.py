@@ -17,6 +17,7 @@ from shield.redriving import ORIGINAL, Redriven, Redriving
 from shield.shield import Shield
 
 TICK_S = 0.2
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def redrive(
@@ -55,12 +56,16 @@ def redrive(
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on with what comes later, until Ctrl-C.")
     ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Go on where it would refuse because messages may go.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Bring messages back from where they were set aside, through the rules, to where they belong.
 
     A message leaves its place only when the broker has confirmed it where it belongs: Ctrl-C, or
-    anything worse, loses nothing, and the next run goes on. Ends with 1 if some did not go back.
+    anything worse, loses nothing, and the next run goes on. Ends with 1 if some did not go back;
+    Ctrl-C and SIGTERM end it in order, with 0 where all that was taken is back.
 
     Look first:  shield redrive kafka://localhost:9092/orders.overflow --dry-run
 
@@ -77,6 +82,7 @@ def redrive(
         park=park,
         max_attempts=max_attempts,
         dry_run=dry_run,
+        confirmed=yes,
     )
     run = redriving.survey if dry_run else redriving.run
     result = _watched(redriving, run, view_for(as_json=as_json, url=str(redriving.url)))
@@ -94,7 +100,7 @@ def _watched(redriving: Redriving, run: Callable[[], Redriven], view: View) -> R
             outcome.set_exception(error)
 
     thread = threading.Thread(target=work, name="shield-redrive", daemon=True)
-    with _interrupt_stops(redriving, view):
+    with _signals_stop(redriving, view):
         thread.start()
         try:
             while thread.is_alive():
@@ -108,16 +114,18 @@ def _watched(redriving: Redriving, run: Callable[[], Redriven], view: View) -> R
 
 
 @contextmanager
-def _interrupt_stops(redriving: Redriving, view: View) -> Iterator[None]:
-    """Let Ctrl-C stop it once all that is sent is answered; pressed again it ends at once."""
+def _signals_stop(redriving: Redriving, view: View) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM stop it once all sent is answered; a second ends it at once."""
 
     def stop(_signal: int, _frame: object) -> None:
         redriving.stop()
         view.stopping(redriving.unanswered)
-        signal.signal(signal.SIGINT, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = {number: signal.signal(number, stop) for number in STOPS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
