@@ -23,12 +23,12 @@ from integration.brokers import RabbitMQ
 from integration.queues import Queues
 from shield import Shield
 from shield_rabbitmq import (
-    DeliveryUnknownError,
     ExchangeError,
     ForkedPublisherError,
     Publisher,
     PublisherClosedError,
     Publishing,
+    RefusedError,
     ReturnedError,
     publisher,
 )
@@ -273,20 +273,17 @@ def test_an_exchange_deleted_in_mid_stream_takes_nothing_else_with_it(make, queu
     assert queues.bodies(queue) == [b"%d" % n for n in range(500)]
 
 
-def test_a_message_that_the_broker_cannot_take_leaves_no_future_behind(make, queues):
-    """It closes the channel without saying which it was: all beside it are told, later ones go."""
+def test_a_message_that_the_broker_refuses_fails_alone(make, queues):
+    """It closes the channel; all beside it arrive, once each, and in order."""
     queue = queues.queue()
-    one = make(resend_unconfirmed=True)
+    one = make()
     futures = [one.publish("", queue, b"%d" % n, PERSISTENT) for n in range(50)]
-    futures.append(one.publish("", queue, b"bad", BasicProperties(expiration="soon")))
+    bad = one.publish("", queue, b"bad", BasicProperties(user_id="somebody"))
     futures += [one.publish("", queue, b"%d" % n, PERSISTENT) for n in range(50, 100)]
-    errors = [future.exception(10) for future in futures]
-    assert isinstance(errors[50], DeliveryUnknownError)
-    assert "invalid expiration" in str(errors[50])
-    assert {type(error) for error in errors} <= {DeliveryUnknownError, type(None)}
-    one.publish("", queue, b"after").result(60)
-    delivered = [b"%d" % n for n in range(50) if errors[n] is None]
-    assert set(delivered) <= set(queues.bodies(queue))
+    assert isinstance(bad.exception(10), RefusedError)
+    assert queue in str(bad.exception())
+    assert [future.exception(10) for future in futures] == [None] * 100
+    assert queues.bodies(queue) == [b"%d" % n for n in range(100)]
 
 
 # --- overflow -------------------------------------------------------------------------------------

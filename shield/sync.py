@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -15,12 +15,14 @@ from shield.errors import DeliveryUnknownError
 from shield.headers import BROKER, diverted
 from shield.kept import Kept
 from shield.ledger import End
+from shield.pausing import pause
 from shield.plugin_results import step_in
 from shield.transport import Transport
 from shield.verdict import OverLimit, Permit
 
 Result_co = TypeVar("Result_co", covariant=True)
 Result = TypeVar("Result")
+Steps = Generator[Wait | Retry, Permit | None, Result | Permit]
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.05, 5.0
 ROUNDING_S = 1e-4
 """Slept beyond `retry_after`, so that no try is lost to the rounding of floats."""
@@ -100,26 +102,47 @@ def react(over: OverLimit, outlet: Outlet[Result], start: int = 0) -> Result:
         OverLimitError: the chain says so, or has run out.
     """
     try:
-        for position in range(start, len(over.chain)):
-            step = step_of(over.chain[position], over)
-            if isinstance(step, Drop):
-                over.end(End.DROPPED)
-                return outlet.drop(over)
-            if isinstance(step, Raise):
-                break
-            if isinstance(step, Wait | Retry) and may_block() and outlet.may_wait():
-                permit = _wait(over, step)
-                if permit is not None:
-                    return outlet.send(permit)
-            if isinstance(step, Divert | Keep):
-                result = _set_aside(over, outlet, step, position)
-                if result is not None:
-                    return result
-        over.end(End.RAISED)
-        raise outlet.error(over)
+        steps = walk(over, outlet, lambda: may_block() and outlet.may_wait(), start)
+        try:
+            step = next(steps)
+            while True:
+                step = steps.send(_wait(over, step))
+        except StopIteration as end:
+            result: Result | Permit = end.value
+        return outlet.send(result) if isinstance(result, Permit) else result
     except BaseException:
         over.end(End.FAILED)  # nothing where its end is known already
         raise
+
+
+def walk(
+    over: OverLimit, outlet: Outlet[Result], may_wait: Callable[[], bool], start: int = 0
+) -> Steps[Result]:
+    """Go along a chain, without waiting: who walks it waits, and sends, as its client does.
+
+    It yields what is to be waited for, is sent the permit that this has brought, and returns the
+    caller's result, or a permit where the message is to be sent.
+
+    Raises:
+        OverLimitError: the chain says so, or has run out.
+    """
+    for position in range(start, len(over.chain)):
+        step = step_of(over.chain[position], over)
+        if isinstance(step, Drop):
+            over.end(End.DROPPED)
+            return outlet.drop(over)
+        if isinstance(step, Raise):
+            break
+        if isinstance(step, Wait | Retry) and may_wait():
+            permit = yield step
+            if permit is not None:
+                return permit
+        if isinstance(step, Divert | Keep):
+            result = _set_aside(over, outlet, step, position)
+            if result is not None:
+                return result
+    over.end(End.RAISED)
+    raise outlet.error(over)
 
 
 def step_of(action: Action, over: OverLimit) -> Step | None:
@@ -311,7 +334,7 @@ def hold_back(permit: Permit, may_wait: Callable[[], bool]) -> None:
     if not permit.flow.delays or permit.delay_s <= 0.0 or not may_wait():
         return
     try:
-        permit.flow.shield.clock.wait(threading.Event(), permit.delay_s)
+        pause(permit.flow.shield.clock, threading.Event(), permit.delay_s)
     except BaseException:
         permit.cancel()
         raise
@@ -329,14 +352,18 @@ def retry(over: OverLimit, times: int) -> Permit | None:
     A pause is full-jitter exponential backoff, and never ends before the policy's own
     `retry_after_s`. Who retries stands in no line: those who stand in one come first.
     """
+    return _driven(over, pauses(over, times), threading.Event())
+
+
+def pauses(over: OverLimit, times: int) -> Generator[float, None, Permit | None]:
+    """Yield how long to wait before each try of `retry`; return what came of it."""
     shield, clock = over.shield, over.shield.clock
     backoff = Backoff(RETRY_FIRST_S, RETRY_LONGEST_S)
-    never = threading.Event()
     for _ in range(times):
         pause_s = max(backoff.next_s(), (over.retry_after_s or 0.0) + ROUNDING_S)
         if pause_s == float("inf") or not shield.retries.left(clock.now()):
             return None
-        clock.wait(never, pause_s)
+        yield pause_s
         if not shield.retries.spend(clock.now()):
             return None
         permit = shield.ask_once(over)
@@ -347,15 +374,24 @@ def retry(over: OverLimit, times: int) -> Permit | None:
 
 def wait_in_line(over: OverLimit, limit_s: float) -> Permit | None:
     """Wait for admission, first come, first served; None where it cannot come within `limit_s`."""
+    woken = threading.Event()
+    return _driven(over, in_line(over, limit_s, woken.set), woken)
+
+
+def in_line(
+    over: OverLimit, limit_s: float, wake: Callable[[], None]
+) -> Generator[float, None, Permit | None]:
+    """Yield how long to wait, or until woken, at each place of the line; return what came of it.
+
+    Who lets go of it leaves the line.
+    """
     if over.retry_after_s is not None and over.retry_after_s > limit_s:
         return None
     shield, clock = over.shield, over.shield.clock
     deadline = clock.now() + limit_s
-    woken = threading.Event()
-    waiter = shield.line_up(over, woken.set)
+    waiter = shield.line_up(over, wake)
     try:
         while True:
-            woken.clear()
             now = clock.now()
             answer = shield.ask_again(waiter, now)
             if isinstance(answer, Permit):
@@ -365,9 +401,23 @@ def wait_in_line(over: OverLimit, limit_s: float) -> Permit | None:
             left_s = deadline - now
             if left_s <= 0 or left_s < answer < float("inf"):
                 return None
-            clock.wait(woken, min(answer, left_s))
+            yield min(answer, left_s)
     finally:
         shield.leave(waiter)
+
+
+def _driven(
+    over: OverLimit, asking: Generator[float, None, Permit | None], woken: threading.Event
+) -> Permit | None:
+    """Wait on this thread wherever it is said to."""
+    with closing(asking):
+        try:
+            while True:
+                woken.clear()
+                pause(over.shield.clock, woken, next(asking))
+        except StopIteration as end:
+            permit: Permit | None = end.value
+            return permit
 
 
 def wait_behind(

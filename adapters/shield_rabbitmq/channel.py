@@ -8,6 +8,7 @@ it still can.
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
 from math import inf
 from typing import Any
@@ -16,6 +17,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.channel import Channel
 
 from shield import End, Message, OverLimit, Permit, Signals, Verdict
+from shield.pausing import attending
 from shield.sync import hold_back, react
 from shield_rabbitmq import internals
 from shield_rabbitmq.channel_outlet import ChannelOutlet
@@ -27,6 +29,9 @@ from shield_rabbitmq.refusals import refuse_known
 from shield_rabbitmq.relays import bring_back
 from shield_rabbitmq.telling import BLOCKING, LOOP, Telling
 
+SERVE_EVERY_S = 0.25
+"""How often a blocking channel reads and writes while its caller is kept waiting: half of what the
+shortest heartbeat needs."""
 LISTEN_EVERY_S = 0.02
 """How often a blocking channel reads before it publishes, where a rule wants to know."""
 
@@ -81,7 +86,8 @@ class Shielded:
             return
         self.shield_fate = "sent"
         if verdict.flow.delays:
-            hold_back(verdict, self._shield_may_wait)
+            with self._shield_attended():
+                hold_back(verdict, self._shield_may_wait)
         try:
             super().basic_publish(exchange, routing_key, body, properties, mandatory)  # type: ignore[misc]
         except BaseException as error:
@@ -99,6 +105,10 @@ class Shielded:
 
     def _shield_listen(self) -> None:
         """Hear what the broker has said meanwhile; an event loop has heard it already."""
+
+    def _shield_attended(self) -> AbstractContextManager[None]:
+        """Let this thread see to the connection while it waits; an event loop never does."""
+        return nullcontext()
 
     def _shield_publish_with_care(self, call: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Publish what needs a second look, or through a channel that does."""
@@ -139,7 +149,8 @@ class Shielded:
             call,
             bool(verdict.refusal.policy.goes_by) and verdict.retry_after_s is None,
         )
-        self.shield_fate = outlet.ended(react(verdict, outlet))
+        with self._shield_attended():
+            self.shield_fate = outlet.ended(react(verdict, outlet))
 
 
 class ShieldedBlockingChannel(Shielded, BlockingConsuming, BlockingChannel):  # type: ignore[misc] # pika is untyped
@@ -157,6 +168,16 @@ class ShieldedBlockingChannel(Shielded, BlockingConsuming, BlockingChannel):  # 
         """Read from time to time: pika does so only where its caller waits for an answer."""
         now = time.monotonic()
         if now - self._shield_listened_at >= LISTEN_EVERY_S and self.is_open:
+            internals.serve(self)
+            self._shield_listened_at = time.monotonic()
+
+    def _shield_attended(self) -> AbstractContextManager[None]:
+        return attending(self._shield_serve, SERVE_EVERY_S)
+
+    def _shield_serve(self) -> None:
+        """Answer heartbeats, and hear whether the broker takes messages."""
+        now = time.monotonic()
+        if now - self._shield_listened_at >= SERVE_EVERY_S:
             internals.serve(self)
             self._shield_listened_at = time.monotonic()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from shield import Envelope, OverLimit, Permit, Shield
 from shield.action import Divert
+from shield.pausing import result_within
 from shield.transport import Transport
 from shield_rabbitmq.errors import DeliveryUnknownError, OverLimitError
 from shield_rabbitmq.guard import text_of
@@ -94,7 +95,7 @@ class ChannelOutlet:
             future.add_done_callback(_log_failure)
             return future.shield_fate
         try:
-            future.result(CONFIRMED_WITHIN_S)
+            result_within(future, CONFIRMED_WITHIN_S)
         except TimeoutError:
             raise DeliveryUnknownError(
                 f"a message to be {future.shield_fate} was not confirmed in "

@@ -36,6 +36,7 @@ from shield_rabbitmq.errors import (
     ForkedPublisherError,
     NackedError,
     PublisherClosedError,
+    WithdrawnError,
 )
 from shield_rabbitmq.outlet import RabbitOutlet
 from shield_rabbitmq.parcel import Parcel, body_of, check_address, check_properties
@@ -174,7 +175,7 @@ class Publisher:
                 return RabbitOutlet(self, parcel, properties).send(verdict)
             return self._send(verdict, parcel, Confirm())
         assert isinstance(verdict, OverLimit)
-        return react(verdict, RabbitOutlet(self, parcel, properties))
+        return self._react(verdict, RabbitOutlet(self, parcel, properties))
 
     @property
     def signals(self) -> Signals:
@@ -257,6 +258,9 @@ class Publisher:
             self._writer.put(Admitted(parcel, permit, future, room))
         return future
 
+    def _react(self, over: OverLimit, outlet: RabbitOutlet) -> Confirm:
+        return react(over, outlet)
+
     def _may_wait(self) -> bool:
         """Tell whether this thread may be blocked: the write thread would wait for itself."""
         return not self._writer.is_current
@@ -285,7 +289,7 @@ class Admitted(Sending):
         """Settle the permit, make room, complete the future: in that order, so that all agree."""
         if error is None:
             self._permit.delivered()
-        elif isinstance(error, CannotConnectError | PublisherClosedError):
+        elif isinstance(error, CannotConnectError | PublisherClosedError | WithdrawnError):
             self._permit.cancel()
         else:
             overloaded = isinstance(error, NackedError | DeliveryUnknownError)

@@ -14,6 +14,7 @@ from pika import BasicProperties
 
 from shield import SettingsError, Shield, ShieldError
 from shield_rabbitmq.client import Publisher, parameters_of
+from shield_rabbitmq.on_loop import publish
 from shield_rabbitmq.parcel import check_properties
 from shield_rabbitmq.publishing import Publishing
 from shield_rabbitmq.routing import RoutingKey, routing_key_of
@@ -21,6 +22,8 @@ from shield_rabbitmq.sending import Confirm
 from shield_rabbitmq.shared import publisher_for, shield_for
 
 P = ParamSpec("P")
+Call = tuple[str, str, bytes | str, BasicProperties | None, bool]
+"""What `Publisher.publish` takes."""
 PERSISTENT = 2
 
 
@@ -40,9 +43,17 @@ class Route:
         self._routing_key = routing_key
         self._properties = _persistent(properties)
         self._mandatory = mandatory
+        self._made = False
 
-    def publish(self, made: object, who: str, args: Any, kwargs: Any) -> Confirm:
-        """Publish what the function returned for these arguments."""
+    async def publisher_on_loop(self) -> Publisher:
+        """Return the publisher; the first time, when files may be read, by another thread."""
+        if not self._made:
+            await asyncio.to_thread(self.publisher)
+            self._made = True
+        return self.publisher()
+
+    def message(self, made: object, who: str, args: Any, kwargs: Any) -> Call:
+        """Return how to publish what the function returned for these arguments."""
         if isinstance(made, bytes | str):
             made = Publishing(made)
         if not isinstance(made, Publishing):
@@ -56,7 +67,7 @@ class Route:
         if not (key or self._exchange):
             raise ValueError(f"{who}: the default exchange needs a queue's name as routing_key")
         properties = self._properties_of(made, who)
-        return self.publisher().publish(self._exchange, key, made.body, properties, self._mandatory)
+        return self._exchange, key, made.body, properties, self._mandatory
 
     def _properties_of(self, made: Publishing, who: str) -> BasicProperties:
         properties = self._properties
@@ -109,7 +120,8 @@ class Published(Generic[P]):
         """Publish what the function makes; return its future at once."""
         arguments = (*self._bound, *args)
         made = self._function(*arguments, **kwargs)
-        return self._route.publish(made, self.__qualname__, arguments, kwargs)
+        message = self._route.message(made, self.__qualname__, arguments, kwargs)
+        return self.publisher.publish(*message)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Publish what the function makes; return when the broker has it, or Shield has acted."""
@@ -125,14 +137,21 @@ class AsyncPublished(Published[P]):
     """A decorated coroutine function: awaiting it publishes what it makes; the loop never waits."""
 
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> Confirm:  # type: ignore[override]
-        """Publish what the function makes; return its future once the message is admitted."""
+        """Publish what the function makes; return its future once the message is admitted.
+
+        Cancelled before that, nothing is sent. The future's own `cancel` takes back what is not
+        written yet.
+        """
         arguments = (*self._bound, *args)
         made = await self._function(*arguments, **kwargs)
-        who = self.__qualname__
-        return await asyncio.to_thread(self._route.publish, made, who, arguments, kwargs)
+        message = self._route.message(made, self.__qualname__, arguments, kwargs)
+        return await publish(await self._route.publisher_on_loop(), *message)
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> None:  # type: ignore[override]
-        """Publish what the function makes; return when the broker has it, or Shield has acted."""
+        """Publish what the function makes; return when the broker has it, or Shield has acted.
+
+        Cancelled before it is written, nothing is sent.
+        """
         await asyncio.wrap_future(await self.submit(*args, **kwargs))
 
 

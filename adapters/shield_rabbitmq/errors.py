@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
+
 from pika.exceptions import (
     AMQPConnectionError,
     AMQPError,
@@ -104,5 +106,11 @@ class PublisherClosedError(shield.ShieldError, ConnectionWrongStateError):  # ty
 
 class ForkedPublisherError(shield.ShieldError, ConnectionWrongStateError):  # type: ignore[misc]
     """A publisher was used in a process forked after it was made, where nothing writes for it."""
+
+    __repr__ = Exception.__repr__
+
+
+class WithdrawnError(shield.ShieldError, CancelledError):
+    """Whoever published the message was cancelled before it was written; it is not sent."""
 
     __repr__ = Exception.__repr__

@@ -163,7 +163,9 @@ class Guard:
         self, channel: Any, permit: Permit, publish: Publish, *args: Any, **named: Any
     ) -> None:
         """Publish what is admitted; see to its end."""
-        hold_back(permit, channel._shield_may_wait)
+        if permit.flow.delays:
+            with channel._shield_attended():
+                hold_back(permit, channel._shield_may_wait)
         try:
             publish(*args, **named)
         except BaseException as error:

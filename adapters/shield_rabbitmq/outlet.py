@@ -13,7 +13,7 @@ from shield.headers import diverted
 from shield.sync import diverted_ended
 from shield_rabbitmq.diverting import without_routing
 from shield_rabbitmq.enveloping import envelope_of
-from shield_rabbitmq.errors import OverLimitError
+from shield_rabbitmq.errors import OverLimitError, WithdrawnError
 from shield_rabbitmq.parcel import Parcel
 from shield_rabbitmq.sending import Confirm, Sending
 
@@ -41,7 +41,12 @@ class RabbitOutlet:
         return self._publisher._transport
 
     def send(self, permit: Permit) -> Confirm:
-        """Send where it was going."""
+        """Send where it was going; not what its caller has withdrawn meanwhile."""
+        if self._future.withdrawn:
+            permit.cancel()
+            place = self._parcel.destination
+            self.fail(WithdrawnError(f"a message to {place!r} was cancelled"))
+            return self._future
         if self._future.shield_fate != "buffered":
             self.pending("sent")
         return self._publisher._send(permit, self._parcel, self._future, self)

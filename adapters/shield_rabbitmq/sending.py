@@ -13,6 +13,9 @@ from shield_rabbitmq.parcel import Parcel
 class Confirm(Promise[None]):
     """What `publish` returns. It cannot be cancelled: the message may be on the wire already."""
 
+    withdrawn = False
+    """Whether its caller is gone, and it is not to be sent any more."""
+
     def cancel(self) -> bool:
         """Return False, as a future that is running does."""
         return False

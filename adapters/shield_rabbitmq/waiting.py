@@ -65,6 +65,19 @@ class Waiting:
                 if lane:
                     return lane.popleft()[1]
 
+    def remove(self, sending: Sending) -> None:
+        """Take one out; ValueError where it is not here."""
+        with self._lock:
+            if sending in self._first:
+                self._first.remove(sending)
+                return
+            for lane in self._lanes.values():
+                for entry in lane:
+                    if entry[1] is sending:
+                        lane.remove(entry)
+                        return
+            raise ValueError("it is not in line")
+
     def next(self) -> Sending:
         """Take out what is to be written next; IndexError where nothing is left that may be."""
         with self._lock:

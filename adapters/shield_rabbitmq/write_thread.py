@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from enum import Enum, auto
+from functools import partial
 from typing import Any
 
 from pika import spec
@@ -27,6 +28,7 @@ from shield_rabbitmq.errors import (
     PublisherClosedError,
     RefusedError,
     ReturnedError,
+    WithdrawnError,
 )
 from shield_rabbitmq.exchanges import Exchanges
 from shield_rabbitmq.link import Link
@@ -203,6 +205,11 @@ class WriteThread:
             self._loop.add_callback_threadsafe(self._abandon)
             thread.join(END_WITHIN_S)
 
+    def take_back(self, sending: Sending) -> None:
+        """Fail a message with `WithdrawnError` where it is not written yet; from any thread."""
+        if self._thread is not None and not self._ended:
+            self._loop.add_callback_threadsafe(partial(self._take_back, sending))
+
     def _wake(self) -> None:
         self._awake = True
         if self._thread is None:
@@ -326,6 +333,22 @@ class WriteThread:
 
     def _is_full(self) -> bool:
         return len(self._window) >= self._most or self._window_bytes >= WINDOW_BYTES
+
+    def _take_back(self, sending: Sending) -> None:
+        place = sending.parcel.destination
+        for waiting in (self._queue, *self._parked.values()):
+            try:
+                waiting.remove(sending)
+            except ValueError:
+                continue
+            self._left(sending)
+            sending.finish(WithdrawnError(f"a message to {place!r} was cancelled"))
+            self._note_drained()
+            return
+        if sending in self._window:
+            log.warning(
+                "a message to %r was cancelled after it had been written: it is sent", place
+            )
 
     # --- what may be refused ------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from math import inf
 
 from shield.brief_lock import BriefLock
 from shield.kept import Kept
+from shield.pausing import wait_for
 from shield.plugins.spool.deliveries import Deliveries
 from shield.plugins.spool.errors import SpoolError
 from shield.plugins.spool.rows import Row, chunks_of
@@ -83,7 +84,7 @@ class Writer:
         """Hand over a message; False where there is no room for it, or nobody to write it."""
         with self._lock:
             while self._is_full() and kept.may_wait() and not self._closed:
-                self._room.wait()
+                wait_for(self._room)
             if self._closed or self._is_full() or not self.has_room(row.size):
                 return False
             self._queue.append((kept, row))

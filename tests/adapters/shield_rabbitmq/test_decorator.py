@@ -9,7 +9,7 @@ import pytest
 from pika import BasicProperties
 
 from shield import SettingsError
-from shield_rabbitmq import Publishing, publisher
+from shield_rabbitmq import Publisher, Publishing, publisher
 from shield_rabbitmq.decorator import Route
 from shield_rabbitmq.routing import routing_key_of
 
@@ -103,17 +103,10 @@ def test_the_package_needs_pika_only_for_its_names():
     assert done.stdout == b"ok\n"
 
 
-class Noting:
-    """Stands in for a publisher."""
-
-    def publish(self, exchange, routing_key, body, properties, mandatory):
-        return properties
-
-
 def published(made, properties=None):
     """The properties that a decorated function's message gets."""
-    route = Route(Noting, "", lambda: "queue", properties, True)
-    return route.publish(made, "function", (), {})
+    route = Route(Publisher, "", lambda: "queue", properties, True)
+    return route.message(made, "function", (), {})[3]
 
 
 @pytest.mark.parametrize("default", [None, BasicProperties(content_type="a/b")])
