@@ -28,6 +28,7 @@ PUBLIC = {
     "shield.redrive",
     "shield.safe_files",
     "shield.selection",
+    "shield.pausing",
     "shield.sync",
     "shield.transport",
     "shield.units",
