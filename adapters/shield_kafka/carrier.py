@@ -41,6 +41,10 @@ class BareProducer(KafkaProducer):  # type: ignore[misc] # kafka-python is untyp
     def _ensure_valid_record_size(self, size: int) -> None:
         """Let the broker say what is too large."""
 
+    def flush(self, timeout: float | None = None) -> None:
+        """Return when all is sent, in however many batches."""
+        internals.flush_whole(super().flush, timeout)
+
     def __del__(self) -> None:
         if internals.was_made(self):
             self.close(timeout=0)
@@ -67,7 +71,7 @@ class Carrier:
 
     def _connected(self, **configs: object) -> BareProducer:
         try:
-            return BareProducer(
+            producer = BareProducer(
                 **_soon(self._address.producer_configs | configs),
                 acks="all",
                 max_block_ms=LEARN_WITHIN_MS,
@@ -80,6 +84,8 @@ class Carrier:
             )
         except Exception as error:
             raise UnavailableError(f"cannot connect to {self._address.origin}: {error!r}") from None
+        internals.fail_alone(producer)
+        return producer
 
     def knows(self, topic: str, envelope: Envelope) -> bool:
         """Tell whether a send to the topic would begin at once."""

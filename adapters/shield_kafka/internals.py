@@ -15,9 +15,17 @@ from kafka import KafkaConsumer, KafkaProducer
 from kafka.consumer.fetcher import ConsumerRecord, Fetcher
 from kafka.errors import (
     BrokerResponseError,
+    InvalidRecordError,
+    InvalidTimestampError,
+    InvalidTopicError,
     KafkaError,
     KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+    UnknownError,
     UnknownTopicOrPartitionError,
+    UnsupportedForMessageFormatError,
 )
 from kafka.future import Future
 from kafka.partitioner import DefaultPartitioner, StickyPartitioner
@@ -29,6 +37,7 @@ from shield_kafka.once import given_by_user
 from shield_kafka.record import Record, data_of
 
 log = logging.getLogger("shield.kafka")
+SPLIT_WITHIN_S = 0.001
 LARGEST_TIMESTAMP_MS = 2**62
 """Half of what 64 bits hold: a batch has the differences of its records' timestamps, too."""
 
@@ -279,6 +288,70 @@ def on_produced(producer: KafkaProducer, heard: Callable[[Produced], None]) -> N
         handle(node_id, send_time, batches, response)
 
     sender._handle_produce_response = hear
+
+
+REJECTED = (
+    InvalidRecordError,
+    InvalidTimestampError,
+    InvalidTopicError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+    UnsupportedForMessageFormatError,
+)
+"""After these a broker has written nothing of a batch, and would not the next time either."""
+SUSPECTED = (InvalidRecordError, InvalidTimestampError)
+"""Of these one record is the reason, and a broker refuses all that are in its batch with it."""
+
+
+def fail_alone(producer: KafkaProducer) -> None:
+    """Have a record that a broker refuses fail alone, and not its neighbours in the partition.
+
+    3.0.12 fails the whole batch of a record that is invalid. And in an idempotent producer, as it
+    is by default, a batch that is refused is the end of the producer: every later send fails. So
+    a batch of which one record is at fault is split, as the client does with one that is too large,
+    until that one is alone; then that alone fails, and its number is used again: else the broker
+    would miss it. Not in transactions, which share their fate.
+    """
+    sender, transactions = producer._sender, producer._transaction_manager
+    if transactions is not None and transactions.is_transactional():
+        return
+    can_split, dispatch = sender._can_split, sender._dispatch_error
+
+    def split(batch: Any, error: type[Exception]) -> bool:
+        if error not in SUSPECTED:
+            return bool(can_split(batch, error))
+        return bool(can_split(batch, MessageSizeTooLargeError))
+
+    def count_anew(batch: Any, exception: Exception, partition_response: Any) -> None:
+        dispatch(batch, exception, partition_response)
+        rejected = batch.final_state is not None and isinstance(exception, REJECTED)
+        if rejected and transactions is not None and batch.records.base_sequence not in (None, -1):
+            transactions.set_sequence_number(batch.topic_partition, batch.records.base_sequence)
+
+    sender._can_split, sender._dispatch_error = split, count_anew
+    if transactions is None:
+        return
+    classify = transactions.classify_batch_error
+
+    def is_no_end(error: Any, batch: Any, log_start_offset: int = -1) -> Any:
+        if issubclass(error if isinstance(error, type) else type(error), REJECTED):
+            return transactions.ERROR_CLASS_RETRIABLE  # who cannot be, fails without more ado
+        return classify(error, batch, log_start_offset=log_start_offset)
+
+    transactions.classify_batch_error = is_no_end
+
+
+def flush_whole(flush: Callable[[float | None], object], timeout_s: float | None) -> None:
+    """Flush, also where batches are split meanwhile: 3.0.12 fails at the first that is."""
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        try:
+            flush(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        except UnknownError:
+            time.sleep(SPLIT_WITHIN_S)
+        else:
+            return
 
 
 class Queued(NamedTuple):

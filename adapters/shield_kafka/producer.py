@@ -90,6 +90,7 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         )
         self._transport = ProducerTransport(self, self._signals)
         super().__init__(**configs)
+        internals.fail_alone(self)
         internals.on_produced(self, partial(hear, self._signals))
         internals.on_poll(self, partial(look, self._signals))
         self._takes_bytes = not accept_serialized(self.config)
@@ -318,9 +319,12 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         """Flush as the client does, and also what is buffered, or a failed overflow has sent on."""
         deadline = None if timeout is None else time.monotonic() + timeout
         self.shield.flush(self._transport, timeout)
-        super().flush(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        flush = super().flush
+        left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+        internals.flush_whole(flush, left_s)
         while self._continued:
-            super().flush(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+            internals.flush_whole(flush, left_s)
 
     def _follow(self, future: Any) -> None:
         """Let `flush` wait for a send that began on the I/O thread; called on that thread only."""

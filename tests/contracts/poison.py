@@ -66,7 +66,7 @@ class PoisonContract(ABC):
         if self.ends_at_once:
             bad = error.exception(30) if isinstance(error, Future) else error
             assert bad is not None
-            assert self.destination in str(bad)
+            assert self.destination in f"{bad} {caplog.text}"
         assert self.arrived() == Counter(BODIES)
         ledger = self.shield.ledger()
         assert ledger.balanced
