@@ -56,6 +56,10 @@ class Delivery(Message):
         self.written_s = written_s
         self.messages = messages
 
+    def add_header(self, name: str, value: str | bytes) -> None:
+        """Raise TypeError: it is handed over as its broker has delivered it."""
+        raise TypeError("a delivery is handed over with the headers that it came with")
+
     def __repr__(self) -> str:
         many = f"{self.messages} x " if self.messages > 1 else ""
         return f"Delivery({many}{self.destination!r}, {self.size} B, consumer={self.producer!r})"

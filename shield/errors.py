@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
 
 class ShieldError(Exception):
     """Base of everything Shield raises by itself."""
@@ -31,7 +36,33 @@ class PluginResultError(ShieldError):
 
 
 class Reject(ShieldError):  # noqa: N818 - the hook reads `raise Reject("why")`
-    """Raised by a before-hook to refuse a message: its caller gets it, it counts as raised."""
+    """Raised by a before-hook to refuse a message: its caller gets it, it counts as raised.
+
+    The caller's client makes an error of its own of it, beside: a KafkaError, an AMQPError.
+    """
+
+
+@cache
+def _both(kind: Any, clients: Any) -> Any:
+    body = {"__str__": kind.__str__, "__repr__": kind.__repr__, "__module__": kind.__module__}
+    body |= {"__eq__": object.__eq__, "__hash__": object.__hash__}
+    return type(kind.__name__, (kind, clients), body)
+
+
+@contextmanager
+def rejecting_as(clients: type[Exception]) -> Iterator[None]:
+    """Let a Reject that leaves this block be an error of a client's as well.
+
+    It stays the very error that the plugin has raised, of the plugin's own class.
+    """
+    try:
+        yield
+    except Reject as reject:
+        if not isinstance(reject, clients):
+            kind: Any = type(reject)
+            client: Any = clients
+            reject.__class__ = _both(kind, client)
+        raise
 
 
 class DeliveryUnknownError(ShieldError):

@@ -60,6 +60,7 @@ class Hooks:
 
     def before(self, message: Message) -> None:
         """Classify a message, then let before-hooks see it; `Reject` is theirs to raise."""
+        message.protect_headers()
         for field, value in self._labels(message).items():
             setattr(message, field, value)
         for hook in self._before[message.direction]:

@@ -8,8 +8,11 @@ named in an entry point of group "shield" (or handed to `Shield(plugins=[...])`)
 
 Hooks that contribute kinds are called once, when a Shield is made. Those that look at messages
 are called for each message, in the order plugins were registered (after-hooks in reverse), and
-cost nothing when nobody implements them. A plugin that raises is isolated: counted, logged once a
-minute, and treated as `on_plugin_error` says.
+cost nothing when nobody implements them. A plugin that raises, or returns what it must not, is
+isolated: counted, logged once a minute by name and distribution, and treated as `on_plugin_error`
+says. What is no `Exception`, as SystemExit, goes to the message's caller; Shield's own threads go
+on whatever it is. A hook takes all the arguments that it has here, is neither async nor a wrapper:
+others are refused when they are loaded.
 """
 
 from __future__ import annotations
@@ -95,6 +98,9 @@ def shield_classify(message: Message) -> Labels | None:
 @hookspec
 def shield_before_publish(message: Message) -> None:
     """Look at or label a message before it is decided on; raise `shield.Reject` to refuse it.
+
+    Headers are added with `message.add_header(name, text_or_bytes)`, the same for every client;
+    those that are there cannot be written to. A Reject is also an error of the client's own.
 
     if message.size > 1_000_000: raise Reject("above 1 MB")
     """

@@ -18,7 +18,7 @@ from shield.ledger import End
 from shield.pausing import pause
 from shield.plugin_results import step_in
 from shield.transport import Transport
-from shield.verdict import OverLimit, Permit
+from shield.verdict import OverLimit, Permit, Verdict
 
 Result_co = TypeVar("Result_co", covariant=True)
 Result = TypeVar("Result")
@@ -310,6 +310,19 @@ def diverted_ended(
         outlet.fail(error)
     else:
         resume(over, outlet, position + 1, error)
+
+
+@contextmanager
+def taken_back(verdict: Verdict) -> Iterator[None]:
+    """Undo a verdict where what is done next fails: the message never left."""
+    try:
+        yield
+    except BaseException:
+        if isinstance(verdict, Permit):
+            verdict.cancel()
+        else:
+            verdict.end(End.FAILED)
+        raise
 
 
 def send_kept(permit: Permit, outlet: Outlet[Result]) -> None:

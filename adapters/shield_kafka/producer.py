@@ -17,6 +17,8 @@ from kafka.producer.future import FutureRecordMetadata
 import shield
 from shield import Backlogs, End, Message, OverLimit, Permit, Shield, Signals, Verdict
 from shield.action import Divert
+from shield.errors import rejecting_as
+from shield.message import added_headers
 from shield.signal_support import SignalSupport
 from shield.sync import hold_back, react
 from shield_kafka import internals
@@ -71,6 +73,7 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
     _transaction: Transaction | None = None
     _forked = False
     _takes_bytes = False
+    _is_plain = False
     _closed = True
     _continued = 0
 
@@ -94,6 +97,7 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         internals.on_produced(self, partial(hear, self._signals))
         internals.on_poll(self, partial(look, self._signals))
         self._takes_bytes = not accept_serialized(self.config)
+        self._is_plain = self._takes_bytes and not chosen.prepares
         self._admit, self._admit_plain = chosen.admit, chosen.admit_plain
         if self.config["transactional_id"]:
             self._transaction = Transaction(chosen)
@@ -122,10 +126,11 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
 
         Raises:
             OverLimitError: over the limit, and the chain says `raise`; also a KafkaError.
-        SettingsError: a rule that covers it goes by what Kafka never tells.
+            SettingsError: a rule that covers it goes by what Kafka never tells.
+            Reject: a plugin has refused it; also a KafkaError.
             ForkedProducerError: in a process forked after this producer was made.
         """
-        plain = self._takes_bytes and type(value) is bytes and (key is None or type(key) is bytes)
+        plain = self._is_plain and type(value) is bytes and (key is None or type(key) is bytes)
         plain = plain and headers is None and type(topic) is str
         if not plain or self._closed or self._support.unfit:
             return self._send_with_care(topic, value, key, headers, partition, timestamp_ms)
@@ -181,7 +186,11 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         message = Message(
             topic, size, self._producer_name, key, record.headers, None, self._signals
         )
-        return self._decided(self._admit(message), record)
+        if not self.shield.prepares:
+            return self._decided(self._admit(message), record)
+        with rejecting_as(KafkaError):
+            verdict = self._admit(message)
+        return self._decided(verdict, record.with_headers(added_headers(message)))
 
     def _decided(self, verdict: Verdict, record: Record) -> Any:
         """Send what is admitted, or run the chain of the rule that refused."""
@@ -385,7 +394,7 @@ _producers: weakref.WeakSet[KafkaProducer] = weakref.WeakSet()
 def _mark_forked() -> None:
     for producer in list(_producers):
         producer._forked = True
-        producer._takes_bytes = False
+        producer._takes_bytes = producer._is_plain = False
 
 
 os.register_at_fork(after_in_child=_mark_forked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from shield_kafka.once import Serialized
@@ -18,6 +19,11 @@ class Record(NamedTuple):
     headers: list[Header] | None
     partition: int | None
     timestamp_ms: int | None
+
+    def with_headers(self, added: Iterable[tuple[str, str | bytes]]) -> Record:
+        """Return it with the headers that plugins have added; the caller's list stays as it is."""
+        more = [(name, text.encode() if isinstance(text, str) else text) for name, text in added]
+        return self._replace(headers=[*(self.headers or ()), *more]) if more else self
 
     @property
     def sizes(self) -> tuple[int, int, int]:

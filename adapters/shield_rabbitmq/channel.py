@@ -15,16 +15,20 @@ from typing import Any
 
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.channel import Channel
+from pika.exceptions import AMQPError
 
 from shield import End, Message, OverLimit, Permit, Signals, Verdict
+from shield.errors import rejecting_as
+from shield.message import added_headers
 from shield.pausing import attending
-from shield.sync import hold_back, react
+from shield.sync import hold_back, react, taken_back
 from shield_rabbitmq import internals
 from shield_rabbitmq.channel_outlet import ChannelOutlet
 from shield_rabbitmq.consumer_channel import BlockingConsuming, ConsumingChannel
 from shield_rabbitmq.deadline import deadline_of
 from shield_rabbitmq.guard import OTHERS, Guard, Publish, headers_of, settle_failed
 from shield_rabbitmq.heard import heard_by
+from shield_rabbitmq.parcel import with_headers
 from shield_rabbitmq.refusals import refuse_known
 from shield_rabbitmq.relays import bring_back
 from shield_rabbitmq.telling import BLOCKING, LOOP, Telling
@@ -123,7 +127,13 @@ class Shielded:
         guard.refuse_unfit(message.destination)
         if guard.listens:
             self._shield_listen()
-        verdict = guard.admit(message)
+        with rejecting_as(AMQPError):
+            verdict = guard.admit(message)
+        added = added_headers(message)
+        if added:
+            with taken_back(verdict):
+                call = (*call[:3], with_headers(call[3], added), *call[4:])
+                refuse_known(message.destination, call[3])
         if type(verdict) is Permit:
             self.shield_fate = "sent"
             guard.send(self, verdict, publish, *call, **named)

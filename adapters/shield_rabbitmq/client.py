@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import pika
 from pika import BasicProperties
+from pika.exceptions import AMQPError
 
 import shield as core
 from shield import (
@@ -26,8 +27,10 @@ from shield import (
     Shield,
     Signals,
 )
+from shield.errors import rejecting_as
+from shield.message import added_headers
 from shield.signal_support import SignalSupport
-from shield.sync import answering, hold_back, react, resume
+from shield.sync import answering, hold_back, react, resume, taken_back
 from shield_rabbitmq.deadline import deadline_of
 from shield_rabbitmq.depth import DepthReader
 from shield_rabbitmq.errors import (
@@ -39,7 +42,13 @@ from shield_rabbitmq.errors import (
     WithdrawnError,
 )
 from shield_rabbitmq.outlet import RabbitOutlet
-from shield_rabbitmq.parcel import Parcel, body_of, check_address, check_properties
+from shield_rabbitmq.parcel import (
+    Parcel,
+    body_of,
+    check_address,
+    check_properties,
+    with_headers,
+)
 from shield_rabbitmq.room import Room
 from shield_rabbitmq.sending import Confirm, Sending
 from shield_rabbitmq.telling import PUBLISHER
@@ -143,6 +152,7 @@ class Publisher:
 
         Raises:
             OverLimitError: over the limit, and the chain says `raise`; also an AMQPError.
+            Reject: a plugin has refused it; also an AMQPError.
             TypeError, ValueError: an argument that cannot be sent; no quota was charged. What
                 RabbitMQ is known to refuse is a `RefusedError`, also a ChannelClosedByBroker;
                 what only the broker knows fails the future with it.
@@ -169,7 +179,14 @@ class Publisher:
         )
         if properties is not None and properties.expiration is not None:
             message.deadline = deadline_of(properties, self.shield.clock.now())
-        verdict = self.shield.admit(message)
+        if self.shield.prepares:
+            with rejecting_as(AMQPError):
+                verdict = self.shield.admit(message)
+            with taken_back(verdict):
+                properties = with_headers(properties, added_headers(message))
+                parcel = Parcel(exchange, routing_key, parcel.body, properties, mandatory)
+        else:
+            verdict = self.shield.admit(message)
         if type(verdict) is Permit:
             if verdict.flow.waits:
                 return RabbitOutlet(self, parcel, properties).send(verdict)

@@ -133,6 +133,8 @@ class Guard:
         self.acts = self.for_good or self._calls > 0
         confirms = self.telling.confirms
         self.plain = self.acts and self.instrumented is None and not confirms
+        if self.plain and self.shield.prepares:
+            self.plain = False
 
     def refuse_unfit(self, destination: str) -> None:
         """Raise where a rule that covers the destination cannot be kept to here.

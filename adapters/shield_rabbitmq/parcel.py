@@ -6,8 +6,9 @@ on nobody reads the caller's properties again, so that they may be changed and u
 
 from __future__ import annotations
 
+import copy
 import struct
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -141,6 +142,18 @@ def check_properties(properties: Any) -> None:
         raise TypeError(
             f"properties.headers: found {_described(properties.headers)}; allowed: dict"
         )
+
+
+def with_headers(
+    properties: BasicProperties | None, added: Iterable[tuple[str, str | bytes]]
+) -> BasicProperties | None:
+    """Return properties with the headers that plugins have added; the caller's stay as they are."""
+    more = dict(added)
+    if not more:
+        return properties
+    result = BasicProperties() if properties is None else copy.copy(properties)
+    result.headers = {**(result.headers or {}), **more}
+    return result
 
 
 @lru_cache(maxsize=4096)

@@ -12,6 +12,11 @@ class Reports(Room):
     """For those outside the deciding: actions, keepers, backlog readers, adapters."""
 
     @property
+    def prepares(self) -> bool:
+        """Whether plugins look at what is sent before the verdict: to add to it, or reject it."""
+        return self._core.prepares_sent
+
+    @property
     def plugin_errors(self) -> dict[str, int]:
         """How often each plugin raised, by its name."""
         return self._core.hooks.errors

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from shield.action import Divert
 from shield.envelope import Envelope, split_headers
 from shield.fate import fate
 from shield.headers import diverted
-from shield.message import Message
+from shield.message import Message, added_headers
 from shield.promise import Promise
 from shield.shield import Shield
 from shield.signals import Signals
@@ -78,6 +78,7 @@ class FakeClient:
             destination, size, self.producer, key, record.headers, signals=self.signals
         )
         verdict = self.shield.admit(message)
+        record = replace(record, headers={**record.headers, **_texts(added_headers(message))})
         outlet = FakeOutlet(self, record)
         if isinstance(verdict, OverLimit):
             return react(verdict, outlet)
@@ -260,6 +261,10 @@ class FakeTransport(Transport):
 
     def close(self, timeout_s: float) -> None:
         """Do nothing: the client is the test's."""
+
+
+def _texts(headers: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
+    return {name: v if isinstance(v, str) else v.decode("utf-8", "replace") for name, v in headers}
 
 
 def _outcome_of(error: Exception) -> Outcome:

@@ -424,6 +424,81 @@ class AdapterContract:
         assert one.bodies(destination) == [b"1"]
         assert counts(one.shield) == {"offered": 2, "delivered": 1, "raised": 1}
 
+    def test_a_rejected_message_is_an_error_that_the_clients_users_catch(
+        self, use, destination, adapter
+    ):
+        """Also one of a class of the plugin's own, which stays what it is."""
+
+        class NotToday(shield.Reject):
+            pass
+
+        class Refuses:
+            @hookimpl
+            def shield_before_publish(self, message):
+                raise NotToday("not today")
+
+        one = use(plugins=[Refuses()])
+        known = shield.ShieldError
+        if adapter.over_limit_error is not shield.OverLimitError:
+            known = adapter.over_limit_error
+        with pytest.raises(known, match="not today") as caught:
+            one.publish(destination, b"1")
+        assert isinstance(caught.value, NotToday)
+        assert counts(one.shield) == {"offered": 1, "raised": 1}
+
+    @pytest.mark.parametrize("headers", [{}, {"tenant": "a"}], ids=["none", "one"])
+    def test_a_plugin_adds_headers(self, use, destination, headers):
+        """With and without headers of the caller's; sent, seen by those behind it, and no more."""
+        seen = []
+
+        class Adds:
+            @hookimpl
+            def shield_before_publish(self, message):
+                message.add_header("trace", "\N{SNOWMAN}1")
+
+        class Sees:
+            @hookimpl
+            def shield_before_publish(self, message):
+                seen.append((message.header("trace"), message.header("tenant")))
+
+        one = use(plugins=[Adds(), Sees()])
+        one.publish_now(destination, b"1", **headers)
+        ((_, came),) = one.arrived(destination)
+        assert came == headers | {"trace": "\N{SNOWMAN}1"}
+        assert seen == [("\N{SNOWMAN}1", headers.get("tenant"))]
+
+    def test_headers_that_a_plugin_adds_go_every_way(self, use, destination, adapter):
+        """Also to an overflow destination."""
+
+        class Adds:
+            @hookimpl
+            def shield_before_publish(self, message):
+                message.add_header("trace", "1")
+
+        overflow = adapter.destination()
+        one = use(rule(destination, f"overflow {overflow}"), plugins=[Adds()])
+        one.publish_now(destination, b"1")
+        one.publish_now(destination, b"2")
+        ((_, headers),) = one.arrived(overflow)
+        assert headers["trace"] == "1"
+        assert headers["shield-original-destination"] == destination
+
+    def test_what_plugins_see_as_headers_cannot_be_written_to(self, use, destination):
+        """The caller's own are never changed: who tries has failed, and is counted."""
+
+        class Writes:
+            @hookimpl
+            def shield_before_publish(self, message):
+                if isinstance(message.headers, dict):
+                    message.headers["trace"] = "1"
+                message.headers.append(("trace", b"1"))
+
+        one = use(plugins=[Writes()])
+        one.publish_now(destination, b"1", tenant="a")
+        ((_, headers),) = one.arrived(destination)
+        assert headers == {"tenant": "a"}
+        assert sum(one.shield.plugin_errors.values()) == 1
+
     def test_a_policy_that_raises_stops_nobody(self, use, destination):
         """The message goes through, and the plugin's error is counted."""
 
