@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
+from shield.retention import DAY_S
+
+LEAST_S = 7 * DAY_S
+"""How long what is set aside should be kept, where nobody says."""
+
 
 class State(StrEnum):
     """How a thing stands on the broker."""
@@ -28,6 +33,10 @@ class Thing:
     state: State
     detail: str = ""
     """How it was made, or what the broker said."""
+    keeps: str = ""
+    """What it keeps of what is put there, and for how long; empty where that is not known."""
+    warnings: tuple[str, ...] = ()
+    """How what lies there may be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,13 @@ class Setup(ABC):
 
     title: str
     """Which broker this is."""
+    retention_s: float | None = None
+    """For how long places are to keep messages; None to leave that to the broker."""
+
+    @property
+    def least_s(self) -> float:
+        """How long places should keep messages, or a warning says that they do not."""
+        return LEAST_S if self.retention_s is None else self.retention_s
 
     @abstractmethod
     def __enter__(self) -> Self:
@@ -63,4 +79,7 @@ class Setup(ABC):
 
     @abstractmethod
     def make(self, destination: Destination) -> Iterator[Thing]:
-        """Make what is missing. What is there is left as it is, also where it differs."""
+        """Make what is missing. What is there is left as it is, also where it differs.
+
+        But for how long it keeps messages, where `retention_s` says that and the broker can.
+        """

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from math import inf
 from typing import Any, Self
 
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from shield import UnavailableError
+from shield.retention import Retention, spelled
 from shield.rule import glob_matches
 from shield.setup import Destination, Setup, State, Thing
 from shield_kafka.address import Address, address_like
+from shield_kafka.retention import TIME, retention_of, set_retention
 
 USUAL = "localhost:9092"
 REACH_MS = 5000
+MOST_ASKED = 100
+"""Of how many originals the retention is asked for."""
 
 
 def address_at(bootstrap: str | None) -> Address:
@@ -67,22 +72,29 @@ class KafkaSetup(Setup):
         yield self._thing(destination, State.THERE if there else State.MISSING)
 
     def make(self, destination: Destination) -> Iterator[Thing]:
-        """Create the topic where it is missing."""
+        """Create the topic where it is missing; let it keep messages for as long as is asked."""
         name = destination.name
-        if name in self._partitions:
-            yield self._thing(destination, State.THERE)
-            return
         try:
-            self._create(name, self._partitions_for(destination.match))
+            state = self._made(name, destination.match)
         except TopicAlreadyExistsError:
             yield Thing("topic", name, State.THERE, "made by another meanwhile")
         except (KafkaError, ValueError) as error:
             yield Thing("topic", name, State.REFUSED, str(error))
         else:
-            yield self._thing(destination, State.MADE)
+            yield self._thing(destination, state)
+
+    def _made(self, name: str, match: str) -> State:
+        if name not in self._partitions:
+            self._create(name, self._partitions_for(match))
+            return State.MADE
+        if self.retention_s is not None:
+            set_retention(self._admin, name, self.retention_s)
+        return State.THERE
 
     def _create(self, name: str, partitions: int) -> None:
-        options = {"num_partitions": partitions, "replication_factor": -1}
+        options: dict[str, Any] = {"num_partitions": partitions, "replication_factor": -1}
+        if self.retention_s is not None:
+            options["configs"] = {TIME: str(int(self.retention_s * 1000))}
         self._admin.create_topics({name: options}, wait_for_metadata=True)
         (topic,) = self._admin.describe_topics([name])
         self._partitions[name] = len(topic["partitions"])
@@ -93,8 +105,32 @@ class KafkaSetup(Setup):
 
     def _thing(self, destination: Destination, state: State) -> Thing:
         number: Any = self._partitions.get(destination.name)
-        detail = "" if number is None else f"{number} partition{'s' * (number != 1)}"
-        return Thing("topic", destination.name, state, detail)
+        if number is None:
+            return Thing("topic", destination.name, state)
+        detail = f"{number} partition{'s' * (number != 1)}"
+        kept = self._kept(destination)
+        own = kept.get(destination.name)
+        warnings = () if own is None else (*own.warnings(self.least_s), *_shorter(own, kept))
+        keeps = "" if own is None else str(own)
+        return Thing("topic", destination.name, state, detail, keeps, warnings)
+
+    def _kept(self, destination: Destination) -> dict[str, Retention]:
+        """Return what the topic keeps, and what those keep where its messages go back to."""
+        originals = [name for name in self._partitions if glob_matches(destination.match, name)]
+        try:
+            return retention_of(self._admin, [destination.name, *originals[:MOST_ASKED]])
+        except (KafkaError, ValueError):  # this user may not ask
+            return {}
+
+
+def _shorter(own: Retention, kept: Mapping[str, Retention]) -> Iterator[str]:
+    """Yield which originals keep less: there what was set aside for longer is deleted at once."""
+    for name, its in kept.items():
+        if its.for_s is not None and not its.stamped and its.for_s < (own.for_s or inf):
+            yield (
+                f"topic {name} keeps messages for {spelled(its.for_s)}: what was set aside for "
+                "longer is deleted there as soon as it is back"
+            )
 
 
 def _silence(level: int) -> None:

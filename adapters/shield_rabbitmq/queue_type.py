@@ -39,6 +39,13 @@ class QueueType:
     arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def declared(self) -> dict[str, Any]:
+        """With which arguments it is declared anew as it is, as far as they are known."""
+        if self.name in (CLASSIC, None):
+            return dict(self.arguments)
+        return {**self.arguments, TYPE: self.name}
+
+    @property
     def counts_deliveries(self) -> bool:
         """Whether it may drop what is handed out and comes back too often."""
         return self.name in (QUORUM, None)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Self
 
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from shield import UnavailableError
+from shield.retention import Retention
 from shield.setup import Destination, Setup, State, Thing
 from shield_rabbitmq.declaring import EVERY_KEY, EXCHANGE_TYPE, parts_of
 from shield_rabbitmq.place import Place
+from shield_rabbitmq.queue_type import queue_type
+from shield_rabbitmq.retention import TIME, retention_of
 
 NOT_FOUND = 404
 Declare = Callable[[Any], object]
@@ -39,7 +44,7 @@ class RabbitMQSetup(Setup):
         exchange, queue = parts_of(destination.name)
         if exchange:
             yield self._look("exchange", exchange)
-        yield self._look("queue", queue)
+        yield self._kept(self._look("queue", queue))
 
     def make(self, destination: Destination) -> Iterator[Thing]:
         """Declare exchange and queue, then bind; what is refused ends it."""
@@ -54,13 +59,49 @@ class RabbitMQSetup(Setup):
             yield made
             if made.state is State.REFUSED:
                 return
-        made = self._make(
-            "queue", queue, lambda channel: channel.queue_declare(queue, durable=True), "durable"
-        )
+        made = self._make_queue(queue)
         yield made
         if exchange and made.state is not State.REFUSED:
             self._ask(lambda channel: channel.queue_bind(queue, exchange, EVERY_KEY))
             yield Thing("binding", queue, made.state, "for every routing key")
+
+    def _make_queue(self, queue: str) -> Thing:
+        """Declare a queue, or leave that which is there, and say what it keeps."""
+        before = self._look("queue", queue)
+        there = before.state is State.THERE
+        if there and self.retention_s is not None:
+            return self._as_asked(self._kept(before))
+        arguments = {} if self.retention_s is None else {TIME: int(self.retention_s * 1000)}
+        if there:  # durable it must be; what it keeps, and its type, are its owner's choice
+            arguments = queue_type(self._connection, queue).declared
+
+        def declare(channel: Any) -> object:
+            return channel.queue_declare(queue, durable=True, arguments=arguments)
+
+        return self._kept(self._make("queue", queue, declare, "durable"))
+
+    def _as_asked(self, there: Thing) -> Thing:
+        """Refuse a queue that keeps messages for another time: its arguments cannot be changed."""
+        assert self.retention_s is not None
+        asked = str(Retention(for_s=self.retention_s))
+        if there.keeps.split(", ")[0] == asked:
+            return there
+        name, ttl_ms = there.name, int(self.retention_s * 1000)
+        how = (
+            f"it is there and keeps {there.keeps or 'what the broker does not tell'}; a queue is "
+            f"changed by a policy: rabbitmqctl set_policy --apply-to queues {name} "
+            f"'^{re.escape(name)}$' '{{\"message-ttl\": {ttl_ms}}}'"
+        )
+        return replace(there, state=State.REFUSED, detail=how)
+
+    def _kept(self, thing: Thing) -> Thing:
+        """Add what a queue keeps, as its arguments say."""
+        if thing.state not in (State.THERE, State.MADE):
+            return thing
+        kept = retention_of(queue_type(self._connection, thing.name))
+        if kept is None:
+            return thing
+        return replace(thing, keeps=str(kept), warnings=tuple(kept.warnings(self.least_s)))
 
     def _look(self, what: str, name: str) -> Thing:
         refusal = self._ask(_passive(what, name))

@@ -18,6 +18,7 @@ from shield.errors import SettingsError, ShieldError
 from shield.settings import ShieldSettings, load_settings
 from shield.setup import Destination, Setup, State, Thing
 from shield.strict import nearest
+from shield.units import parse_seconds
 from shield.url import URL, is_url
 
 STYLES = {State.MADE: "green", State.MISSING: "yellow", State.REFUSED: "bold red"}
@@ -38,14 +39,21 @@ def setup(
         int | None,
         typer.Option(min=1, help="Of a new Kafka topic; else as many as the original's."),
     ] = None,
+    retention: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="For how long they are to keep messages, as 7d."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Look, and make nothing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Make the overflow destinations of all rules: topics, or exchanges with a queue each.
 
-    What is there already is left as it is; where it is of another kind, that is said, and the
-    exit status is 1. Destinations that are URLs are made on the brokers that these name, as the
-    user whom they, or [credentials], name.
+    Says what each keeps, and warns where what is set aside may be lost there. --retention sets for
+    how long: retention.ms of a topic, also of one that is there, or x-message-ttl of a new queue.
+
+    What is there already is left as it is otherwise; where it is of another kind, that is said,
+    and the exit status is 1. Destinations that are URLs are made on the brokers that these name,
+    as the user whom they, or [credentials], name.
 
     See what is missing:  shield setup --broker rabbitmq --dry-run
 
@@ -56,20 +64,35 @@ def setup(
     if broker not in setups:
         raise SettingsError(f"--broker: found {broker!r}; {nearest(broker, list(setups))}")
     wanted = list(_destinations(settings))
-    with setups[broker](bootstrap, partitions) as entered:
+    retention_s = None if retention is None else _seconds(retention)
+    setup = setups[broker](bootstrap, partitions)
+    setup.retention_s = retention_s
+    with setup as entered:
         own = [destination for destination, url in wanted if url is None]
         found = list(_visit(entered, own, make=not dry_run))
         title = entered.title
     for destination, url in wanted:
         if url is not None:
-            found += _elsewhere(settings, destination, url, partitions, make=not dry_run)
+            found += _elsewhere(
+                settings, destination, url, partitions, retention_s, make=not dry_run
+            )
     if as_json:
         print_json({"broker": title, "things": [asdict(row) for row in found]})
     elif found:
         Console().print(_table(found))
+        for row in found:
+            for warning in row.warnings:
+                typer.echo(f"warning: {row.what} {row.name}: {warning}", err=True)
     else:
         typer.echo("no rule overflows to a destination that has to be made: nothing to set up")
     raise typer.Exit(any(row.state is State.REFUSED for row in found))
+
+
+def _seconds(text: str) -> float:
+    try:
+        return parse_seconds(text)
+    except ValueError as error:
+        raise SettingsError(f"--retention: found {text!r}; {error}") from None
 
 
 def _destinations(settings: ShieldSettings) -> Iterator[tuple[Destination, URL | None]]:
@@ -96,6 +119,7 @@ def _elsewhere(
     destination: Destination,
     url: URL,
     partitions: int | None,
+    retention_s: float | None,
     *,
     make: bool,
 ) -> list[Row]:
@@ -105,6 +129,7 @@ def _elsewhere(
     if there is None:
         return []
     setup, name = there
+    setup.retention_s = retention_s
     try:
         with setup as entered:
             rows = list(_visit(entered, [Destination(name, destination.match)], make=make))
@@ -123,16 +148,28 @@ class Row:
     name: str
     state: State
     detail: str
+    keeps: str = ""
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, broker: str, destination: str, thing: Thing) -> Row:
         """Return that of a thing on a broker."""
-        return cls(broker, destination, thing.what, thing.name, thing.state, thing.detail)
+        return cls(
+            broker,
+            destination,
+            thing.what,
+            thing.name,
+            thing.state,
+            thing.detail,
+            thing.keeps,
+            thing.warnings,
+        )
 
 
 def _table(found: list[Row]) -> Table:
-    table = Table("broker", "destination", "what", "name", "state", "", box=None, pad_edge=False)
+    names = ("broker", "destination", "what", "name", "state", "keeps", "")
+    table = Table(*names, box=None, pad_edge=False)
     for row in found:
-        cells = (row.broker, row.destination, row.what, row.name, row.state, row.detail)
+        cells = (row.broker, row.destination, row.what, row.name, row.state, row.keeps, row.detail)
         table.add_row(*map(escape, cells), style=STYLES.get(row.state))
     return table

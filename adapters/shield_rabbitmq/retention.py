@@ -1,0 +1,28 @@
+"""What a queue keeps, as the arguments say that it was declared with.
+
+Policies are not told over AMQP: where one of them bounds a queue, `rabbitmqctl list_policies` says.
+"""
+
+from __future__ import annotations
+
+from shield.retention import Retention
+from shield_rabbitmq.queue_type import QueueType
+
+TIME, MESSAGES, SIZE, UNUSED = "x-message-ttl", "x-max-length", "x-max-length-bytes", "x-expires"
+
+
+def retention_of(found: QueueType) -> Retention | None:
+    """Return what a queue keeps; None where the broker does not tell."""
+    if found.name is None:
+        return None
+    told = found.arguments
+    return Retention(
+        for_s=_seconds(told.get(TIME)),
+        messages=told.get(MESSAGES),
+        size=told.get(SIZE),
+        unused_s=_seconds(told.get(UNUSED)),
+    )
+
+
+def _seconds(milliseconds: object) -> float | None:
+    return milliseconds / 1000 if isinstance(milliseconds, int) else None
