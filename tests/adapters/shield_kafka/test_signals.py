@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shield import Signals
+from shield import SettingsError, Signals
 from shield_kafka.internals import Produced, Queued
 from shield_kafka.signals import hear, look
 
@@ -30,3 +30,30 @@ def test_a_look_is_noted_and_who_waits_asks_again():
     look(signals, Queued(requests=0, waits_s=None))
     assert (signals.requests, signals.waits_since) == (0, None)
     assert changes == [1, 1]
+
+
+NEVER_TOLD = [
+    {"nacks": {}},
+    {"returns": {}},
+    {"blocked": {}},
+    {"confirm_window": {}},
+    {"confirm_latency": {}},
+    {"queue": {"messages": 5}},
+]
+
+
+@pytest.mark.parametrize("policy", NEVER_TOLD, ids=lambda policy: next(iter(policy)))
+def test_a_rule_that_goes_by_what_kafka_never_tells_is_an_error(producers, topic, policy):
+    """At the first message it covers: protection that never acts is none."""
+    producer = producers([{"name": "kept", "match": topic, **policy}])
+    for headers in (None, [("h", b"1")]):
+        with pytest.raises(SettingsError, match="rule 'kept': .* never tells"):
+            producer.send(topic, b"v", headers=headers)
+    assert producer.shield.ledger().offered == 0
+    assert producer.send(f"{topic}-other", b"v").get(60).offset == 0
+
+
+def test_one_that_only_looks_on_is_none(producers, topic):
+    """A shadow rule promises nothing."""
+    producer = producers([{"match": topic, "nacks": {}, "mode": "shadow"}])
+    assert producer.send(topic, b"v").get(60).offset == 0
