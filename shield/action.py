@@ -73,7 +73,14 @@ class Keep:
     keeper: Callable[[Kept], None]
 
 
-Step = Drop | Raise | Wait | Retry | Divert | Keep
+@dataclass(frozen=True, slots=True)
+class Decline:
+    """Hand on to the chain's next action, as None does, and tell an error why."""
+
+    why: str
+
+
+Step = Drop | Raise | Wait | Retry | Divert | Keep | Decline
 
 
 class Action(ABC):
@@ -123,7 +130,10 @@ class Action(ABC):
 
     @abstractmethod
     def step(self, over: OverLimit) -> Step | None:
-        """Return what is to be done, or None to decline. Called without the Shield's lock."""
+        """Return what is to be done, or `Decline(why)` or None to decline.
+
+        Called without the Shield's lock.
+        """
 
     # An action that sends messages elsewhere says how they come back.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeGuard
 
 from pydantic import (
     AfterValidator,
@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 from shield.problems import allowed
 from shield.registry import Registry
 from shield.strict import nearest
-from shield.url import masked
+from shield.url import is_url, masked
 
 SCHEMA = {"anyOf": [{"type": "string"}, {"type": "object", "minProperties": 1, "maxProperties": 1}]}
 
@@ -64,7 +64,7 @@ def _parser(registry: Registry) -> Callable[[Any], ActionChoice]:
         if not isinstance(given, dict):
             if given is not None and action.argument is None:
                 raise _wrong(f"{name!r} takes nothing behind it; found {given!r}")
-            if action.one_word and isinstance(given, str) and len(given.split()) > 1:
+            if action.one_word and _has_blanks(given) and not is_url(given):
                 raise _wrong(
                     f"{name!r} takes one name; found {given!r}, which has blanks; allowed for a "
                     f"name with blanks is a table: {{ {name} = {{ {action.argument} = ... }} }}"
@@ -77,6 +77,10 @@ def _parser(registry: Registry) -> Callable[[Any], ActionChoice]:
         return ActionChoice(name=name, settings=settings, text=value)
 
     return parse
+
+
+def _has_blanks(given: object) -> TypeGuard[str]:
+    return isinstance(given, str) and len(given.split()) > 1
 
 
 def _split(value: Any, registry: Registry) -> tuple[str, Any]:

@@ -78,16 +78,23 @@ class OverLimitError(ShieldError):
         reason: what was exceeded, in the policy's words.
         retry_after: seconds until the policy would admit it; None where unknown
             (it depends on others' answers), `inf` where it never will.
+        tried: the actions of the chain that were asked first, each with why it did nothing.
     """
 
     def __init__(
-        self, rule: str, policy: str, reason: str, retry_after: float | None = None
+        self,
+        rule: str,
+        policy: str,
+        reason: str,
+        retry_after: float | None = None,
+        tried: tuple[tuple[str, str], ...] = (),
     ) -> None:
-        super().__init__(rule, policy, reason, retry_after)
+        super().__init__(rule, policy, reason, retry_after, tried)
         self.rule = rule
         self.policy = policy
         self.reason = reason
         self.retry_after = retry_after
+        self.tried = tried
 
     def __str__(self) -> str:
         if self.retry_after is None:
@@ -96,4 +103,5 @@ class OverLimitError(ShieldError):
             when = "it will never be admitted"
         else:
             when = f"retry after {self.retry_after:.3f} s"
-        return f"rule {self.rule!r}: over the limit of {self.policy} ({self.reason}); {when}"
+        tried = "".join(f"; {action}: {why}" for action, why in self.tried)
+        return f"rule {self.rule!r}: over the limit of {self.policy} ({self.reason}); {when}{tried}"

@@ -12,7 +12,7 @@ from math import inf, isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from shield.action import Divert, Drop, Keep, Raise, Retry, Step, Wait
+from shield.action import Decline, Divert, Drop, Keep, Raise, Retry, Step, Wait
 from shield.errors import PluginResultError
 from shield.hookspecs import Labels
 from shield.policy import Policy
@@ -303,6 +303,10 @@ def step_in(answer: object, direction: str) -> Step | None:
         return _divert(answer)
     if isinstance(answer, Keep):
         return _keep(answer)
+    if isinstance(answer, Decline):
+        if not isinstance(answer.why, str):
+            raise wrong("Decline.why", answer.why, "a text")
+        return answer
     raise wrong("step", answer, "None or one of the steps of shield.action")
 
 

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from shield.action import Action, Divert, Drop, Keep, Raise, Retry, Step, Wait
+from shield.action import Action, Decline, Divert, Drop, Keep, Raise, Retry, Step, Wait
 from shield.backoff import Backoff
 from shield.envelope import Envelope
 from shield.errors import DeliveryUnknownError
@@ -20,6 +20,8 @@ from shield.plugin_results import step_in
 from shield.transport import Transport
 from shield.verdict import OverLimit, Permit, Verdict
 
+LONGEST_WHY = 200
+"""Of what an error says of each action that has done nothing, in characters."""
 Result_co = TypeVar("Result_co", covariant=True)
 Result = TypeVar("Result")
 Steps = Generator[Wait | Retry, Permit | None, Result | Permit]
@@ -141,6 +143,7 @@ def walk(
             result = _set_aside(over, outlet, step, position)
             if result is not None:
                 return result
+        _note_declined(over, position, step)
     over.end(End.RAISED)
     raise outlet.error(over)
 
@@ -155,7 +158,21 @@ def step_of(action: Action, over: OverLimit) -> Step | None:
     except Exception as error:
         over.shield.plugin_failed(action, error)
         return None
+    if isinstance(step, Decline):
+        over.note_declined(action, step.why[:LONGEST_WHY])
+        return None
     return _called_once(action, over, step) if isinstance(step, Divert) else step
+
+
+def _note_declined(over: OverLimit, position: int, step: Step | None) -> None:
+    """Note why nothing came of a step that was tried; the action itself has told all else."""
+    action = over.chain[position]
+    if isinstance(step, Wait):
+        over.note_declined(action, f"not admitted within {step.limit_s:g} s, or may not wait here")
+    elif isinstance(step, Retry):
+        over.note_declined(action, "refused each time, or the retry budget is spent")
+    elif step is not None:
+        over.note_declined(action, "cannot be sent or kept there now")
 
 
 def _called_once(action: Action, over: OverLimit, step: Divert) -> Divert:
@@ -184,6 +201,8 @@ def resume(
     It is not set aside any more, until another action does so.
     """
     over.shield.unhold(over)
+    if cause is not None and position:
+        over.note_declined(over.chain[position - 1], f"failed: {cause!r}"[:LONGEST_WHY])
     try:
         result = react(over, outlet, position)
     except Exception as raised:

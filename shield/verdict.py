@@ -9,6 +9,7 @@ from shield.errors import OverLimitError
 from shield.ledger import End
 
 if TYPE_CHECKING:
+    from shield.action import Action
     from shield.flow import Flow
     from shield.message import Message
     from shield.policy import Policy
@@ -130,7 +131,7 @@ class Permit:
 class OverLimit:
     """The verdict on a message that a rule refused; open until its chain has come to an end."""
 
-    __slots__ = ("chain", "flow", "kept_as", "message", "open", "refusal")
+    __slots__ = ("chain", "declined", "flow", "kept_as", "message", "open", "refusal")
 
     def __init__(self, flow: Flow, message: Message, refusal: Refusal) -> None:
         self.flow = flow
@@ -139,6 +140,8 @@ class OverLimit:
         self.chain = refusal.policy.rule.chain
         """The actions of the rule that refused first; who refuses later changes nothing in it."""
         self.open = True
+        self.declined: dict[str, str] | None = None
+        """Why actions of its chain have done nothing, by what settings call them."""
         self.kept_as: End | None = None
         """Where the ledger has it while it is set aside; None while it is in flight."""
 
@@ -175,9 +178,17 @@ class OverLimit:
         """Count it as kept there, until it is admitted or has its end; False where it has one."""
         return self.shield.keep([self], where)[0]
 
-    def error(self) -> OverLimitError:
-        """Return what `raise` raises."""
-        return OverLimitError(self.rule.name, self.policy, self.reason, self.retry_after_s)
+    def note_declined(self, action: Action, why: str) -> None:
+        """Note why an action does nothing about it."""
+        if self.declined is None:
+            self.declined = {}
+        place = action.destination
+        self.declined[action.name if place is None else f"{action.name} {place}"] = why
+
+    def error(self, kind: type[OverLimitError] = OverLimitError) -> OverLimitError:
+        """Return what `raise` raises: `kind` is one that its client's users catch."""
+        tried = tuple((self.declined or {}).items())
+        return kind(self.rule.name, self.policy, self.reason, self.retry_after_s, tried)
 
 
 Verdict = Permit | OverLimit

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 import shield
@@ -106,3 +108,40 @@ def test_an_overflow_that_cannot_begin_declines():
     client.missing.add("elsewhere")
     client.publish("orders", b"1")
     assert shield.fate(client.publish("orders", b"2")) == "dropped"
+
+
+def test_an_error_says_which_actions_were_tried_and_why_each_did_nothing():
+    """Not the quota alone: what else was to help, and did not."""
+    chain = [
+        "wait 5ms",
+        {"buffer": {"messages": 1}},
+        {"overflow": {"destination": "late", "messages": 1}},
+        "overflow missing",
+        "raise",
+    ]
+    client = client_with(*chain)
+    client.missing.add("missing")
+    for _ in range(3):
+        client.publish("orders", b"x")
+    with pytest.raises(shield.OverLimitError) as caught:
+        client.publish("orders", b"x")
+    assert dict(caught.value.tried) == {
+        "wait": "not admitted within 0.005 s, or may not wait here",
+        "buffer": "full",
+        "overflow late": "its own bound on unanswered messages is reached",
+        "overflow missing": "cannot be sent or kept there now",
+    }
+    assert "; overflow late: its own bound on unanswered messages is reached; " in str(caught.value)
+    assert pickle.loads(pickle.dumps(caught.value)).tried == caught.value.tried
+
+
+def test_an_error_says_what_an_overflow_send_failed_with():
+    """Also where its caller has had a future since long."""
+    client = client_with("overflow late")
+    client.publish("orders", b"1")
+    client.ack()
+    future = client.publish("orders", b"2")
+    client.fail(TimeoutError("the broker is away"))
+    assert future.exception(0).tried == (
+        ("overflow late", "failed: TimeoutError('the broker is away')"),
+    )

@@ -62,7 +62,7 @@ class KafkaOutlet:
 
     def error(self, over: OverLimit) -> Exception:
         """Return an error that is also a KafkaError."""
-        return OverLimitError(over.rule.name, over.policy, over.reason, over.retry_after_s)
+        return over.error(OverLimitError)
 
     # --- the overflow topic -------------------------------------------------------------------
 

@@ -80,7 +80,7 @@ class ChannelOutlet:
 
     def error(self, over: OverLimit) -> Exception:
         """Return an error that is also an AMQPError."""
-        return OverLimitError(over.rule.name, over.policy, over.reason, over.retry_after_s)
+        return over.error(OverLimitError)
 
     def ended(self, future: Confirm) -> str:
         """Return the message's fate; with a BlockingChannel, once it is where it went.

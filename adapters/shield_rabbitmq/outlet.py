@@ -67,7 +67,7 @@ class RabbitOutlet:
 
     def error(self, over: OverLimit) -> Exception:
         """Return an error that is also an AMQPError."""
-        return OverLimitError(over.rule.name, over.policy, over.reason, over.retry_after_s)
+        return over.error(OverLimitError)
 
     def divert(self, over: OverLimit, step: Divert, position: int) -> Confirm | None:
         """Send to the overflow exchange; None where it is known to be missing, or is the same.

@@ -82,7 +82,7 @@ class Buffer(Keeper):
         with self._lock:
             full = self._bound.exceeded_by(over.message.size) is not None
         if full or over.retry_after_s == float("inf"):
-            return None
+            return action.Decline("full" if full else "it would never be admitted")
         return action.Keep("buffered", self._keep)
 
     def _keep(self, kept: Kept) -> None:

@@ -98,10 +98,10 @@ class Overflow(Action):
         """Divert, unless it is there already or too much is unanswered."""
         size = over.message.size
         if over.message.destination == self._destination:
-            return None
+            return action.Decline("it was going there")
         with self._lock:
-            if self._bound.exceeded_by(size) is not None:
-                return None
+            if (exceeded := self._bound.exceeded_by(size)) is not None:
+                return action.Decline(f"its own bound on unanswered {exceeded} is reached")
             self._bound.take(size)
         return action.Divert(
             self._destination,

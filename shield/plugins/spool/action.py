@@ -50,7 +50,7 @@ class Spool(Action):
             with self._lock:
                 spool = self._ensure_open(over.shield)
         if spool is None or not spool.has_room(over.message.size):
-            return None
+            return action.Decline("not open" if spool is None else "full")
         return action.Keep("spooled", spool.keep)
 
     def places(self, shield: Shield) -> list[URL]:

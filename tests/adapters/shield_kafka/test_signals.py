@@ -33,9 +33,9 @@ def test_a_look_is_noted_and_who_waits_asks_again():
 
 
 NEVER_TOLD = [
-    {"nacks": {}},
-    {"returns": {}},
-    {"blocked": {}},
+    {"nacks": {"above": "5%"}},
+    {"returns": {"above": "5%"}},
+    {"blocked": "over_limit"},
     {"confirm_window": {}},
     {"confirm_latency": {}},
     {"queue": {"messages": 5}},
@@ -47,7 +47,7 @@ def test_a_rule_that_goes_by_what_kafka_never_tells_is_an_error(producers, topic
     """At the first message it covers: protection that never acts is none."""
     producer = producers([{"name": "kept", "match": topic, **policy}])
     for headers in (None, [("h", b"1")]):
-        with pytest.raises(SettingsError, match="rule 'kept': .* never tells"):
+        with pytest.raises(SettingsError, match=r"rule 'kept': .* never tells"):
             producer.send(topic, b"v", headers=headers)
     assert producer.shield.ledger().offered == 0
     assert producer.send(f"{topic}-other", b"v").get(60).offset == 0
@@ -55,5 +55,5 @@ def test_a_rule_that_goes_by_what_kafka_never_tells_is_an_error(producers, topic
 
 def test_one_that_only_looks_on_is_none(producers, topic):
     """A shadow rule promises nothing."""
-    producer = producers([{"match": topic, "nacks": {}, "mode": "shadow"}])
+    producer = producers([{"match": topic, "nacks": "5%", "mode": "shadow"}])
     assert producer.send(topic, b"v").get(60).offset == 0
