@@ -19,6 +19,7 @@ from shield.delivery import Delivery
 from shield.envelope import Envelope
 from shield.errors import (
     DeliveryUnknownError,
+    ExpiredError,
     OverLimitError,
     PluginError,
     Reject,
@@ -53,6 +54,7 @@ __all__ = [
     "End",
     "Envelope",
     "Event",
+    "ExpiredError",
     "KeyOf",
     "Kind",
     "Labels",

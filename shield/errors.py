@@ -69,6 +69,13 @@ class DeliveryUnknownError(ShieldError):
     """The message was sent and never answered for: the broker may hold it, or not."""
 
 
+class ExpiredError(ShieldError):
+    """A message that was set aside comes back too late: the time that its sender gave it is over.
+
+    A transport's answer to a send: the message is dropped, and counted so.
+    """
+
+
 class OverLimitError(ShieldError):
     """A message was over the limit and its rule's chain ended in `raise`.
 

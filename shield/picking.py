@@ -49,6 +49,8 @@ class Tally:
     """What was set aside too often, and is at the parking destination."""
     kept: int = 0
     """What was set aside too often, and stays: there is no parking destination."""
+    expired: int = 0
+    """What came too late: its time to live was over, and it is dropped."""
     listed: list[Left] = field(default_factory=list)
     """Those that failed, or were set aside too often; the first thousand."""
 
@@ -227,6 +229,11 @@ class Picked(Source):
         inner = self._own(taken)
         self._hand_out(inner, -1)
         self._note_failed(f"{type(error).__name__}: {error}", inner.envelope)
+
+    def note_expired(self, taken: Taken) -> None:
+        """Note that one came too late; it is forgotten, and was not sent."""
+        self._hand_out(self._own(taken), -1)
+        self.tally.expired += 1
 
     def _note_failed(self, why: str, envelope: Envelope) -> None:
         with self._lock:

@@ -12,7 +12,7 @@ from math import inf
 from shield.backoff import Backoff
 from shield.clock import Clock, SystemClock
 from shield.envelope import Envelope
-from shield.errors import Reject
+from shield.errors import ExpiredError, Reject
 from shield.ledger import End
 from shield.message import Message
 from shield.plugin_results import taken_in
@@ -35,6 +35,8 @@ class Progress:
 
     sent: int = 0
     failed: int = 0
+    expired: int = 0
+    """How many were not sent, since their time to live was over."""
     last_error: Exception | None = None
 
 
@@ -111,6 +113,7 @@ class Redriver:
             run where the answer is True. Who gives up a message keeps back those of its key.
         yields: asked while a message waits to be admitted; where the answer is True, it goes
             back to its source.
+        expired: told of each whose time to live was over; that is not sent, and forgotten.
     """
 
     def __init__(
@@ -125,6 +128,7 @@ class Redriver:
         key_of: KeyOf = key_on_kafka,
         gives_up: Callable[[Taken, Exception], bool] = lambda _taken, _error: False,
         yields: Callable[[], bool] = lambda: False,
+        expired: Callable[[Taken], None] = lambda _taken: None,
         clock: Clock | None = None,
     ) -> None:
         self._source = source
@@ -135,6 +139,7 @@ class Redriver:
         self._key_of = key_of
         self._gives_up = gives_up
         self._yields = yields
+        self._expired = expired
         self._clock = clock or SystemClock()
         self._next_s = 0.0
         self._pause_until_s = 0.0
@@ -320,6 +325,8 @@ class Redriver:
         """Take an answer, on the transport's thread: the permit makes room for others at once."""
         if error is None:
             permit.delivered()
+        elif isinstance(error, ExpiredError):
+            permit.expired()
         else:
             permit.flow.shield.settle(permit, outcome_of(self._transport, error), self._failed_as)
         self._answers.append((taken, error))
@@ -334,6 +341,8 @@ class Redriver:
             self._unanswered -= 1
             if error is None:
                 self._has_arrived(taken)
+            elif isinstance(error, ExpiredError):
+                self._has_expired(taken)
             else:
                 self._has_failed(taken, error)
 
@@ -341,6 +350,16 @@ class Redriver:
         self._source.forget(taken)
         self.progress.sent += 1
         self._backoff.reset()
+        self._next_of_its_key(taken)
+
+    def _has_expired(self, taken: Taken) -> None:
+        """Let a message go that comes too late: it is not sent, and need not come again."""
+        self._expired(taken)
+        self._source.forget(taken)
+        self.progress.expired += 1
+        self._next_of_its_key(taken)
+
+    def _next_of_its_key(self, taken: Taken) -> None:
         key = self._key_of(taken.envelope)
         if key is None:
             return

@@ -49,8 +49,9 @@ class Redriven:
     """What a redrive did; what is not back is still where it was.
 
     `messages` counts, by rule and original destination, what went back or, in a dry run, would
-    go. `sent` includes what was sent twice because its first answer was lost. `listed` names the
-    first thousand of those that failed, were parked or were kept.
+    go. `expired` counts those whose time to live was over: they are dropped. `sent` includes what
+    was sent twice because its first answer was lost. `listed` names the first thousand of those
+    that failed, were parked or were kept.
     """
 
     sent: int = 0
@@ -59,6 +60,7 @@ class Redriven:
     kept: int = 0
     skipped: int = 0
     unknown: int = 0
+    expired: int = 0
     dry_run: bool = False
     interrupted: bool = False
     error: str | None = None
@@ -205,6 +207,7 @@ class Redriving:
             window=WINDOW,
             rate=self._per_second,
             gives_up=self._gives_up,
+            expired=self._source.note_expired,
             clock=self._clock,
         )
         self._begun_s = self._last_s = self._clock.now()
@@ -309,6 +312,7 @@ class Redriving:
             kept=tally.kept,
             skipped=tally.skipped,
             unknown=tally.unknown,
+            expired=tally.expired,
             interrupted=self._interrupted,
             error=self._error,
             seconds=self._clock.now() - self._begun_s,

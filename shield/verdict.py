@@ -127,6 +127,10 @@ class Permit:
         """Settle a send that never began: what was charged is given back, the end is `failed`."""
         return self.flow.shield.cancel(self)
 
+    def expired(self) -> bool:
+        """Settle a send that comes too late to begin: as `cancel`, but the end is `dropped`."""
+        return self.flow.shield.expired(self)
+
 
 class OverLimit:
     """The verdict on a message that a rule refused; open until its chain has come to an end."""

@@ -252,6 +252,7 @@ class WayBack:
             window=WINDOW,
             key_of=key_on_any,
             yields=self._yields,
+            expired=self._source.note_expired,
             clock=self._clock,
         )
         self._pace.begin(now)

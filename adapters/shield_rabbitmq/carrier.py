@@ -5,11 +5,10 @@ from __future__ import annotations
 from shield import Envelope, Outcome, Signals
 from shield.transport import Done
 from shield_rabbitmq.address import Address
-from shield_rabbitmq.diverting import without_routing
-from shield_rabbitmq.enveloping import properties_of
+from shield_rabbitmq.enveloping import diverted, parcel_of
 from shield_rabbitmq.errors import CannotConnectError
 from shield_rabbitmq.parcel import Parcel
-from shield_rabbitmq.transport import Carried, overloaded, parcel_of
+from shield_rabbitmq.transport import Carried, overloaded
 from shield_rabbitmq.write_thread import WriteThread
 
 WINDOW = 1000
@@ -51,7 +50,7 @@ class Carrier:
         if exchange is None:
             return parcel_of(envelope)
         own_key = envelope.destination if envelope.routing_key is None else envelope.routing_key
-        properties = without_routing(properties_of(envelope), envelope.exchange, own_key)
+        properties = diverted(envelope)
         routing_key = self._address.routing_key or own_key
         return Parcel(exchange, routing_key, envelope.body or b"", properties, mandatory=True)
 

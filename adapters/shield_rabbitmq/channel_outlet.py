@@ -115,7 +115,7 @@ class ChannelOutlet:
         address = text_of(exchange), text_of(routing_key)
         parcel = Parcel(*address, body_of(body), properties, bool(mandatory))
         relay = relay_for(self._channel.connection, self._shield, self._producer)
-        return RabbitOutlet(relay, parcel, properties)
+        return RabbitOutlet(relay, parcel)
 
     @property
     def client(self) -> Transport:

@@ -189,10 +189,10 @@ class Publisher:
             verdict = self.shield.admit(message)
         if type(verdict) is Permit:
             if verdict.flow.waits:
-                return RabbitOutlet(self, parcel, properties).send(verdict)
+                return RabbitOutlet(self, parcel).send(verdict)
             return self._send(verdict, parcel, Confirm())
         assert isinstance(verdict, OverLimit)
-        return self._react(verdict, RabbitOutlet(self, parcel, properties))
+        return self._react(verdict, RabbitOutlet(self, parcel))
 
     @property
     def signals(self) -> Signals:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from shield import Outcome
+from shield import Outcome, Shield
 from shield_rabbitmq import internals
 from shield_rabbitmq.consumer import Consumer, Line, Terms
 from shield_rabbitmq.consumer_generator import Drawn, generate
@@ -15,6 +15,12 @@ from shield_rabbitmq.prefetch import prefetch_for
 
 LEAVE_WITHIN_S = 5.0
 """How long a channel that is closed waits for what it has diverted."""
+
+
+def _leaves(shield: Shield) -> bool:
+    """Tell whether a message that is received may go elsewhere: it is to go as it came."""
+    received = (rule for rule in shield.rules if rule.direction == "consume")
+    return any(action.sets_aside for rule in received for action in rule.chain)
 
 
 class Consuming:
@@ -55,6 +61,8 @@ class Consuming:
         if self._shield_intake is None and guard.acts and guard.shield.receives(None, ""):
             self._shield_intake = Intake(self, self._shield_beneath())
             internals.write_acks_readily(self.connection)  # type: ignore[attr-defined]
+            if _leaves(guard.shield):
+                internals.keep_encoded(self.connection)  # type: ignore[attr-defined]
         return self._shield_intake
 
     def _shield_beneath(self) -> Any:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pika import BasicProperties
-
 from shield import ShieldError
 from shield.action import Divert
 from shield.headers import BROKER, ROUTING_KEY, diverted
 from shield.receiving import Held
 from shield_rabbitmq import internals
 from shield_rabbitmq.address import origin_of
-from shield_rabbitmq.diverting import without_routing
+from shield_rabbitmq.diverting import kept, now_ms, received, set_aside
+from shield_rabbitmq.encoded import Encoded
 from shield_rabbitmq.enveloping import envelope_of
 from shield_rabbitmq.parcel import Parcel
 from shield_rabbitmq.relays import relay_for
@@ -42,8 +41,9 @@ def send_away(connection: Any, held: Held, arrival: Arrival, step: Divert, ended
             _relay(connection, held, arrival, step, once)
         else:
             marks = _marks(held) | {BROKER: origin_of(internals.parameters_of(connection))}
-            parcel = _parcel(arrival, arrival.properties)
-            envelope = envelope_of(parcel, arrival.properties, held.over.message.producer)
+            parcel = Parcel("", held.over.message.destination, arrival.body, None, mandatory=True)
+            copy = _copy(connection, arrival)
+            envelope = envelope_of(parcel, copy, held.over.message.producer)
             step.transport.send(envelope.marked(marks), once)
     except Exception as error:
         if step.transport is not None:
@@ -61,9 +61,7 @@ def _relay(connection: Any, held: Held, arrival: Arrival, step: Divert, ended: E
     missing = relay._writer.missing(exchange)
     if missing is not None:
         raise missing
-    method = arrival.method
-    properties = without_routing(arrival.properties, method.exchange, method.routing_key)
-    properties.headers |= _marks(held)
+    properties = set_aside(_copy(connection, arrival), _marks(held))
     parcel = Parcel(exchange, routing_key, arrival.body, properties, mandatory=True)
     relay._writer.put(Leaving(parcel, step.declare, ended))
 
@@ -73,9 +71,13 @@ def _marks(held: Held) -> dict[str, str]:
     return {**diverted(held.over), ROUTING_KEY: held.over.message.destination}
 
 
-def _parcel(arrival: Arrival, properties: BasicProperties) -> Parcel:
-    method = arrival.method
-    return Parcel(method.exchange, method.routing_key, arrival.body, properties, mandatory=True)
+def _copy(connection: Any, arrival: Arrival) -> Encoded:
+    """Return the properties of a copy that goes back to its queue alone."""
+    method, own = arrival.method, Encoded.of(arrival.properties)
+    user = getattr(internals.parameters_of(connection).credentials, "username", None)
+    sent_ms = now_ms() if own.timestamp is None else own.timestamp * 1000
+    copy = received(own, method.exchange, method.routing_key, user)
+    return kept(copy, mandatory=True, sent_ms=sent_ms)
 
 
 class Leaving(Sending):

@@ -2,61 +2,107 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Any
-
-from pika import BasicProperties
-
 from shield import Envelope
-from shield.envelope import split_headers
+from shield.headers import DESTINATION, ROUTING_KEY
+from shield_rabbitmq.diverting import (
+    Marks,
+    brought_back,
+    now_ms,
+    of_life,
+    plain,
+    sendable,
+    set_aside,
+)
+from shield_rabbitmq.encoded import DELIVERY_MODE, TIMESTAMP, Encoded, value_of
 from shield_rabbitmq.parcel import Parcel
 
 LONGEST_NAME = 128
 """Bytes of a header's name; a longer one is kept in `shield-original-headers` alone."""
+PERSISTENT = b"\x02"
 
 
-def envelope_of(parcel: Parcel, properties: BasicProperties | None, producer: str) -> Envelope:
-    """Return the whole message; its properties are kept as they go on the wire."""
-    headers: dict[str, Any] = {} if properties is None else properties.headers or {}
-    own, marks = split_headers(tuple((name, _as_bytes(value)) for name, value in headers.items()))
-    plain = BasicProperties() if properties is None else copy.copy(properties)
-    plain.headers = {name: headers[name] for name, _ in own} or None
+def envelope_of(parcel: Parcel, properties: Encoded, producer: str) -> Envelope:
+    """Return the whole message, with its `kept` properties."""
+    own, marks = of_life(properties)
+    return _envelope(parcel.destination, parcel.routing_key, parcel.body, own, marks, producer)
+
+
+def stored_envelope(exchange: str, routing_key: str, body: bytes, properties: Encoded) -> Envelope:
+    """Return the whole message that a queue held, with what was saved from its properties."""
+    own, marks = brought_back(properties)
+    destination = f"{exchange}/{routing_key}" if exchange else routing_key
+    return _envelope(destination, routing_key, body, own, marks, "")
+
+
+def _envelope(
+    destination: str, routing_key: str, body: bytes, own: Encoded, marks: Marks, producer: str
+) -> Envelope:
+    users, optional, _ = plain(own)
+    seconds = users.timestamp
     return Envelope(
-        destination=parcel.destination,
-        body=parcel.body,
+        destination=destination,
+        body=body,
         kind="amqp",
-        headers=own,
-        routing_key=parcel.routing_key,
-        timestamp_ms=None if plain.timestamp is None else int(plain.timestamp) * 1000,
-        native=b"".join(plain.encode()),
-        mandatory=parcel.mandatory,
+        headers=tuple((_name(n), _as_bytes(value_of(v))) for n, v in users.headers or ()),
+        routing_key=routing_key,
+        timestamp_ms=None if seconds is None else seconds * 1000,
+        native=b"".join(own.encode()),
+        mandatory=optional != "false",
         producer=producer,
         marks=marks,
     )
 
 
-def properties_of(envelope: Envelope) -> BasicProperties:
-    """Return an envelope's own properties with its marks; persistent where it brings none."""
+def parcel_of(envelope: Envelope) -> Parcel:
+    """Return what goes on the wire, where the envelope says.
+
+    Raises:
+        ExpiredError: it is too late for that.
+        ValueError, TypeError: AMQP cannot hold it.
+    """
+    routing_key = envelope.destination if envelope.routing_key is None else envelope.routing_key
+    body = envelope.body or b""
+    if DESTINATION in dict(envelope.marks):  # it goes to be parked
+        return Parcel(envelope.exchange, routing_key, body, diverted(envelope), mandatory=True)
+    properties, mandatory = sendable(kept_properties(envelope), now_ms())
+    properties.add_texts(_marks(envelope).items())
+    return Parcel(envelope.exchange, routing_key, body, properties, mandatory)
+
+
+def diverted(envelope: Envelope) -> Encoded:
+    """Return an envelope's properties for where it is set aside, with all of its marks."""
+    marks = _marks(envelope)
+    if DESTINATION in marks:
+        return set_aside(kept_properties(envelope), marks)
+    going = {DESTINATION: envelope.destination}
+    if envelope.routing_key is not None:
+        going[ROUTING_KEY] = envelope.routing_key
+    properties = set_aside(kept_properties(envelope), going | marks)
+    for name in going:  # it comes back to where it is sent, and to nowhere else
+        properties.pop_text(name)
+    return properties
+
+
+def kept_properties(envelope: Envelope) -> Encoded:
+    """Return an envelope's own properties; persistent where it brings none."""
     if envelope.kind == "amqp" and envelope.native:
-        properties = BasicProperties()
-        properties.decode(envelope.native)
-        properties.headers = {**(properties.headers or {}), **dict(envelope.marks)} or None
-        return properties
-    headers = {
-        name: _as_text(value)
-        for name, value in envelope.foreign_headers("amqp")
-        if len(name.encode()) <= LONGEST_NAME
-    }
-    seconds = None if envelope.timestamp_ms is None else envelope.timestamp_ms // 1000
-    return BasicProperties(delivery_mode=2, headers=headers or None, timestamp=seconds)
+        return Encoded.parse(envelope.native)
+    result = Encoded({DELIVERY_MODE: PERSISTENT})
+    if envelope.timestamp_ms is not None and envelope.timestamp_ms >= 0:
+        result.fields[TIMESTAMP] = (envelope.timestamp_ms // 1000).to_bytes(8, "big")
+    result.add_values(pair for pair in envelope.headers if len(pair[0].encode()) <= LONGEST_NAME)
+    return result
+
+
+def _marks(envelope: Envelope) -> dict[str, str]:
+    """Return our headers, with those that keep what AMQP has no field for."""
+    beyond = envelope.foreign_headers("amqp")[len(envelope.all_headers()) :]
+    return dict(envelope.marks) | {name: str(value, "utf-8") for name, value in beyond}
+
+
+def _name(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")
 
 
 def _as_bytes(value: object) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
-
-
-def _as_text(value: bytes) -> str | bytes:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value

@@ -24,6 +24,7 @@ from pika.connection import Parameters
 from pika.exceptions import StreamLostError
 from pika.spec import Basic, Confirm
 
+from shield_rabbitmq.encoded import ReadProperties
 from shield_rabbitmq.refusals import FRAME_OVERHEAD, check_header
 
 
@@ -83,6 +84,52 @@ def parameters_of(connection: Any) -> Parameters:
 def on_close(connection: Any, callback: Callable[[Any], None]) -> None:
     """Call back with the connection when it has closed, whoever closed it."""
     _loop_connection(connection).add_on_close_callback(lambda *_: callback(connection))
+
+
+def keep_encoded(connection: Any) -> None:
+    """Let the properties of what this connection receives know how they stood on the wire.
+
+    pika reads some values wrongly (`shield_rabbitmq.encoded`). What it cannot read at all is an
+    error as ever, which ends the connection.
+    """
+    _read_headers(connection, ReadProperties.decode)
+
+
+def keep_unreadable(connection: Any) -> None:
+    """Do the same; what pika cannot read comes without properties, but for how they stood."""
+
+    def decode(properties: ReadProperties, encoded: bytes) -> None:
+        try:
+            properties.decode(encoded)
+        except Exception:
+            properties.__dict__ |= BasicProperties().__dict__
+
+    _read_headers(connection, decode)
+
+
+def _read_headers(connection: Any, decode: Callable[[ReadProperties, bytes], object]) -> None:
+    loop_connection = _loop_connection(connection)
+    if "_read_frame" in vars(loop_connection):
+        return
+
+    def read_frame() -> Any:
+        buffer = loop_connection._frame_buffer
+        if buffer[:1] != _HEADER or len(buffer) < _BODY.size:
+            return frame.decode_frame(buffer)
+        _, number, size = _BODY.unpack_from(buffer)
+        end = _BODY.size + size
+        if buffer[end : end + 1] != _END:  # not all of it is there yet, or it is none
+            return frame.decode_frame(buffer)
+        properties = ReadProperties()
+        decode(properties, buffer[_BODY.size + _CONTENT.size : end])
+        _class, _weight, body_size = _CONTENT.unpack_from(buffer, _BODY.size)
+        return end + 1, frame.Header(number, body_size, properties)
+
+    loop_connection._read_frame = read_frame
+
+
+_HEADER = bytes([spec.FRAME_HEADER])
+_CONTENT = struct.Struct(">HHQ")
 
 
 # --- consuming ------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pika import BasicProperties
 from pika.exceptions import ChannelClosedByBroker, NackError, UnroutableError
 
 from shield_rabbitmq.diverting import unrouted
+from shield_rabbitmq.encoded import Encoded
 
 log = logging.getLogger("shield.rabbitmq")
 DELIVERY_COUNT = "x-delivery-count"
@@ -116,9 +117,9 @@ class Anew:
         Raises:
             AMQPError: the connection is lost.
         """
-        copy = unrouted(properties)
-        copy.headers.pop(DELIVERY_COUNT, None)
         try:
+            copy = unrouted(Encoded.of(properties))
+            copy.take_off(DELIVERY_COUNT)
             self._open().basic_publish("", self._queue, body, copy, mandatory=True)
         except (ChannelClosedByBroker, NackError, UnroutableError, ValueError) as error:
             log.warning("a message cannot be put anew into queue %s: %r", self._queue, error)

@@ -104,7 +104,7 @@ class LoopOutlet(RabbitOutlet):
     __slots__ = ()
 
     def __init__(self, publisher: Publisher, outlet: RabbitOutlet) -> None:
-        super().__init__(publisher, outlet._parcel, outlet._properties)
+        super().__init__(publisher, outlet._parcel)
         self._future = LoopConfirm(publisher)
 
     @property

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING
-
-from pika import BasicProperties
 
 from shield import Envelope, OverLimit, Permit, Transport
 from shield.action import Divert
+from shield.errors import ExpiredError
 from shield.headers import diverted
 from shield.sync import diverted_ended
-from shield_rabbitmq.diverting import without_routing
+from shield_rabbitmq.diverting import kept, now_ms, sendable, set_aside
+from shield_rabbitmq.encoded import EXPIRATION, Encoded
 from shield_rabbitmq.enveloping import envelope_of
 from shield_rabbitmq.errors import OverLimitError, WithdrawnError
 from shield_rabbitmq.parcel import Parcel
@@ -24,15 +23,12 @@ if TYPE_CHECKING:
 class RabbitOutlet:
     """Carries out the steps of a chain for one message. Its result is one future throughout."""
 
-    __slots__ = ("_future", "_own", "_parcel", "_properties", "_publisher")
+    __slots__ = ("_future", "_parcel", "_publisher", "_sent_ms")
 
-    def __init__(
-        self, publisher: Publisher, parcel: Parcel, properties: BasicProperties | None
-    ) -> None:
+    def __init__(self, publisher: Publisher, parcel: Parcel) -> None:
         self._publisher = publisher
         self._parcel = parcel
-        self._properties = properties
-        self._own = False
+        self._sent_ms = now_ms()
         self._future = Confirm()
 
     @property
@@ -41,15 +37,30 @@ class RabbitOutlet:
         return self._publisher._transport
 
     def send(self, permit: Permit) -> Confirm:
-        """Send where it was going; not what its caller has withdrawn meanwhile."""
+        """Send where it was going; not what was withdrawn meanwhile, or has expired."""
         if self._future.withdrawn:
             permit.cancel()
             place = self._parcel.destination
             self.fail(WithdrawnError(f"a message to {place!r} was cancelled"))
             return self._future
+        parcel = self._parcel
         if self._future.shield_fate != "buffered":
             self.pending("sent")
-        return self._publisher._send(permit, self._parcel, self._future, self)
+        elif EXPIRATION in parcel.properties.fields:
+            try:
+                parcel = self._aged()
+            except ExpiredError:
+                permit.expired()
+                self._future.shield_fate = "dropped"
+                self.succeed()
+                return self._future
+        return self._publisher._send(permit, parcel, self._future, self)
+
+    def _aged(self) -> Parcel:
+        """Return the message with as much time to live as is left of it."""
+        one = self._parcel
+        properties, mandatory = sendable(self._kept(), now_ms())
+        return Parcel(one.exchange, one.routing_key, one.body, properties, mandatory)
 
     def drop(self, over: OverLimit) -> Confirm:
         """Return a future that is done, with None."""
@@ -84,7 +95,7 @@ class RabbitOutlet:
             step.done()
             return None
         try:
-            properties = diverted_properties(over, self._parcel, self._properties)
+            properties = set_aside(self._kept(), diverted(over))
             parcel = Parcel(*target, self._parcel.body, properties, mandatory=True)
         except (TypeError, ValueError):  # a destination, or a header of ours, that is too long
             step.done()
@@ -95,8 +106,6 @@ class RabbitOutlet:
 
     def pending(self, fate: str) -> Confirm:
         """Return the future, with its fate for `shield.fate`."""
-        if not self._own:  # the caller may use the properties anew before the message has its end
-            self._properties, self._own = _copied(self._properties), True
         self._future.shield_fate = fate
         return self._future
 
@@ -113,7 +122,10 @@ class RabbitOutlet:
 
     def envelope(self) -> Envelope:
         """Return the message with its properties as they go on the wire."""
-        return envelope_of(self._parcel, self._properties, self._publisher._producer)
+        return envelope_of(self._parcel, self._kept(), self._publisher._producer)
+
+    def _kept(self) -> Encoded:
+        return kept(self._parcel.properties, self._parcel.mandatory, self._sent_ms)
 
 
 class Diverted(Sending):
@@ -139,20 +151,3 @@ class Diverted(Sending):
         """Tell the action that it is done, and the outlet how."""
         self._step.done()
         diverted_ended(self._over, self._outlet, self._position, error)
-
-
-def _copied(properties: BasicProperties | None) -> BasicProperties | None:
-    if properties is None:
-        return None
-    result = copy.copy(properties)
-    result.headers = copy.copy(properties.headers)
-    return result
-
-
-def diverted_properties(
-    over: OverLimit, parcel: Parcel, properties: BasicProperties | None
-) -> BasicProperties:
-    """Return the message's own properties with our headers, and without what routes or expires."""
-    result = without_routing(properties, parcel.exchange, parcel.routing_key)
-    result.headers |= diverted(over)
-    return result

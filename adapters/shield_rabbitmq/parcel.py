@@ -10,10 +10,11 @@ import copy
 import struct
 from collections.abc import Hashable, Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from pika import BasicProperties, frame, spec
 
+from shield_rabbitmq.encoded import Encoded
 from shield_rabbitmq.errors import RefusedError
 from shield_rabbitmq.refusals import (
     DIRECT_REPLY_TO,
@@ -32,6 +33,10 @@ CHANNEL = 1
 
 _BODY = struct.Struct(">BHL")
 _NOTHING = BasicProperties()
+Properties: TypeAlias = BasicProperties | Encoded | None
+_FRAME_BEGIN = struct.Struct(">BHL")
+_HEADER_SIZE = 12
+"""Bytes of a header frame before its properties: class, weight and the body's size."""
 _FRAME_END = bytes([spec.FRAME_END])
 
 
@@ -48,7 +53,7 @@ class Parcel:
         exchange: str,
         routing_key: str,
         body: bytes,
-        properties: BasicProperties | None,
+        properties: Properties,
         mandatory: bool,
     ) -> None:
         self.exchange = exchange
@@ -68,12 +73,13 @@ class Parcel:
         else:
             self.doubts = self._checked(properties, len(header))
 
-    def _checked(self, properties: BasicProperties, head: int) -> tuple[Hashable, ...]:
+    def _checked(self, given: BasicProperties | Encoded, head: int) -> tuple[Hashable, ...]:
         """Return the doubts about these properties.
 
         Raises:
             RefusedError: no connection of ours may send them.
         """
+        properties = given.read() if isinstance(given, Encoded) else given
         refusal = reason_against(properties)
         if refusal is None and belongs_to_a_channel(properties):
             refusal = f"reply_to: {DIRECT_REPLY_TO} is about the channel that consumes from it"
@@ -92,9 +98,23 @@ class Parcel:
         """What rules match: `exchange/routing-key`, or the queue's name alone."""
         return f"{self.exchange}/{self.routing_key}" if self.exchange else self.routing_key
 
+    @property
+    def properties(self) -> Encoded:
+        """Its properties as they go on the wire; nobody else holds them."""
+        _, _, method_size = _FRAME_BEGIN.unpack_from(self.head)
+        begins = _FRAME_BEGIN.size + method_size + 1 + _FRAME_BEGIN.size + _HEADER_SIZE
+        return Encoded.parse(self.head[begins:-1])
+
     def has(self, properties: BasicProperties) -> bool:
-        """Tell whether these are the properties that it was made with."""
-        return self.head.endswith(_header(len(self.body), properties))
+        """Tell whether these are the properties that it was made with, as pika reads them.
+
+        The broker takes BCC off.
+        """
+        own = BasicProperties()
+        own.decode(b"".join(self.properties.encode()))
+        if own.headers is not None:
+            own.headers.pop("BCC", None)
+        return bool(own == properties)
 
     def frames(self, body_max: int) -> list[bytes]:
         """Return all of it as it is written, with body frames of so many bytes at the most."""
@@ -162,7 +182,7 @@ def _method(exchange: str, routing_key: str, mandatory: bool) -> bytes:
     return bytes(frame.Method(CHANNEL, method).marshal())
 
 
-def _header(size: int, properties: BasicProperties | None) -> bytes:
+def _header(size: int, properties: Properties) -> bytes:
     try:
         return bytes(frame.Header(CHANNEL, size, properties or _NOTHING).marshal())
     except Exception as error:

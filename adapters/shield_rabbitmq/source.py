@@ -11,22 +11,26 @@ from typing import Any
 
 import pika
 from pika import BasicProperties
-from pika.exceptions import AMQPError, ChannelClosedByBroker
+from pika.exceptions import AMQPError, ChannelClosedByBroker, ConnectionClosedByBroker
 
 from shield import Envelope, ShieldError, Source, Taken, UnavailableError
 from shield.backoff import Backoff
 from shield.in_turn import InTurn
+from shield_rabbitmq import internals
 from shield_rabbitmq.address import Address
-from shield_rabbitmq.diverting import with_routing
-from shield_rabbitmq.enveloping import envelope_of
+from shield_rabbitmq.encoded import Encoded
+from shield_rabbitmq.enveloping import stored_envelope
 from shield_rabbitmq.on_demand import Anew, Demand, Sips, came_back
-from shield_rabbitmq.parcel import Parcel
 from shield_rabbitmq.queue_type import SINGLE_ACTIVE, QueueType, queue_type
 
 log = logging.getLogger("shield.rabbitmq")
 AHEAD = 2000
 """How many messages the broker hands out before the first of them is acked."""
 LOOK_EVERY_S = 0.5
+LOST_FOR_S = 10.0
+"""How long its broker is away before who takes is told so."""
+FROM_THE_FIRST = {"x-stream-offset": "first"}
+NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
 CLOSE_WITHIN_S = 10.0
 
 
@@ -153,17 +157,40 @@ class QueueSource(Source):
             connection = pika.BlockingConnection(self._address.parameters)
         except (AMQPError, OSError) as error:
             raise UnavailableError(f"cannot read from {self._address.origin}: {error!r}") from None
+        internals.keep_unreadable(connection)
         channel = connection.channel()
         try:
             found = channel.queue_declare(self._queue, passive=True)
         except ChannelClosedByBroker as error:
             connection.close()
-            raise ShieldError(
-                f"cannot read queue {self._queue!r} on {self._address.origin}: {error.reply_text}"
-            ) from None
+            raise self._unreadable(error) from None
         self._ready = found.method.message_count
+        self._refuse_stream(connection)
         self._type = queue_type(connection, self._queue)
         return connection, channel
+
+    def _refuse_stream(self, connection: Any) -> None:
+        """Raise ShieldError where it is a stream: its messages cannot be taken out.
+
+        A broker that has streams takes a place to begin from for them alone, and gets no message
+        out of one.
+        """
+        channel = connection.channel()
+        channel.basic_qos(prefetch_count=1)
+        try:
+            channel.basic_consume(self._queue, lambda *_: None, arguments=FROM_THE_FIRST)
+            channel.basic_get(self._queue)
+        except ChannelClosedByBroker:
+            return
+        except ConnectionClosedByBroker as error:
+            raise self._unreadable(error) from None
+        channel.close()
+
+    def _unreadable(self, error: AMQPError) -> ShieldError:
+        """Say what the broker says to who reads the queue."""
+        said = getattr(error, "reply_text", repr(error))
+        what = "streams are not supported" if NOT_IMPLEMENTED in said else said
+        return ShieldError(f"cannot read {self._queue!r} on {self._address.origin}: {what}")
 
     def _run(self) -> None:
         backoff = Backoff()
@@ -172,6 +199,8 @@ class QueueSource(Source):
                 self._consume()
             except AMQPError as error:
                 log.warning("reading queue %s: %r", self._queue, error)
+                if isinstance(error, ChannelClosedByBroker | ConnectionClosedByBroker):
+                    self._gone = self._unreadable(error)
                 self._lose()
                 self._reopen(backoff)
         with suppress(AMQPError):
@@ -188,6 +217,7 @@ class QueueSource(Source):
     def _read_ahead(self) -> None:
         self._channel.basic_qos(prefetch_count=AHEAD)
         consumer = self._channel.basic_consume(self._queue, self._delivered)
+        self._gone = None
         look = Look(self._channel, self._queue)
         while not self._stopping.is_set():
             self._connection.process_data_events(LOOK_EVERY_S)
@@ -203,6 +233,7 @@ class QueueSource(Source):
         look = Look(self._channel, self._queue)
         while not self._stopping.is_set():
             sips.serve(self._demand.now - self._in_turn.untaken, LOOK_EVERY_S)
+            self._gone = None
             if not self._looks_only:
                 self._put_anew(anew)
             if self._looks_only and not sips.consumes:
@@ -243,7 +274,12 @@ class QueueSource(Source):
     def _delivered(
         self, _channel: object, method: Any, properties: BasicProperties, body: bytes
     ) -> None:
-        envelope = stored_envelope(method.exchange, method.routing_key, body, properties)
+        try:
+            own = Encoded.of(properties)
+            envelope = stored_envelope(method.exchange, method.routing_key, body, own)
+        except ValueError as error:  # nothing says where it was going
+            log.warning("a message in queue %s cannot be read: %s", self._queue, error)
+            envelope = Envelope(self._queue, body, "amqp", routing_key=self._queue)
         tag = method.delivery_tag
         self._handed_out += 1
         self._in_turn.put(self._lane, tag, tag + 1, envelope)
@@ -279,14 +315,15 @@ class QueueSource(Source):
             self._connection.close()
 
     def _reopen(self, backoff: Backoff) -> None:
+        lost_s = time.monotonic()
         while not self._stopping.wait(backoff.next_s()):
             try:
                 self._connection, self._channel = self._open()
             except ShieldError as error:
-                self._gone = error if "NOT_FOUND" in str(error) else None
+                if "NOT_FOUND" in str(error) or time.monotonic() - lost_s > LOST_FOR_S:
+                    self._gone = error
                 log.warning("%s", error)
             else:
-                self._gone = None
                 backoff.reset()
                 return
 
@@ -314,12 +351,3 @@ class Look:
         believed = self._was_empty and self._seen == handed_out
         self._was_empty, self._seen = not ready, handed_out
         return ready if ready or believed else 1
-
-
-def stored_envelope(
-    exchange: str, routing_key: str, body: bytes, properties: BasicProperties
-) -> Envelope:
-    """Return the whole message that a queue held, with what was saved from its properties."""
-    restored = with_routing(properties)
-    restored.headers = restored.headers or None
-    return envelope_of(Parcel(exchange, routing_key, body, None, True), restored, "")

@@ -10,7 +10,7 @@ from pika.connection import Parameters
 from shield import Envelope, Outcome, ShieldError, Source, Transport
 from shield.transport import Done
 from shield_rabbitmq.address import Address, origin_of
-from shield_rabbitmq.enveloping import properties_of
+from shield_rabbitmq.enveloping import parcel_of
 from shield_rabbitmq.errors import (
     DeliveryUnknownError,
     ExchangeError,
@@ -97,11 +97,3 @@ class Carried(Sending):
 def overloaded(error: Exception) -> bool:
     """Tell whether load explains that a message was not confirmed."""
     return isinstance(error, NackedError | DeliveryUnknownError)
-
-
-def parcel_of(envelope: Envelope) -> Parcel:
-    """Return what goes on the wire."""
-    routing_key = envelope.destination if envelope.routing_key is None else envelope.routing_key
-    body = envelope.body or b""
-    properties = properties_of(envelope)
-    return Parcel(envelope.exchange, routing_key, body, properties, envelope.mandatory)

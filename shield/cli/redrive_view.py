@@ -124,6 +124,7 @@ def view_for(*, as_json: bool, url: str) -> View:
 def _done(redriving: Redriving) -> int:
     tally = redriving.tally
     apart = tally.skipped + tally.unknown + tally.failed + tally.parked + tally.kept
+    apart += tally.expired
     return redriving.sent + apart
 
 
@@ -152,6 +153,7 @@ def _summary(result: Redriven) -> str:
         "parked": result.parked,
         "kept, set aside too often": result.kept,
         "without headers that say where to": result.unknown,
+        "expired, and dropped": result.expired,
         "not meant": result.skipped,
     }
     parts = [head, *(f"{number} {what}" for what, number in others.items() if number)]

@@ -37,13 +37,27 @@ class Ends(Room):
 
     def cancel(self, permit: Permit) -> bool:
         """Undo what a permit was charged and count it as failed: its send never began."""
+        return self._undo(permit, End.FAILED)
+
+    def expired(self, permit: Permit) -> bool:
+        """Undo what a permit was charged and count it as dropped: its time was over before."""
+        if not self._undo(permit, End.DROPPED):
+            return False
+        core, message = self._core, permit.message
+        with core.lock:
+            permit.flow.account.drops["", "expiration", "expired"] += message.messages
+        if core.hooks.observers:
+            core.hooks.report(Kind.DROPPED, message, detail="expired")
+        return True
+
+    def _undo(self, permit: Permit, end: End) -> bool:
         core, flow, message = self._core, permit.flow, permit.message
         with core.lock:
             if not core.close(permit):
                 return False
             core.give_back(permit)
-            flow.account.move("in_flight", End.FAILED, message.messages)
-            core.let_go(flow, message, End.FAILED)
+            flow.account.move("in_flight", end, message.messages)
+            core.let_go(flow, message, end)
             woken = core.lines.first()
         _tell(core, permit, Outcome.FAILED, woken)
         return True

@@ -1,6 +1,8 @@
 """The private parts of pika that are touched here are as they were read."""
 
 import inspect
+import struct
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -19,6 +21,7 @@ from shield.testing import ManualClock
 from shield_rabbitmq import internals
 from shield_rabbitmq.channel import Shielded
 from shield_rabbitmq.consumer_channel import BlockingConsuming, ConsumingChannel
+from shield_rabbitmq.encoded import Encoded
 from tests.adapters.shield_rabbitmq.broker import Blocking, Broker
 from tests.adapters.shield_rabbitmq.wire import Wire
 
@@ -286,3 +289,51 @@ def test_an_acknowledgement_on_a_closed_connection_is_pikas_error():
     output.is_closed = True
     with pytest.raises(ConnectionWrongStateError):
         output._send_method(1, spec.Basic.Ack(1))
+
+
+# --- reading properties ---------------------------------------------------------------------------
+
+
+def header_frame(properties: bytes) -> bytes:
+    """A content header of a body of three bytes, on channel 7."""
+    payload = struct.pack(">HHQ", BasicProperties.INDEX, 0, 3) + properties
+    return struct.pack(">BHL", spec.FRAME_HEADER, 7, len(payload)) + payload + b"\xce"
+
+
+def reading(keep: Any, buffer: bytes) -> Any:
+    """What a connection that keeps what it reads makes of so many bytes."""
+    connection = SimpleNamespace(_frame_buffer=buffer)
+    keep(connection)
+    return connection._read_frame()
+
+
+@pytest.mark.parametrize("keep", [internals.keep_encoded, internals.keep_unreadable])
+def test_frames_are_read_as_pika_reads_them(keep):
+    """Also while a part of them is there, and with what comes behind them."""
+    properties = b"".join(BasicProperties(headers={"n": 1}, app_id="shop").encode())
+    deliver = frame.Method(7, spec.Basic.Deliver("c", 1, False, "ex", "key")).marshal()
+    for whole in (header_frame(properties), deliver, frame.Body(7, b"abc").marshal()):
+        for size in range(len(whole) + 1):
+            assert reading(keep, whole[:size])[0] == frame.decode_frame(whole[:size])[0]
+        size, ours = reading(keep, whole + b"more")
+        assert (size, vars(ours)) == (len(whole), vars(frame.decode_frame(whole)[1]))
+    header = reading(keep, header_frame(properties))[1]
+    assert Encoded.of(header.properties).encode() == Encoded.parse(properties).encode()
+
+
+def test_a_connection_reads_frames_out_of_its_buffer():
+    """By a method that nothing else overrides."""
+    source = inspect.getsource(Connection._read_frame)
+    assert "frame.decode_frame(self._frame_buffer)" in source
+    assert "_read_frame()" in inspect.getsource(Connection._on_data_available)
+
+
+def test_what_pika_cannot_read_ends_a_users_connection_and_no_redrive():
+    """There it comes as it stands on the wire, and no more is known of it."""
+    table = b"\x01n" + b"d" + struct.pack(">d", float("nan"))
+    raw = struct.pack(">HI", 1 << 13, len(table)) + table
+    with pytest.raises(ValueError, match="NaN"):
+        reading(internals.keep_encoded, header_frame(raw))
+    header = reading(internals.keep_unreadable, header_frame(raw))[1]
+    assert header.properties == BasicProperties()
+    assert b"".join(Encoded.of(header.properties).encode()) == raw
