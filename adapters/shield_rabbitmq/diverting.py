@@ -134,7 +134,7 @@ def brought_back(properties: Encoded) -> tuple[Encoded, Marks]:
         text = own.pop_text(name)
         if text is not None:
             own.fields[flag] = short_string(text)
-    own.headers = _renamed(own.headers, _restored)
+    own.headers = _renamed(own.headers, _restored) or None
     return own, marks
 
 
