@@ -76,6 +76,8 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
     _is_plain = False
     _closed = True
     _continued = 0
+    _made = False
+    """Whether `__init__` was called; after a bare `__new__` all is the client's own."""
 
     def __init__(
         self,
@@ -92,6 +94,7 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
             chosen.rules, self._producer_name, TELLS, "kafka-python's producer"
         )
         self._transport = ProducerTransport(self, self._signals)
+        self._made = True
         super().__init__(**configs)
         internals.fail_alone(self)
         internals.on_produced(self, partial(hear, self._signals))
@@ -170,7 +173,7 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
                 "make a producer in the child"
             )
         record = Record(*arguments)
-        if self._closed or not is_sound(record):
+        if self._closed or not self._made or not is_sound(record):
             return self._send(record)  # the client knows best what is wrong
         self._support.check(record.topic)
         internals.refuse_timestamp(record.timestamp_ms)
@@ -326,6 +329,9 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
 
     def flush(self, timeout: float | None = None) -> None:
         """Flush as the client does, and also what is buffered, or a failed overflow has sent on."""
+        if not self._made:
+            super().flush(timeout)
+            return
         deadline = None if timeout is None else time.monotonic() + timeout
         self.shield.flush(self._transport, timeout)
         flush = super().flush
@@ -345,8 +351,9 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
 
     def close(self, timeout: float | None = None, null_logger: bool = False) -> None:
         """Close as the client does; a transaction left open counts as failed."""
-        if not internals.was_made(self):
-            return  # called by `__del__` after a bare `__new__` or refused settings
+        if not (self._made and internals.was_made(self)):
+            self._close_what_was_not_made(timeout, null_logger)
+            return
         deadline = None if timeout is None else time.monotonic() + timeout
         if not self._closed:
             self.shield.closing(self._transport, timeout)
@@ -357,6 +364,11 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
             self._signals.backlogs.close()
         if self._transaction is not None:
             self._transaction.abort()
+
+    def _close_what_was_not_made(self, timeout: float | None, null_logger: bool) -> None:
+        """Close the client's own parts, where `__init__` was bypassed or refused its settings."""
+        if "_closed" in vars(self):
+            super().close(timeout=timeout, null_logger=null_logger)
 
     def __del__(self) -> None:
         """Close as the client does, but on the I/O thread, which would wait for itself, let it end.

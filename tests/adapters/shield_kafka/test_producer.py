@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from typing import Any
+from unittest.mock import MagicMock
 
 import kafka
 import pytest
@@ -543,6 +544,68 @@ def test_a_bare_new_and_a_failed_init_can_be_collected(bootstrap):
         with pytest.raises(ValueError, match="Unrecognized configs"):
             KafkaProducer(bootstrap_servers=bootstrap, api_version=(2, 3), no_such_config=1)
         gc.collect()
+
+
+class Unraisable:
+    """Keeps what could not be raised, as from a `__del__`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.errors: list[Any] = []
+        monkeypatch.setattr("sys.unraisablehook", lambda each: self.errors.append(each.exc_value))
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"config": {"partitioner": MagicMock()}},
+        {"config": {"partitioner": MagicMock()}, "_metadata": MagicMock()},
+        {"config": KafkaProducer.DEFAULT_CONFIG.copy(), "_closed": True},
+        {
+            "config": KafkaProducer.DEFAULT_CONFIG.copy(),
+            "_closed": False,
+            "_sender": MagicMock(),
+            "_accumulator": MagicMock(),
+            "_metrics": None,
+        },
+    ],
+    ids=lambda each: "+".join(each) or "nothing",
+)
+def test_one_whose_init_was_bypassed_works_as_the_clients_own(monkeypatch, attributes):
+    """Tests make them by `__new__` and give them what they need: none raises when collected."""
+    gc.collect()
+    unraisable = Unraisable(monkeypatch)
+    producer = KafkaProducer.__new__(KafkaProducer)
+    vars(producer).update(attributes)
+    if "_metadata" in attributes:
+        producer._metadata.topics.return_value = {"t"}
+        producer._metadata.partitions_for_topic.return_value = {0, 1}
+        assert producer._partition("t", 1, None, None, b"k", b"v") == 1
+    del producer
+    gc.collect()
+    assert unraisable.errors == []
+    if "_sender" in attributes:
+        assert attributes["_sender"].initiate_close.called
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"no_such_config": 1},
+        {"api_version": (0, 8), "enable_idempotence": True},
+        {"shield": {"rules": [{"match": 7}]}},
+        {"acks": 0, "transactional_id": "t"},
+        {"partitioner": None, "compression_type": "no such"},
+    ],
+    ids=str,
+)
+def test_one_whose_init_failed_raises_nothing_when_collected(bootstrap, monkeypatch, wrong):
+    """However far it got."""
+    unraisable = Unraisable(monkeypatch)
+    with pytest.raises(Exception):  # noqa: B017, PT011 - whatever the client says
+        KafkaProducer(**{"bootstrap_servers": bootstrap, "api_version": (2, 3)} | wrong)
+    gc.collect()
+    assert unraisable.errors == []
 
 
 @pytest.mark.parametrize("chain", [["overflow {}.overflow"], ["raise"]], ids=str)
