@@ -40,7 +40,9 @@ policies = st.fixed_dictionaries(
 rules = st.lists(
     st.builds(
         lambda match, mode, limits, chain: (
-            {"match": match, "over_limit": chain, **limits} | ({"mode": mode} if mode else {})
+            {"match": match, **limits}
+            | ({"over_limit": chain} if chain else {})
+            | ({"mode": mode} if mode else {})
         ),
         st.sampled_from(["*", "a", "b"]),
         st.sampled_from([None, None, None, "shadow", "off"]),

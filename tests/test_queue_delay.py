@@ -293,9 +293,9 @@ def test_a_rule_cannot_ask_for_both():
 def test_a_rule_for_deliveries_says_how_it_ends():
     """Waiting longer is no end of what has waited too long."""
     received = {"match": "*", "direction": "consume"}
-    for chain in ("wait", "wait 5s", []):
+    for chain in ({"over_limit": "wait"}, {"over_limit": "wait 5s"}, {}):
         with pytest.raises(SettingsError, match=r"queue_delay: what has waited too long.*'drop'"):
-            shield_with({**received, "queue_delay": {}, "over_limit": chain})
+            shield_with({**received, "queue_delay": {}, **chain})
 
 
 def test_in_shadow_it_counts_what_leaves_too_late_and_sheds_nothing():
