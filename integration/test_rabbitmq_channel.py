@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,9 @@ from pika.exceptions import (
     AMQPError,
     ChannelClosedByBroker,
     NackError,
+    ShortStringTooLong,
     UnroutableError,
+    UnsupportedAMQPFieldException,
 )
 
 import shield
@@ -69,6 +72,12 @@ class ChannelAdapter(Adapter):
     """What both kinds share: a publisher is a function that returns the channel of a thread."""
 
     over_limit_error = AMQPError
+    refusals = (
+        *Adapter.refusals,
+        ShortStringTooLong,
+        UnsupportedAMQPFieldException,
+        struct.error,
+    )
 
     def __init__(self, url: str) -> None:
         self._queues = Queues(url)
@@ -107,6 +116,16 @@ class ChannelAdapter(Adapter):
             lambda: publisher.publish(destination, None, b"body"),
             lambda: publisher.publish(destination, "created", b"body", {"headers": {}}),
             lambda: publisher.publish(destination, "created", b"body", BasicProperties(headers=1)),
+            lambda: publisher.publish(destination, "k" * 256, b"body"),
+            lambda: publisher.publish("e" * 256, "created", b"body"),
+            *(
+                lambda headers=headers: publisher.publish(
+                    destination, "created", b"body", BasicProperties(headers=headers)
+                )
+                for headers in ({"n": 0.5}, {"n": [{1}]}, {"n" * 256: 1}, {"n": 2**64}, {1: 1})
+            ),
+            lambda: publisher.publish(destination, "created", b"", BasicProperties(priority=256)),
+            lambda: publisher.publish(destination, "created", b"", BasicProperties(timestamp=0.5)),
         ]
 
     def unreachable(self):

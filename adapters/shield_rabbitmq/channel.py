@@ -146,7 +146,7 @@ class Shielded:
         """Run the chain of the rule that refused."""
         assert isinstance(verdict, OverLimit)
         guard = self._shield_guard
-        if not self.is_open:  # type: ignore[attr-defined]
+        if not (self.is_open and internals.can_be_sent(*call[:4])):  # type: ignore[attr-defined]
             verdict.end(End.FAILED)
             publish(*call, **named)  # pika raises
             return

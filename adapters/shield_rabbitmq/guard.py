@@ -283,6 +283,8 @@ def _encoded(body: Any) -> bytes:
         return body
     if isinstance(body, str):
         return body.encode()
+    if isinstance(body, bytearray | memoryview):
+        return bytes(body)  # pika sends them, too
     raise TypeError("neither bytes nor text")
 
 

@@ -132,6 +132,18 @@ _HEADER = bytes([spec.FRAME_HEADER])
 _CONTENT = struct.Struct(">HHQ")
 
 
+def can_be_sent(exchange: Any, routing_key: Any, body: Any, properties: Any) -> bool:
+    """Tell whether pika can write such a message; where not, its `basic_publish` raises."""
+    method = Basic.Publish(exchange=exchange, routing_key=routing_key)
+    try:
+        frame.Method(1, method).marshal()
+        frame.Header(1, len(body), properties or BasicProperties()).marshal()
+        frame.Body(1, body.encode() if isinstance(body, str) else body).marshal()
+    except Exception:
+        return False
+    return True
+
+
 # --- consuming ------------------------------------------------------------------------------------
 
 

@@ -31,6 +31,14 @@ class Adapter(ABC):
     over_limit_error: ClassVar[type[Exception]] = shield.OverLimitError
     """What this client's users catch already, where an `OverLimitError` is a subclass of it."""
 
+    refusals: ClassVar[tuple[type[Exception], ...]] = (
+        TypeError,
+        ValueError,
+        AttributeError,
+        AssertionError,
+    )
+    """What the client raises for arguments that it refuses."""
+
     @abstractmethod
     def publisher(self, chosen: Shield, name: str) -> Publisher:
         """Return a publisher of that name, connected."""
@@ -400,11 +408,26 @@ class AdapterContract:
         """The client's own error is raised, and the quota is as full as before."""
         one = use(rule(destination, "raise"))
         for call in adapter.wrong_calls(one.publisher, destination):
-            with pytest.raises((TypeError, ValueError, AttributeError, AssertionError)):
+            with pytest.raises(adapter.refusals):
                 call()
         one.publish_now(destination, b"1")
         ledger = one.shield.ledger()
         assert ledger.delivered == 1
+        assert ledger.offered == 1 + ledger.failed
+        assert ledger.balanced
+
+    @pytest.mark.parametrize("chain", ["drop", "raise", "buffer", "wait 1ms", "retry 1"])
+    def test_arguments_that_the_client_refuses_are_refused_over_the_limit(
+        self, use, destination, adapter, chain
+    ):
+        """By the client's own error, whatever would become of the message otherwise."""
+        then = [] if chain in ("drop", "raise") else ["drop"]
+        one = use(rule(destination, chain, *then))
+        one.publish_now(destination, b"1")
+        for call in adapter.wrong_calls(one.publisher, destination):
+            with pytest.raises(adapter.refusals):
+                call()
+        ledger = one.shield.ledger()
         assert ledger.offered == 1 + ledger.failed
         assert ledger.balanced
 
