@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from shield.action import Action
@@ -44,8 +45,8 @@ class Hooks:
         self.errors: Counter[str] = Counter()
         self._logged: dict[str, float] = {}
         self._unreported: deque[Event] = deque(maxlen=100)
-        self.unlogged: deque[tuple[str, int, BaseException]] = deque(maxlen=100)
-        """Failures to be logged by `log_failures`, by whoever has let go of the Shield's lock."""
+        self.unlogged: deque[Callable[[], None]] = deque(maxlen=100)
+        """What writes into the log, for `log_what_waits`, without the Shield's lock."""
 
     def prepares(self, direction: str) -> bool:
         """Tell whether plugins want to see messages of that direction before the verdict."""
@@ -168,15 +169,18 @@ class Hooks:
         now = self._now()
         if now - self._logged.get(name, float("-inf")) >= LOG_EVERY_S:
             self._logged[name] = now
-            self.unlogged.append((name, self.errors[name], error))
+            told = "plugin %s raised (%d so far)", name, self.errors[name]
+            self.unlogged.append(partial(log.error, *told, exc_info=error))
         return name
 
-    def log_failures(self) -> None:
-        """Log what failed; without the Shield's lock, because a log handler may publish."""
-        while self.unlogged:
+    def log_what_waits(self) -> None:
+        """Log what failed, and who refuses; without the lock, because a log handler may publish.
+
+        What is put down again meanwhile is left for the next time.
+        """
+        for _ in range(len(self.unlogged)):
             try:
-                name, times, error = self.unlogged.popleft()
-                log.error("plugin %s raised (%d so far)", name, times, exc_info=error)
+                self.unlogged.popleft()()
             except Exception:  # another thread was faster, or a handler of somebody's fails
                 continue
 

@@ -55,7 +55,7 @@ class Admission(Room):
         if core.watched:
             _report(core, verdict)
         if core.unlogged:
-            core.hooks.log_failures()
+            core.hooks.log_what_waits()
         return verdict
 
     def receive(self, delivery: Delivery, now: float | None = None) -> Verdict:
@@ -91,7 +91,7 @@ class Admission(Room):
         if core.watched:
             _report(core, verdict)
         if core.unlogged:
-            core.hooks.log_failures()
+            core.hooks.log_what_waits()
         return verdict
 
     def plain_flow(self, destination: str, producer: str) -> Flow | None:
@@ -187,7 +187,7 @@ def _prepare(core: Core, message: Message) -> None:
                 account.has_dropped(("", "before-hook", text_of(reject)))
         if core.hooks.observers:
             core.hooks.rejected(message, reject)
-        core.hooks.log_failures()
+        core.hooks.log_what_waits()
         raise
 
 

@@ -10,6 +10,7 @@ from shield.brief_lock import BriefLock
 from shield.hooks import Hooks
 from shield.ledger import Books, End
 from shield.lines import Lines, wake_all
+from shield.refusals import Refusals
 from shield.rooms.flows import Flows
 from shield.rooms.judge import Judge
 from shield.verdict import DELIVERED, Permit
@@ -46,6 +47,7 @@ class Core:
         "prepares_received",
         "prepares_sent",
         "received",
+        "refusals",
         "release",
         "rules",
         "sent",
@@ -69,7 +71,8 @@ class Core:
         self.lines = Lines(hooks.failed, fail_open=hooks.fail_open)
         self.answers: deque[Permit] = deque()
         """Permits that clients have answered as delivered, not yet picked up."""
-        self.judge = Judge(self.lines, hooks)
+        self.refusals = Refusals(self.books, self.lock, self.now, hooks.unlogged)
+        self.judge = Judge(self.lines, hooks, self.refusals)
         self.sent, self.received = Flows("publish", self), Flows("consume", self)
         self.flows = {"publish": self.sent, "consume": self.received}
         self.auto = AutoRedrive(shield)

@@ -80,6 +80,8 @@ class Ends(Room):
         """Let those who wait for a signal ask again; costs next to nothing while nobody waits."""
         if self._core.lines:
             self._core.catch_up()
+        if self._core.unlogged:
+            self._core.hooks.log_what_waits()
 
     def end(self, over: OverLimit, end: End | None) -> bool:
         """Close an over-limit message and count its end, once; without an end that stays open."""
@@ -114,4 +116,4 @@ def _tell(core: Core, permit: Permit, outcome: Outcome, woken: list[Waiter]) -> 
     if hooks.observers:
         hooks.report(Kind.SETTLED, permit.message, detail=str(outcome))
     if hooks.unlogged:
-        hooks.log_failures()
+        hooks.log_what_waits()

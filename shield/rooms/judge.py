@@ -10,16 +10,18 @@ from shield.lines import LAST, Lines
 from shield.message import Message
 from shield.plugin_results import FAILED_RETRY_S, delay_of, refusal_of
 from shield.policy import Policy
+from shield.refusals import Refusals
 from shield.verdict import OverLimit, Permit, Refusal, Verdict
 
 
 class Judge:
     """Asks policies, in file order, and isolates one that raises. The core's lock covers all."""
 
-    __slots__ = ("_hooks", "_lines", "refused")
+    __slots__ = ("_hooks", "_lines", "_refusals", "refused")
 
-    def __init__(self, lines: Lines, hooks: Hooks) -> None:
+    def __init__(self, lines: Lines, hooks: Hooks, refusals: Refusals) -> None:
         self._lines = lines
+        self._refusals = refusals
         self._hooks = hooks
         self.refused: dict[Policy, Message] = {}
         """What each policy has refused last."""
@@ -133,6 +135,7 @@ class Judge:
         """Count a refusal, and note the time of one that tells of load."""
         over.flow.account.refused(over.refusal.key)
         self.refused[over.refusal.policy] = over.message
+        self._refusals.note(over, now)
         if over.refusal.policy.tells_of_load and not over.message.aside:
             over.rule.refused_s = now
 

@@ -42,6 +42,8 @@ class Lifecycle(Room):
         """Bring nothing more back, and let actions end what they keep of a client that closes."""
         ends = [action.closing for action in _actions(self._core, "closing")]
         _within(self._core.now, [self._core.auto.closing, *ends], client, timeout_s)
+        self._core.refusals.end()
+        self._core.hooks.log_what_waits()
 
 
 def _actions(core: Core, method: str) -> list[Action]:

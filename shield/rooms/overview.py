@@ -21,7 +21,7 @@ class Overview(Room):
         with core.lock:
             core.pick_up_answers()
             copies = [copy_of(account) for account in core.books]
-        core.hooks.log_failures()
+        core.hooks.log_what_waits()
         return copies
 
     def ledger(self) -> Ledger:

@@ -65,7 +65,7 @@ class Queues(Room):
         if core.hooks.observers:
             core.hooks.report(Kind.OVER_LIMIT, over.message, over)
         if core.hooks.unlogged:
-            core.hooks.log_failures()
+            core.hooks.log_what_waits()
         return over
 
 

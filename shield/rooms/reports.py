@@ -24,7 +24,7 @@ class Reports(Room):
     def plugin_failed(self, who: object, error: Exception) -> None:
         """Count and log what a plugin raised; the message goes on without it."""
         self._core.hooks.failed(who, error)
-        self._core.hooks.log_failures()
+        self._core.hooks.log_what_waits()
 
     def report(self, kind: Kind, message: Message, detail: str | None = None) -> None:
         """Tell observers of what an action has done with a message that was set aside."""
