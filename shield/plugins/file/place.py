@@ -38,18 +38,56 @@ class Place:
 
     # --- the file that is written -----------------------------------------------------------------
 
+    def begin(self, data: bytes) -> bool:
+        """Make the file with its first messages in it; False where it is there by now.
+
+        It gets its name when it is whole, so that after a power cut its beginning tells whose it
+        is. Raises as `locked`.
+        """
+        check_folder(self.path.parent)
+        draft = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
+        with self._alone() as alone:
+            if os.path.lexists(self.path):
+                return False
+            file = open_file(draft, os.O_WRONLY | os.O_CREAT)
+            try:
+                write_all(file, data)
+                if self.fsync:
+                    os.fsync(file)
+                (os.rename if alone else os.link)(draft, self.path)
+            except FileExistsError:
+                return False
+            finally:
+                os.close(file)
+                draft.unlink(missing_ok=True)
+        self.sync_folder()
+        return True
+
     @contextmanager
-    def locked(self, create: bool = True) -> Iterator[int]:
+    def _alone(self) -> Iterator[bool]:
+        """Have no other process make the file; False where that cannot be, as on NFS."""
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        alone = True
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            except OSError:
+                alone = False
+            yield alone
+        finally:
+            os.close(folder)
+
+    @contextmanager
+    def locked(self) -> Iterator[int]:
         """Have the file to oneself among all processes.
 
         Raises:
             ShieldError: it is not Shield's, or not this user's alone; nothing was done to it.
-            OSError: it is not to be had.
+            OSError: it is not to be had, or not there.
         """
         check_folder(self.path.parent)
         while True:
-            flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)
-            file = open_file(self.path, flags)
+            file = open_file(self.path, os.O_RDWR | os.O_APPEND)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 if not self._is_current(file):  # it became full while we waited for it

@@ -184,7 +184,7 @@ class FileSource(SourceInTurn):
     def _seal(self) -> bool:
         """Close the file that is being written to its writers, where anything is in it."""
         try:
-            with self._place.locked(create=False) as file:
+            with self._place.locked() as file:
                 if not os.fstat(file).st_size:
                     return False
                 self._place.seal()

@@ -133,18 +133,27 @@ class FileTransport(Transport):
         return None
 
     def _append(self, data: bytes) -> None:
-        place = self._place
         while True:
-            with place.locked() as file:
-                size = os.fstat(file).st_size
-                if size and size + len(data) > place.rotate:
-                    place.seal()
-                    continue
-                if size and place.format.torn_by and os.pread(file, 1, size - 1) != b"\n":
-                    data = place.format.torn_by + data
-                _write(file, data, size, place.fsync)
-                self._know(os.fstat(file))
-            return
+            try:
+                if self._appended_to_file(data):
+                    return
+            except FileNotFoundError:
+                if self._place.begin(data):
+                    return
+
+    def _appended_to_file(self, data: bytes) -> bool:
+        """Append to the file that is there; False where it was full, and is now numbered."""
+        place = self._place
+        with place.locked() as file:
+            size = os.fstat(file).st_size
+            if size and size + len(data) > place.rotate:
+                place.seal()
+                return False
+            if size and place.format.torn_by and os.pread(file, 1, size - 1) != b"\n":
+                data = place.format.torn_by + data
+            _write(file, data, size, place.fsync)
+            self._know(os.fstat(file))
+        return True
 
     def _know(self, found: os.stat_result) -> None:
         """Have a file's name on the disk, too: whoever made it may not have come so far."""
