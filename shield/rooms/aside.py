@@ -71,5 +71,5 @@ class Aside(Room):
             flow.account.in_flight += messages
             flow.account.move("in_flight", where, messages)
             message.aside = True
-            for _ in range(messages if holds else 0):
+            for _ in range(messages if holds and flow.holders else 0):
                 core.hooks.tell((p.hold for p in flow.holders), message)

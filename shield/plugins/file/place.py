@@ -53,7 +53,7 @@ class Place:
             try:
                 write_all(file, data)
                 if self.fsync:
-                    os.fsync(file)
+                    os.fdatasync(file)
                 (os.rename if alone else os.link)(draft, self.path)
             except FileExistsError:
                 return False
