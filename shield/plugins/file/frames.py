@@ -17,6 +17,8 @@ from shield import Envelope, ShieldError
 VERSION = 1
 LONGEST = 2**30
 """Bytes that one message may take up in a file; what says it has more is none."""
+LARGEST_NUMBER = 2**80
+"""Beyond any timestamp that a client takes."""
 PIECE = 2**16
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """What comes of reading what was never written by Shield."""
@@ -200,8 +202,8 @@ def _fields(envelope: Envelope) -> dict[str, Any]:
         "key": _readable(envelope.key),
         "headers": [[name, _readable(value)] for name, value in envelope.headers],
         "routing_key": envelope.routing_key,
-        "timestamp_ms": envelope.timestamp_ms,
-        "partition": envelope.partition,
+        "timestamp_ms": _bounded(envelope.timestamp_ms),
+        "partition": _bounded(envelope.partition),
         "native": _readable(envelope.native),
         "mandatory": envelope.mandatory,
         "producer": envelope.producer,
@@ -265,7 +267,7 @@ def _typed(value: Any, *kinds: type) -> Any:
 
 
 def _bounded(number: int | None) -> int | None:
-    if number is not None and not -(2**63) <= number < 2**63:
+    if number is not None and abs(number) > LARGEST_NUMBER:
         raise ValueError("a number is larger than any that is written")
     return number
 

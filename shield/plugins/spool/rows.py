@@ -21,6 +21,8 @@ from shield import Envelope
 
 CHUNK_MESSAGES = 256
 CHUNK_BYTES = 256 * 1024
+LARGEST_NUMBER = 2**80
+"""Beyond any timestamp that a client takes: AMQP has 64 bits of seconds."""
 
 HEAD: tuple[set[Any], ...] = (
     *({str}, {str}, {str, NoneType}, {bool}, {str}),
@@ -64,7 +66,8 @@ class Row:
         marks = ",".join([f"[{_text(name)},{_text(text)}]" for name, text in envelope.marks])
         rest = "null,null"
         if envelope.timestamp_ms is not None or envelope.partition is not None:
-            rest = f"{_json(envelope.timestamp_ms)},{_json(envelope.partition)}"
+            numbers = _bounded(envelope.timestamp_ms), _bounded(envelope.partition)
+            rest = ",".join(map(_json, numbers))
         self.head = f"[{_start(envelope)},{sizes},{rest},[{headers}],[{marks}]]"
         self.size = len(self.head) + envelope.size + len(native)
 
@@ -83,7 +86,12 @@ def _start(envelope: Envelope) -> str:
 def _start_of(
     destination: str, kind: str, routing_key: str | None, mandatory: bool, producer: str
 ) -> str:
-    """Return the part of a head that most messages have in common with others."""
+    """Return the part of a head that most messages have in common with others.
+
+    Raises:
+        ValueError: a name is no text that could be written beside it.
+    """
+    f"{destination}{producer}".encode()
     return _json((destination, kind, routing_key, mandatory, producer))[1:-1]
 
 
@@ -239,6 +247,6 @@ def _pairs(headers: list[list[str]]) -> tuple[tuple[str, bytes], ...]:
 
 
 def _bounded(number: int | None) -> int | None:
-    if number is not None and not -(2**63) <= number < 2**63:
+    if number is not None and abs(number) > LARGEST_NUMBER:
         raise ValueError("a number is larger than any that is written")
     return number
