@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from shield.ledger import Account
 from shield.message import Message
+from shield.outside import is_from_outside
 from shield.policy import Policy
 from shield.verdict import Outcome, Permit, Refusal
 
@@ -84,7 +85,9 @@ class Flow:
             for check in self.checks:
                 if check(message, now) is not None:
                     return False
-        except Exception:
+        except Exception as error:
+            if is_from_outside(error):
+                raise
             return False
         return True
 

@@ -12,6 +12,7 @@ from shield.action import Action
 from shield.errors import Reject
 from shield.events import Event, Kind
 from shield.message import Message
+from shield.outside import is_from_outside
 from shield.plugin_results import labels_of, nothing_of, shown, text_of
 from shield.policy import Policy
 from shield.registry import Registry
@@ -154,7 +155,10 @@ class Hooks:
         """Count a plugin's error; keep it for the log, once a minute for each plugin, and `report`.
 
         May be called under the Shield's lock, so that log and observers are told of it later.
+        An exception that only passed through the plugin is raised again: it is not the plugin's.
         """
+        if is_from_outside(error):
+            raise error
         name = self._count(who, error)
         self._unreported.append(Event(Kind.PLUGIN_FAILED, reason=name, detail=shown(error)))
 

@@ -6,6 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from shield.verdict import OverLimit
 
 
 class End(StrEnum):
@@ -48,6 +52,12 @@ class Reasons:
                 return rule, policy, OTHER_REASONS
             known.add(reason)
         return key
+
+
+class Claim(Protocol):
+    """What is open until its messages' end is counted."""
+
+    open: bool
 
 
 class Account:
@@ -93,10 +103,38 @@ class Account:
         for key, times in other.drops.items():
             self.drops[self._reasons.bounded(key)] += times
 
+    # An exception from outside may strike after any call. What is written first here is written
+    # together with what `finally` writes, before one can.
+
     def move(self, source: str, target: str, messages: int = 1) -> None:
         """Count messages under another of the names in `COUNTS` than they were."""
-        setattr(self, source, getattr(self, source) - messages)
-        setattr(self, target, getattr(self, target) + messages)
+        left = getattr(self, source) - messages
+        there = getattr(self, target) + (0 if source == target else messages)
+        try:
+            setattr(self, source, left)
+        finally:
+            setattr(self, target, there)
+
+    def end(self, claim: Claim, source: str, target: str, messages: int = 1) -> None:
+        """Close a claim and count its messages' end."""
+        left = getattr(self, source) - messages
+        there = getattr(self, target) + messages
+        try:
+            claim.open = False
+            setattr(self, source, left)
+        finally:
+            setattr(self, target, there)
+
+    def keep(self, over: OverLimit, where: End) -> None:
+        """Count a message over the limit as kept there."""
+        source = over.kept_as or "in_flight"
+        left = getattr(self, source) - 1
+        there = getattr(self, where) + (0 if source == where else 1)
+        try:
+            over.kept_as = where
+            setattr(self, source, left)
+        finally:
+            setattr(self, where, there)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from itertools import count
 from shield.message import Message
 from shield.plugin_results import line_of, seconds_of
 from shield.policy import Policy
+from shield.unheld import unheld
 from shield.verdict import OverLimit, Refusal
 
 Line = tuple[Policy, Hashable]
@@ -97,7 +98,9 @@ class Lines(dict[Line, list[Waiter]]):
         if waiter.line == line:
             return ()
         freed = self.leave(waiter)
-        insort(self.setdefault(line, []), waiter)
+        standing = list(self.get(line, ()))
+        insort(standing, waiter)
+        self[line] = standing  # no call from here on, so that nothing can strike in between
         waiter.line = line
         return freed
 
@@ -114,12 +117,18 @@ class Lines(dict[Line, list[Waiter]]):
         if waiter.line is None:
             return ()
         line = self[waiter.line]
-        was_first = line[0] is waiter
-        line.remove(waiter)
-        if not line:
+        rest = [other for other in line if other is not waiter]
+        freed = rest[:1] if line[0] is waiter else ()
+        if rest:  # no call from here on
+            self[waiter.line] = rest
+        else:
             del self[waiter.line]
         waiter.line = None
-        return line[:1] if was_first else ()
+        return freed
+
+    def lost(self) -> list[Waiter]:
+        """Return those whose owner is gone, so that they would keep all behind them out."""
+        return [waiter for line in self.values() for waiter in unheld(line)]
 
     def is_first(self, waiter: Waiter) -> bool:
         """Tell whether nobody is ahead of the waiter in its line."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from shield.action import Decline, Divert, Drop, Keep, Raise, Retry, Step, Wait
 from shield.errors import PluginResultError
 from shield.hookspecs import Labels
+from shield.outside import is_from_outside
 from shield.policy import Policy
 from shield.verdict import Outcome, Refusal
 
@@ -47,7 +48,9 @@ def shown(value: object) -> str:
     """Return a short text of anything at all; it may raise where others would show it."""
     try:
         return _shown.repr(value)
-    except BaseException:
+    except Exception as error:
+        if is_from_outside(error):
+            raise
         return f"<{type(value).__name__} that cannot be shown>"
 
 
@@ -55,7 +58,9 @@ def text_of(value: object) -> str:
     """Return `str(value)` as it can be counted by and put into a header: short, and UTF-8."""
     try:
         text = str.__str__(value) if isinstance(value, str) else str(value)
-    except BaseException:
+    except Exception as error:
+        if is_from_outside(error):
+            raise
         text = shown(value)
     return _bounded(text)
 

@@ -25,6 +25,11 @@ class Policy(ABC):
     policies that cover the message, then, only when none refused, `take` of all, then `settle` of
     all when the message's fate is known. `give_back` undoes a `take` whose send never began.
 
+    An exception from outside, as Ctrl-C or a worker's time limit, can strike within any of them:
+    where a function begins, after a call, where a loop begins again. Then `take`, `give_back` and
+    `settle` are to have done nothing; `settle` is called again. So what changes the account of
+    what is held stands together, at the end, behind all calls.
+
     A policy that raises is isolated: counted, logged once a minute, and treated as
     `on_plugin_error` says ("open": as if it had admitted; "closed": as if it had refused).
 

@@ -112,8 +112,9 @@ def react(over: OverLimit, outlet: Outlet[Result], start: int = 0) -> Result:
         except StopIteration as end:
             result: Result | Permit = end.value
         return outlet.send(result) if isinstance(result, Permit) else result
-    except BaseException:
+    except BaseException as error:
         over.end(End.FAILED)  # nothing where its end is known already
+        over.shield.interrupted(error)
         raise
 
 
@@ -421,21 +422,28 @@ def in_line(
         return None
     shield, clock = over.shield, over.shield.clock
     deadline = clock.now() + limit_s
-    waiter = shield.line_up(over, wake)
+    waiter, answer = shield.line_up(over, wake), None
     try:
-        while True:
-            now = clock.now()
-            answer = shield.ask_again(waiter, now)
-            if isinstance(answer, Permit):
-                return answer
-            if over.retry_after_s == float("inf"):
-                return None
-            left_s = deadline - now
-            if left_s <= 0 or left_s < answer < float("inf"):
-                return None
-            yield min(answer, left_s)
-    finally:
+        try:
+            while True:
+                now = clock.now()
+                answer = shield.ask_again(waiter, now)
+                if isinstance(answer, Permit):
+                    return answer
+                if over.retry_after_s == float("inf"):
+                    return None
+                left_s = deadline - now
+                if left_s <= 0 or left_s < answer < float("inf"):
+                    return None
+                yield min(answer, left_s)
+        finally:
+            shield.leave(waiter)
+    except BaseException as error:  # it may have struck in `finally`, before anything was done
+        shield.interrupted(error)
         shield.leave(waiter)
+        if isinstance(answer, Permit):
+            answer.cancel()
+        raise
 
 
 def _driven(
@@ -463,15 +471,22 @@ def wait_behind(
     Whoever stops it sets `woken` afterwards; what is not told is seen by looking every so often.
     """
     shield = over.shield
-    waiter = shield.line_up_behind(over, woken.set)
+    waiter, answer = shield.line_up_behind(over, woken.set), None
     try:
-        while not stopped():
-            woken.clear()
-            answer = shield.ask_again(waiter)
-            if isinstance(answer, Permit):
-                return answer
-            if not stopped():
-                shield.clock.wait(woken, min(answer, look_every_s))
-        return None
-    finally:
+        try:
+            while not stopped():
+                woken.clear()
+                answer = shield.ask_again(waiter)
+                if isinstance(answer, Permit):
+                    return answer
+                if not stopped():
+                    shield.clock.wait(woken, min(answer, look_every_s))
+            return None
+        finally:
+            shield.leave(waiter)
+    except BaseException as error:
+        shield.interrupted(error)
         shield.leave(waiter)
+        if isinstance(answer, Permit):
+            answer.cancel()
+        raise

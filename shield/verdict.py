@@ -60,9 +60,14 @@ class Refusal:
 
 
 class Permit:
-    """What an admitted message holds until its fate is known; settled exactly once."""
+    """What an admitted message holds until its fate is known; settled exactly once.
+
+    One whose owner an exception from outside has taken away is settled (`shield.rooms.claims`).
+    """
 
     __slots__ = ("flow", "held", "hold_s", "message", "open")
+
+    admits = True
 
     hold_s: float
     """Set where policies of its flow may ask for a delay; `delay_s` is there always."""
@@ -136,6 +141,8 @@ class OverLimit:
     """The verdict on a message that a rule refused; open until its chain has come to an end."""
 
     __slots__ = ("chain", "declined", "flow", "kept_as", "message", "open", "refusal")
+
+    admits = False
 
     def __init__(self, flow: Flow, message: Message, refusal: Refusal) -> None:
         self.flow = flow

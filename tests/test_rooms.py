@@ -17,7 +17,7 @@ from shield.rooms.core import Core, Room
 from shield.rooms.overview import Overview
 
 FOLDER = Path(shield.__file__).parent / "rooms"
-SHARED = {"shield.rooms.core", "shield.rooms.flows", "shield.rooms.judge"}
+SHARED = {f"shield.rooms.{name}" for name in ("claims", "core", "flows", "judge")}
 ROOMS = [base for base in Shield.__bases__ if issubclass(base, Room)]
 
 

@@ -8,6 +8,9 @@ TOLERANCE_S = 1e-6
 """Sums of floats may be off by less; without it the last message of a burst might be refused."""
 SHARED: Hashable = ("shield", "shared by keys beyond max_keys")
 
+MAX_SHARERS = 10_000
+"""Of so many keys it is known that they share it: a charge is given back soon, or never."""
+
 
 class Gcra:
     """For each key a theoretical arrival time (TAT): when all that was admitted will have drained.
@@ -33,6 +36,7 @@ class Gcra:
         "_max_keys",
         "_old",
         "_period",
+        "_sharers",
         "_tau",
         "_turn",
         "_young",
@@ -46,6 +50,7 @@ class Gcra:
         self._young: dict[Hashable, float] = {}
         self._old: dict[Hashable, float] = {}
         self._debtors: set[Hashable] = set()
+        self._sharers: dict[Hashable, None] = {}
         self._turn = float("-inf")
         self._asked: tuple[Hashable, float, float] = (None, 0.0, 0.0)
 
@@ -82,32 +87,46 @@ class Gcra:
         key, cost, after = self._asked
         if now >= self._turn:
             self._turn_over(now)
-        if key not in self._young:
-            self._old.pop(key, None)  # a key is in one generation, and counts once
-        self._young[key] = after
         if cost > self._burst:
             self._debtors.add(key)
+        if key not in self._young and key in self._old:
+            del self._old[key]  # a key is in one generation, and counts once
+        self._young[key] = after
 
     def give_back(self, key: Hashable, cost: float) -> None:
-        """Undo a charge; one of a key that is forgotten has drained by itself."""
-        for owner in (key, SHARED):
-            for generation in (self._young, self._old):
-                if owner in generation:
-                    generation[owner] -= cost * self._period
-                    return
+        """Undo a charge; one of a key that is forgotten has drained by itself.
+
+        Where the key has no level of its own, the shared one is given back to only if the key was
+        among the last to share it.
+        """
+        owner = SHARED if key in self._sharers else key
+        owner = key if key in self._young or key in self._old else owner
+        for generation in (self._young, self._old):
+            if owner in generation:
+                generation[owner] -= cost * self._period
+                return
 
     def _older(self, key: Hashable) -> tuple[Hashable, float]:
         """Return whose level a key that is not among the young has, and that level."""
         if key not in self._old and len(self) >= self._max_keys:
+            self._share(key)
             key = SHARED
         return key, self._young.get(key, self._old.get(key, 0.0))
 
+    def _share(self, key: Hashable) -> None:
+        """Remember who may have charged the shared level, for as long as it may be given back."""
+        self._sharers[key] = None
+        if len(self._sharers) > MAX_SHARERS:
+            del self._sharers[next(iter(self._sharers))]
+
     def _turn_over(self, now: float) -> None:
         """Forget the keys that nothing has charged for tau."""
-        tats = {key: self._young.pop(key, self._old.get(key, 0.0)) for key in self._debtors}
+        young, old = self._young, self._old
+        tats = {key: young.get(key, old.get(key, 0.0)) for key in self._debtors}
         in_debt = {key: tat for key, tat in tats.items() if tat > now}
-        self._debtors = set(in_debt)
-        long_ago = now >= self._turn + self._tau
-        self._old = {} if long_ago else self._young
-        self._young = in_debt
+        debtors = set(in_debt)
+        self._old = {} if now >= self._turn + self._tau else young
+        self._young, self._debtors = in_debt, debtors
         self._turn = now + self._tau
+        for key in tats:
+            young.pop(key, None)

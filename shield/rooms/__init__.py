@@ -3,8 +3,9 @@
 A room is a class whose methods are the Shield's own: a `Shield` is all of them together, so that a
 message pays for no call that only hands it on, and a method is written down once. A room knows its
 core, the claims and policies it is given, and no other room: what two of them need is in `core.py`
-(one lock, the books, and each step of a message's account under it), `flows.py` (what applies to a
-message) or `judge.py` (what the policies say). So each can be read, and made, alone.
+(one lock, the books, and each step of a message's account under it), `claims.py` (what is open),
+`flows.py` (what applies to a message) or `judge.py` (what the policies say). So each can be read,
+and made, alone.
 
     admission.py    offers of messages, deliveries and what comes back, each decided on
     runs.py         deliveries that are offered and acknowledged many at once

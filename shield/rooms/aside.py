@@ -42,8 +42,7 @@ class Aside(Room):
             open_ones = [over.open for over in overs]
             for over in overs:
                 if over.open:
-                    over.flow.account.move(over.kept_as or "in_flight", where)
-                    over.kept_as = where
+                    over.flow.account.keep(over, where)
         if core.hooks.observers:
             for over, was_open in zip(overs, open_ones, strict=True):
                 if was_open:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from shield.auto import AutoRedrive
 from shield.brief_lock import BriefLock
 from shield.hooks import Hooks
-from shield.ledger import Books, End
+from shield.ledger import Account, Books, End
 from shield.lines import Lines, wake_all
 from shield.refusals import Refusals
+from shield.rooms.claims import WITHDRAWN, Begun, Claims
 from shield.rooms.flows import Flows
 from shield.rooms.judge import Judge
-from shield.verdict import DELIVERED, Permit
+from shield.verdict import DELIVERED, Outcome, OverLimit, Permit, Verdict
 
 if TYPE_CHECKING:
     from shield.flow import Flow
@@ -36,6 +38,7 @@ class Core:
         "attempt",
         "auto",
         "books",
+        "claims",
         "clock",
         "flows",
         "hooks",
@@ -52,6 +55,7 @@ class Core:
         "rules",
         "sent",
         "shield",
+        "struck",
         "unlogged",
         "watched",
     )
@@ -65,14 +69,18 @@ class Core:
         self.prepares_sent = hooks.prepares("publish")
         self.prepares_received = hooks.prepares("consume")
         self.lock = BriefLock()
-        self.attempt, self.insist = self.lock.attempt, self.lock.insist
+        self.attempt, self.insist = self.lock.acquire, self.lock.insist
         self.release = self.lock.release
         self.books = Books()
         self.lines = Lines(hooks.failed, fail_open=hooks.fail_open)
-        self.answers: deque[Permit] = deque()
+        self.claims = Claims()
+        """All verdicts that are open."""
+        self.answers: deque[Any] = deque()  # of Permit, or Begun
         """Permits that clients have answered as delivered, not yet picked up."""
+        self.struck = False
+        """Whether an exception from outside has ever struck here: then owners may be gone."""
         self.refusals = Refusals(self.books, self.lock, self.now, hooks.unlogged)
-        self.judge = Judge(self.lines, hooks, self.refusals)
+        self.judge = Judge(self.lines, hooks, self.refusals, self.claims, self.take_stock)
         self.sent, self.received = Flows("publish", self), Flows("consume", self)
         self.flows = {"publish": self.sent, "consume": self.received}
         self.auto = AutoRedrive(shield)
@@ -85,6 +93,16 @@ class Core:
         """Return those of all messages so far."""
         return [*self.sent.values(), *self.received.values()]
 
+    def look(self) -> None:
+        """Make the books those of this moment: all answers picked up, what is lost given back.
+
+        Takes the lock itself.
+        """
+        with self.lock:
+            self.pick_up_answers()
+            woken = self.lines.first() if self.take_stock() else []
+        wake_all(woken)
+
     def catch_up(self) -> None:
         """Pick up the answers that wait, and let those who stand first in line ask again.
 
@@ -95,49 +113,147 @@ class Core:
             woken = self.lines.first_released()
         wake_all(woken)
 
+    def let_go_of_lock(self) -> None:
+        """Let go of the lock where it is this thread's: an exception may have struck before."""
+        with suppress(RuntimeError):
+            self.release()
+
     # --- under the lock -----------------------------------------------------------------------
 
+    # An exception from outside may strike after any call, and where a loop begins again; what
+    # stands between is executed together. So what belongs together stands behind all calls, and
+    # what was begun is gone on with by who comes next.
+
     def pick_up_answers(self, now: float | None = None) -> None:
-        """Settle what clients have answered as delivered."""
+        """Settle what clients have answered as delivered, and what was begun and not ended."""
         answers = self.answers
         if now is None:
             now = self.now()
-        while answers:
-            permit = answers.popleft()
-            if not permit.open:
-                continue
-            permit.open = False
-            flow, message = permit.flow, permit.message
-            for settle in flow.settles:  # `Hooks.tell`, without its call
-                try:
-                    settle(message, DELIVERED, now)
-                except Exception as error:
-                    self.hooks.failed(settle, error)
-            account = flow.account
-            messages = message.messages
-            account.in_flight -= messages
-            account.delivered += messages
-            if flow.holders:
-                self.let_go(flow, message, End.DELIVERED)
+        done, permit = 0, None
+        try:
+            while answers:
+                done, permit = 0, answers[0]
+                if permit.open:
+                    flow, message = permit.flow, permit.message
+                    for settle in flow.settles:  # as `conclude`, without its call
+                        try:
+                            settle(message, DELIVERED, now)
+                        except Exception as error:
+                            self.hooks.failed(settle, error)
+                        done += 1
+                    if flow.holders:
+                        self.let_go(flow, message, End.DELIVERED)
+                    self.claims.discard(permit)
+                    account, messages = flow.account, message.messages
+                    permit.open = False
+                    account.in_flight -= messages
+                    account.delivered += messages
+                elif permit.open is None:
+                    permit.go_on(self, now)
+                answers.popleft()
+        except BaseException:
+            if permit is not None and permit.open:
+                answers[0] = Begun(permit, DELIVERED, End.DELIVERED, done)
+            self.struck = True
+            raise
 
-    def close(self, permit: Permit) -> bool:
-        """Take a permit out of everybody's hands; False where it has had its end already."""
-        if self.answers:
-            self.pick_up_answers()
-        if not permit.open:
-            return False
-        permit.held = permit.open = False
-        return True
+    def conclude(
+        self, permit: Permit, outcome: Outcome | None, end: str | None, now: float, done: int = 0
+    ) -> None:
+        """Release what an open permit holds, and count its end, or leave that open.
 
-    def give_back(self, permit: Permit) -> None:
-        """Undo what policies charged for a message whose send never began."""
-        self.hooks.tell(permit.flow.give_backs, permit.message)
+        Args:
+            permit: from now on nobody else can settle it.
+            outcome: what policies learn; None where its send never began, so that they give back
+                what they have charged.
+            end: where the ledger counts it; None where it stays in flight, WITHDRAWN as if it had
+                never been offered.
+            now: in monotonic seconds.
+            done: how many policies have done their part before this was interrupted.
+        """
+        flow, message = permit.flow, permit.message
+        permit.held = False
+        try:
+            if outcome is None:
+                for give_back in flow.give_backs[done:]:
+                    try:
+                        give_back(message)
+                    except Exception as error:
+                        self.hooks.failed(give_back, error)
+                    done += 1
+            else:
+                for settle in flow.settles[done:]:
+                    try:
+                        settle(message, outcome, now)
+                    except Exception as error:
+                        self.hooks.failed(settle, error)
+                    done += 1
+            if end is not None and flow.holders:
+                self.let_go(flow, message, end)
+            self.claims.discard(permit)
+            if end is None:
+                permit.open = False
+            elif end is WITHDRAWN:
+                account, messages = flow.account, message.messages
+                permit.open = False
+                account.offered -= messages
+                account.in_flight -= messages
+            else:
+                flow.account.end(permit, "in_flight", end, message.messages)
+        except BaseException:
+            if permit.open:
+                self.answers.appendleft(Begun(permit, outcome, end, done))
+            self.struck = True
+            raise
 
-    def let_go(self, flow: Flow, message: Message, end: End) -> None:
+    def end(self, over: OverLimit, end: End) -> None:
+        """Count the end of an open message over the limit."""
+        self.let_go(over.flow, over.message, end)
+        if end is End.DROPPED:
+            over.flow.account.has_dropped(over.refusal.key)
+        over.flow.account.end(over, over.kept_as or "in_flight", end)
+        self.claims.discard(over)
+
+    def let_go(self, flow: Flow, message: Message, end: str) -> None:
         """Tell policies that a message is aside no more; where it has only moved, it still is."""
         if message.aside and end not in ASIDE:
+            for policy in flow.holders:
+                try:
+                    policy.let_go(message)
+                except Exception as error:
+                    self.hooks.failed(policy.let_go, error)
+                message.aside = False
             message.aside = False
-            self.hooks.tell((p.let_go for p in flow.holders), message)
+
+    def undo(self, verdict: Verdict | None, account: Account | None, messages: int) -> None:
+        """Take an offer back that an exception from outside has struck: it has failed."""
+        self.struck = True
+        if isinstance(verdict, Permit):
+            self.shield.cancel(verdict)
+        elif verdict is not None:
+            self.shield.end(verdict, End.FAILED)
+        elif account is not None:
+            with self.lock:
+                account.move("in_flight", End.FAILED, messages)
+
+    def take_stock(self) -> bool:
+        """Release what has lost its owner, once an exception from outside has struck; tell of it.
+
+        Not before: who only wants to know whether a message would be admitted may drop a permit.
+        """
+        if not self.struck:
+            return False
+        waiters, claims = self.lines.lost(), self.claims.lost()
+        for waiter in waiters:
+            self.lines.leave(waiter)
+        for claim in claims:
+            if not claim.open:
+                self.claims.discard(claim)
+            elif isinstance(claim, OverLimit):
+                self.end(claim, End.FAILED)
+            else:
+                self.conclude(claim, Outcome.FAILED, End.FAILED, self.now())
+        return bool(waiters or claims)
 
 
 class Room:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import attrgetter
 
+from shield.errors import ShieldError
 from shield.events import END_KINDS, Kind
 from shield.ledger import Account, End
 from shield.lines import Waiter, wake_all
+from shield.outside import is_from_outside
 from shield.rooms.core import Core, Room
 from shield.verdict import Outcome, OverLimit, Permit
 
@@ -19,16 +21,13 @@ class Ends(Room):
 
     def settle(self, permit: Permit, outcome: Outcome, end: End | None) -> bool:
         """Release what a permit holds and count its end, once; without an end that stays open."""
-        core, flow, message = self._core, permit.flow, permit.message
+        core, message = self._core, permit.message
         with core.lock:
-            if not core.close(permit):
+            core.pick_up_answers()
+            if not permit.open:
                 return False
             came_back = message.aside and end is End.DELIVERED
-            if flow.settles:
-                core.hooks.tell(flow.settles, message, outcome, core.now())
-            if end is not None:
-                flow.account.move("in_flight", end, message.messages)
-                core.let_go(flow, message, end)
+            core.conclude(permit, outcome, end, core.now())
             woken = core.lines.first_released()
         _tell(core, permit, outcome, woken)
         if came_back and core.hooks.observers:
@@ -51,13 +50,12 @@ class Ends(Room):
         return True
 
     def _undo(self, permit: Permit, end: End) -> bool:
-        core, flow, message = self._core, permit.flow, permit.message
+        core = self._core
         with core.lock:
-            if not core.close(permit):
+            core.pick_up_answers()
+            if not permit.open:
                 return False
-            core.give_back(permit)
-            flow.account.move("in_flight", end, message.messages)
-            core.let_go(flow, message, end)
+            core.conclude(permit, None, end, core.now())
             woken = core.lines.first()
         _tell(core, permit, Outcome.FAILED, woken)
         return True
@@ -85,21 +83,30 @@ class Ends(Room):
 
     def end(self, over: OverLimit, end: End | None) -> bool:
         """Close an over-limit message and count its end, once; without an end that stays open."""
-        core, account = self._core, over.flow.account
+        core = self._core
         with core.lock:
             if not over.open:
                 return False
-            over.open = False
-            if end is not None:
-                account.move(over.kept_as or "in_flight", end)
-                core.let_go(over.flow, over.message, end)
-            if end is End.DROPPED:
-                account.has_dropped(over.refusal.key)
+            if end is None:
+                over.open = False
+                core.claims.discard(over)
+            else:
+                core.end(over, end)
             woken = core.lines.first_released() if over.flow.holders else []
         wake_all(woken)
         if end in END_KINDS and core.hooks.observers:
             core.hooks.report(END_KINDS[end], over.message, over)
         return True
+
+    def interrupted(self, error: BaseException) -> None:
+        """Hear that an exception has cut short who had a verdict: its owner may be gone.
+
+        From the first one from outside on, verdicts that nobody holds any more are found.
+        """
+        if isinstance(error, ShieldError | GeneratorExit):
+            return  # the usual end of a chain, or of a wait
+        if not isinstance(error, Exception) or is_from_outside(error):
+            self._core.struck = True
 
     def count(self, account: Account, end: End, messages: int) -> None:
         """Count the end of messages whose claims were closed with their ends left open."""

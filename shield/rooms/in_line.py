@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 
 from shield.events import Kind
-from shield.lines import BEHIND, Waiter, wake_all
+from shield.lines import BEHIND, LAST, Waiter, wake_all
 from shield.message import Message
 from shield.policy import Policy
 from shield.rooms.core import Core, Room
@@ -17,17 +17,25 @@ class InLine(Room):
 
     def line_up(self, over: OverLimit, wake: Callable[[], None]) -> Waiter:
         """Give an over-limit message its number and its place in the refusing policy's line."""
-        lines = self._core.lines
-        with self._core.lock:
-            waiter = Waiter(over, lines.draw(), wake)
-            lines.stand(waiter, over.refusal.policy)
+        waiter = Waiter(over, LAST, wake)
+        try:
+            with self._core.lock:
+                waiter.number = self._core.lines.draw()
+                self._core.lines.stand(waiter, over.refusal.policy)
+        except BaseException:
+            self.leave(waiter)  # or nobody who stands behind it would ever have a turn
+            raise
         return waiter
 
     def line_up_behind(self, over: OverLimit, wake: Callable[[], None]) -> Waiter:
         """Let a message wait for what all others leave, also those who come later."""
-        with self._core.lock:
-            waiter = Waiter(over, BEHIND, wake)
-            self._core.lines.stand(waiter, over.refusal.policy)
+        waiter = Waiter(over, BEHIND, wake)
+        try:
+            with self._core.lock:
+                self._core.lines.stand(waiter, over.refusal.policy)
+        except BaseException:
+            self.leave(waiter)
+            raise
         return waiter
 
     def ask_again(self, waiter: Waiter, now: float | None = None) -> Permit | float:
@@ -122,13 +130,17 @@ def _judge_again(core: Core, over: OverLimit, number: float, now: float | None =
     """Decide once more; where it is admitted, it is kept nowhere any more."""
     core.pick_up_answers()
     now = core.now() if now is None else now
+    account, kept_as = over.flow.account, over.kept_as
+    left = 0 if kept_as is None else getattr(account, kept_as) - 1
     verdict = core.judge.verdict_in_turn(over.flow, over.message, now, number)
-    if isinstance(verdict, Permit):
+    if verdict.admits:  # no call, so that nothing can strike before it is taken over
         over.open = False
-        if over.kept_as is not None:
-            over.flow.account.move(over.kept_as, "in_flight")
+        if kept_as is not None:
+            account.in_flight += 1
+            setattr(account, kept_as, left)
+        core.claims.discard(over)
     else:
-        over.refusal = verdict.refusal
+        over.refusal = verdict.refusal  # type: ignore[union-attr]
     return verdict
 
 

@@ -8,21 +8,44 @@ from shield.flow import Flow, Take
 from shield.hooks import Hooks
 from shield.lines import LAST, Lines
 from shield.message import Message
+from shield.outside import is_from_outside
 from shield.plugin_results import FAILED_RETRY_S, delay_of, refusal_of
 from shield.policy import Policy
 from shield.refusals import Refusals
+from shield.rooms.claims import Claims
 from shield.verdict import OverLimit, Permit, Refusal, Verdict
+
+STOCK_EVERY_S = 1.0
+"""How often, at the most, a refusal leads to a look at who still holds what."""
 
 
 class Judge:
     """Asks policies, in file order, and isolates one that raises. The core's lock covers all."""
 
-    __slots__ = ("_hooks", "_lines", "_refusals", "refused")
+    __slots__ = (
+        "_claims",
+        "_hooks",
+        "_lines",
+        "_refusals",
+        "_stock_due",
+        "_take_stock",
+        "refused",
+    )
 
-    def __init__(self, lines: Lines, hooks: Hooks, refusals: Refusals) -> None:
+    def __init__(
+        self,
+        lines: Lines,
+        hooks: Hooks,
+        refusals: Refusals,
+        claims: Claims,
+        take_stock: Callable[[], object],
+    ) -> None:
         self._lines = lines
         self._refusals = refusals
         self._hooks = hooks
+        self._claims = claims
+        self._take_stock = take_stock
+        self._stock_due = float("-inf")
         self.refused: dict[Policy, Message] = {}
         """What each policy has refused last."""
 
@@ -35,15 +58,30 @@ class Judge:
                         break
                 else:
                     verdict = self.take(flow, message, now)
-                    if type(verdict) is OverLimit:
-                        self.count_refused(verdict, now)
+                    if not verdict.admits:  # no call, so that nothing can strike before it is known
+                        self._refuses(verdict, now)
                     return verdict
-            except Exception:
-                pass  # the long way asks again and finds out who it was
+            except Exception as error:
+                if is_from_outside(error):
+                    raise
+                # else the long way asks again and finds out who it was
+        if now >= self._stock_due:  # what nobody holds any more keeps nobody out
+            self._stock_due = now + STOCK_EVERY_S
+            self._take_stock()
         verdict = self.verdict_in_turn(flow, message, now, LAST)
-        if isinstance(verdict, OverLimit):
-            self.count_refused(verdict, now)
+        if not verdict.admits:
+            self._refuses(verdict, now)
         return verdict
+
+    def _refuses(self, over: Verdict, now: float) -> None:
+        """Count a refusal; from here on it is an open claim."""
+        assert isinstance(over, OverLimit)
+        try:
+            self.count_refused(over, now)
+            self._claims.add(over)
+        except BaseException:
+            self._claims.discard(over)
+            raise
 
     def verdict_in_turn(self, flow: Flow, message: Message, now: float, number: float) -> Verdict:
         """Ask every policy in turn, behind those who wait with a lower number."""
@@ -93,23 +131,33 @@ class Judge:
     def take(self, flow: Flow, message: Message, now: float) -> Verdict:
         """Charge a message that is admitted; where a policy fails at that, refuse it after all.
 
-        The latter only where plugins must not fail: then what the others took is given back.
+        The latter only where plugins must not fail: then what the others took is given back; as it
+        is where an exception from outside strikes.
         """
-        for take in flow.takes:  # `Hooks.tell`, without its call
-            try:
-                take(message, now)
-            except Exception as error:
-                if self.fails_at(take, error):
-                    return self._take_back(flow, message, take, flow.takes.index(take))
-        permit = Permit(flow, message)
-        if flow.delays:
-            permit.hold_s = 0.0
-            for delay_s in flow.delays:
+        taken, permit = 0, Permit(flow, message)
+        try:
+            for take in flow.takes:  # `Hooks.tell`, without its call
                 try:
-                    permit.hold_s = max(permit.hold_s, delay_of(delay_s(message, now)))
+                    take(message, now)
                 except Exception as error:
-                    if self.fails_at(delay_s, error):
-                        return self._take_back(flow, message, delay_s, len(flow.takes))
+                    if self.fails_at(take, error):
+                        charged, taken = taken, 0
+                        return self._take_back(flow, message, take, charged)
+                taken += 1
+            if flow.delays:
+                permit.hold_s = 0.0
+                for delay_s in flow.delays:
+                    try:
+                        permit.hold_s = max(permit.hold_s, delay_of(delay_s(message, now)))
+                    except Exception as error:
+                        if self.fails_at(delay_s, error):
+                            charged, taken = taken, 0
+                            return self._take_back(flow, message, delay_s, charged)
+            self._claims.add(permit)
+        except BaseException:
+            self._claims.discard(permit)
+            self.give_back(flow.takes[:taken], message)
+            raise
         return permit
 
     def fails_at(self, method: Callable[..., object], error: Exception) -> bool:

@@ -18,6 +18,7 @@ class Overview(Room):
     def accounts(self) -> list[Account]:
         """Return copies of all accounts, all of the same moment."""
         core = self._core
+        core.look()
         with core.lock:
             core.pick_up_answers()
             copies = [copy_of(account) for account in core.books]

@@ -55,10 +55,17 @@ class Queues(Room):
         """
         core = self._core
         with core.lock:
-            if not core.close(permit):
+            core.pick_up_answers()
+            if not permit.open:
                 return None
-            core.give_back(permit)
             over = OverLimit(permit.flow, permit.message, refusal)
+            try:
+                core.claims.add(over)
+                core.conclude(permit, None, None, core.now())
+            except BaseException:
+                if permit.held:  # not begun
+                    core.claims.discard(over)
+                raise
             core.judge.count_refused(over, core.now())
             woken = core.lines.first()
         wake_all(woken)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from shield.delivery import Delivery
 from shield.lines import wake_all
+from shield.rooms.claims import WITHDRAWN
 from shield.rooms.core import Room
-from shield.verdict import OverLimit, Permit
+from shield.verdict import Permit
 
 
 class Runs(Room):
@@ -27,18 +28,18 @@ class Runs(Room):
         core = self._core
         flow = core.received[run.producer, run.destination]
         now = core.now() if now is None else now
+        account, messages = flow.account, run.messages
         with core.lock:
-            if core.answers:
-                core.pick_up_answers(now)
+            core.pick_up_answers(now)
             if core.lines or not flow.admits(run, now):
                 return None
             permit = core.judge.take(flow, run, now)
-            if isinstance(permit, OverLimit):
+            if not permit.admits:
                 return None
-            flow.account.offered += run.messages
-            flow.account.in_flight += run.messages
+            account.offered += messages
+            account.in_flight += messages
             flow.last = run
-            return permit
+        return permit  # type: ignore[return-value]
 
     def split(self, permit: Permit, messages: int, size: int) -> Permit:
         """Return a permit of its own for the first of a run: they are acknowledged, others not.
@@ -50,10 +51,12 @@ class Runs(Room):
         part = Delivery(
             run.destination, size, run.producer, written_s=run.written_s, messages=messages
         )
+        split = Permit(permit.flow, part)
         with self._core.lock:
             run.messages -= messages
             run.size -= size
-        return Permit(permit.flow, part)
+            self._core.claims.add(split)
+        return split
 
     def join(self, permit: Permit, other: Permit) -> None:
         """Let one permit of a run hold what another of the same flow holds too: undoes `split`."""
@@ -62,6 +65,7 @@ class Runs(Room):
             other.held = other.open = False
             run.messages += more.messages
             run.size += more.size
+            self._core.claims.discard(other)
 
     def part_delivered(self, run: Permit, part: Permit | None, size: int) -> Permit:
         """Settle one message of a run as delivered, as `Permit.delivered` does: an answer put down.
@@ -74,18 +78,17 @@ class Runs(Room):
             part.delivered()
             return part
         core = self._core
+        whole = run.message
         with core.lock:
-            run.message.messages -= 1
-            run.message.size -= size
-            added = part is not None and part.open
-            if part is not None and added:
-                part.message.messages += 1
-                part.message.size += size
-        if part is None or not added:
-            whole = run.message
-            part = Permit(run.flow, Delivery(whole.destination, size, whole.producer))
-            part.held = False
-            core.answers.append(part)
+            if part is None or not part.open:
+                part = Permit(run.flow, Delivery(whole.destination, 0, whole.producer, messages=0))
+                part.held = False
+                core.answers.append(part)
+            told = part.message
+            whole.messages -= 1
+            whole.size -= size
+            told.messages += 1
+            told.size += size
         if core.lines:
             core.catch_up()
         return part
@@ -96,9 +99,6 @@ class Runs(Room):
         with core.lock:
             if not run.open:
                 return
-            run.held = run.open = False
-            core.give_back(run)
-            run.flow.account.offered -= run.message.messages
-            run.flow.account.in_flight -= run.message.messages
+            core.conclude(run, None, WITHDRAWN, core.now())
             woken = core.lines.first()
         wake_all(woken)

@@ -165,22 +165,30 @@ class Shed(Policy):
     def take(self, message: Message, now: float) -> None:
         """Count it as unanswered."""
         self._forget()
-        self._pace.unanswered += 1
+        rank = self._rank(message)
         self._balance.admit(1)
-        self._held.take(message, self._rank(message))
+        self._pace.unanswered += 1  # together with what follows: see `Policy`
+        self._held.ranks[message] = rank
+        self._held.by_rank[rank] += 1
 
     def give_back(self, message: Message) -> None:
         """Count it out: it was never sent."""
         self._forget()
-        self._pace.unanswered -= 1
         self._balance.admit(-1)
-        self._held.release(message)
+        self._release(message)
 
     def settle(self, message: Message, outcome: Outcome, now: float) -> None:
         """Count an answer."""
         self._forget()
         self._pace.answered(now)
-        self._held.release(message)
+        self._release(message)
+
+    def _release(self, message: Message) -> None:
+        held = self._held
+        if message in held.ranks:
+            self._pace.unanswered -= 1  # together with what follows
+            held.by_rank[held.ranks[message]] -= 1
+            del held.ranks[message]
 
     def line(self, message: Message) -> Hashable:
         """Messages of one connection and criticality wait behind each other: none behind less."""

@@ -18,8 +18,7 @@ class Pace:
         self._slices: deque[list[float]] = deque(maxlen=SLICES)
 
     def answered(self, now: float) -> None:
-        """Count an answer."""
-        self.unanswered -= 1
+        """Count an answer; who brings it counts `unanswered`."""
         if not self._slices or now - self._slices[-1][0] >= SLICE_S:
             self._slices.append([now, 0])
         self._slices[-1][1] += 1

@@ -62,7 +62,7 @@ class Writer:
         self._written = written
         self._ended = ended
         self._lock = BriefLock()
-        self._room = threading.Condition(self._lock)  # type: ignore[arg-type] # enough of a lock
+        self._room = threading.Condition(self._lock)
         self._woken = threading.Event()
         self._queue: deque[Waiting] = deque()
         self._queued_bytes = self._unended = 0
