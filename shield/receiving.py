@@ -121,6 +121,11 @@ class Held:
         """Count it as failed: its broker hands it to another consumer, or again later."""
         self.over.end(End.FAILED)
 
+    @property
+    def stuck(self) -> bool:
+        """Whether its chain has run out because a send failed: it need not hold up others."""
+        return self._ran_out and self._anew_at_s > -inf
+
     def _begin(self) -> None:
         self._rule, self._position, self._until_s = self.over.rule, 0, None
 

@@ -35,6 +35,11 @@ class Arrival:
         """Whether it may be handed over once something is acknowledged."""
         return self.held is not None and self.held.over.retry_after_s is None
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it could not go elsewhere, and its chain has run out."""
+        return self.held is not None and self.held.stuck
+
     def let_go(self) -> None:
         """Count it as gone back to its broker, if it was ever offered."""
         if self.held is not None:

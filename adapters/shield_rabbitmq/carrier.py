@@ -43,7 +43,7 @@ class Carrier:
         if refusal is not None:
             done(refusal)
         else:
-            self._writer.put(Carried(parcel, done))
+            self._writer.put(Carried(parcel, done, may_decline=True))
 
     def _parcel(self, envelope: Envelope) -> Parcel:
         exchange = self._address.exchange

@@ -9,7 +9,7 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from shield import Delivery, Outcome, Permit, Refusal, Shield, Verdict
+from shield import Delivery, Kind, Outcome, Permit, Refusal, Shield, Verdict
 from shield.action import Divert, Drop
 from shield.errors import Reject
 from shield.receiving import Held
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("shield.rabbitmq")
 LOG_EVERY_S = 60.0
+STALLED_S = 1.0
+"""How long a consumer waits for the answer to any of what it has diverted, once that is much."""
+MOST_LEAVING = 1_000
+"""How many may be on their way elsewhere where no prefetch bounds that."""
 Terms = tuple[Shield, str]
 """Whose rules, and who receives, to quotas and ledger."""
 
@@ -49,10 +53,15 @@ class Line:
         """Whether nothing is handed over from here any more."""
         self._waiting: deque[Arrival] = deque()
         self._leaving: dict[int, Arrival] = {}
+        self._aside: deque[tuple[float, Arrival]] = deque()
+        """What can go nowhere for now, and when it is tried again."""
+        self._answered_s = -inf
+        """When something that was on its way elsewhere was answered, or the first began."""
         self._quiet_until_s = -inf
+        self._failed = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + len(self._aside)
 
     def put(self, arrival: Arrival) -> None:
         """Let a message wait."""
@@ -75,6 +84,7 @@ class Line:
         Seconds where it has to wait so long; None where nobody is in line. Those that the rules
         drop are acknowledged, those that they divert are sent.
         """
+        self._try_again()
         while self._waiting:
             now = self.shield.clock.now()
             arrival, refusal = self._turn(now)
@@ -84,6 +94,15 @@ class Line:
                 self._take_out(arrival)
                 self._reject(arrival, requeue=False)
                 continue
+            if isinstance(step, Divert) and (wait_s := self._hold_up(arrival, step, now)):
+                step = wait_s
+            if isinstance(step, float) and arrival.is_stuck and self.standing is None:
+                permit = self._let_through(arrival)
+                if permit is None:
+                    self._take_out(arrival)
+                    self._aside.append((now + step, arrival))
+                    continue
+                step = permit
             if isinstance(step, float):
                 return step if self.standing is None else min(step, LOOK_EVERY_S)
             self._take_out(arrival)
@@ -97,11 +116,13 @@ class Line:
             else:
                 self._ack(arrival)
         self._note()
+        if self._aside:
+            return max(0.0, self._aside[0][0] - self.shield.clock.now())
         return None
 
     def _note(self) -> None:
         """Let the channel forget a line that holds nothing."""
-        if not self._waiting and not self._leaving:
+        if not self._waiting and not self._leaving and not self._aside:
             self.intake.lines.discard(self)
 
     def _turn(self, now: float) -> tuple[Arrival, Refusal | None]:
@@ -149,12 +170,60 @@ class Line:
         given = arrival.method, arrival.properties, arrival.body
         return delivery_of(self.queue, self.consumer, now, *given)
 
+    # --- what can go nowhere for now ----------------------------------------------------------
+
+    @property
+    def most_leaving(self) -> int:
+        """How many may be on their way elsewhere: half of the prefetch, so that others can come."""
+        prefetch = self.intake.channel._shield_prefetch
+        return max(1, prefetch // 2) if prefetch else MOST_LEAVING
+
+    @property
+    def most_aside(self) -> int:
+        """How many may wait aside, for the same reason; of the others none is held up."""
+        return self.most_leaving - 1
+
+    def _hold_up(self, arrival: Arrival, step: Divert, now: float) -> float | None:
+        """Return how long a message may not go elsewhere yet; None where it may.
+
+        Enough are on their way already. Where none of these is answered for long, as in an alarm,
+        it does not go there, and its chain goes on.
+        """
+        if len(self._leaving) < self.most_leaving:
+            return None
+        step.done()
+        if now - self._answered_s < STALLED_S:
+            return self._answered_s + STALLED_S - now
+        held = arrival.held
+        assert held is not None
+        held.failed()
+        return ROUNDING_S
+
+    def _let_through(self, arrival: Arrival) -> Permit | None:
+        """Admit what can go nowhere, and would hold up all others: it is handed over, late."""
+        assert arrival.held is not None
+        if len(self._aside) < self.most_aside:
+            return None
+        now = self.shield.clock.now()
+        if now >= self._quiet_until_s:
+            self._quiet_until_s = now + LOG_EVERY_S
+            log.warning("queue %r: what cannot be diverted for now is handed over", self.queue)
+        return self.shield.let_through(arrival.held.over)
+
+    def _try_again(self) -> None:
+        """Let those stand in line again that have waited aside for long enough."""
+        now = self.shield.clock.now()
+        while self._aside and self._aside[0][0] <= now:
+            self._waiting.appendleft(self._aside.popleft()[1])
+
     # --- elsewhere ----------------------------------------------------------------------------
 
     def _divert(self, arrival: Arrival, step: Divert) -> None:
         held = arrival.held
         assert held is not None
         connection = self.intake.channel.connection
+        if not self._leaving:
+            self._answered_s = self.shield.clock.now()
         self._leaving[arrival.method.delivery_tag] = arrival
 
         def ended(error: Exception | None) -> None:
@@ -162,24 +231,26 @@ class Line:
                 held.diverted()
             step.done()
             arrival.answered = True
-            internals.call_from_any_thread(connection, partial(self._left, arrival, error))
+            faulty = error is not None and _is_at_fault(step, error)
+            internals.call_from_any_thread(connection, partial(self._left, arrival, error, faulty))
             if not self.intake.open:
                 held.let_go()  # nobody may call; nothing where it is counted
 
         send_away(connection, held, arrival, step, ended)
 
-    def _left(self, arrival: Arrival, error: Exception | None) -> None:
+    def _left(self, arrival: Arrival, error: Exception | None, faulty: bool) -> None:
         """Acknowledge what is elsewhere; let the chain go on for what is not."""
+        self._answered_s = self.shield.clock.now()
         self._leaving.pop(arrival.method.delivery_tag, None)
         if error is None:
             self._ack(arrival)
             self._note()
         else:
-            self._complain(error)
-            self._come_back(arrival)
+            self._complain(arrival, error)
+            self._come_back(arrival, faulty)
         self.intake.left()
 
-    def _come_back(self, arrival: Arrival) -> None:
+    def _come_back(self, arrival: Arrival, faulty: bool) -> None:
         """Let the chain go on for what is not elsewhere; give it back where nobody waits for it."""
         held = arrival.held
         assert held is not None
@@ -187,16 +258,24 @@ class Line:
             self._hand_back(arrival)
             self._note()
         else:
-            held.failed()
+            held.failed(hopeless=faulty)
             self._waiting.appendleft(arrival)
         self.look_again(0.0)
 
-    def _complain(self, error: Exception) -> None:
-        """Log that diverting fails, once a minute."""
+    def _complain(self, arrival: Arrival, error: Exception) -> None:
+        """Tell observers that diverting fails, and the log once a minute, with how many did."""
+        assert arrival.held is not None
+        message = arrival.held.over.message
+        self.shield.report(Kind.NOT_DIVERTED, message, detail=repr(error))
+        self._failed += 1
         now = self.shield.clock.now()
         if now >= self._quiet_until_s:
             self._quiet_until_s = now + LOG_EVERY_S
-            log.warning("a message of queue %r could not be diverted: %s", self.queue, error)
+            log.warning(
+                "queue %r: a message could not be diverted, and goes on in its chain "
+                "(%d so far): %s",
+                *(self.queue, self._failed, error),
+            )
 
     @property
     def leaving(self) -> int:
@@ -228,29 +307,42 @@ class Line:
 
     def hand_back(self) -> None:
         """Give all that waits back to the broker; what is on its way elsewhere is seen to yet."""
-        while self._waiting:
-            self._hand_back(self._waiting.popleft())
+        for arrival in self._all_out():
+            self._hand_back(arrival)
         self._note()
 
     def forget(self) -> None:
         """Note that the broker has all of it again: nothing is to be acknowledged any more."""
-        while self._waiting:
-            self._waiting.popleft().let_go()
+        for arrival in self._all_out():
+            arrival.let_go()
         for arrival in self._leaving.values():
             arrival.tag = None
             if arrival.answered and not self.intake.open:
                 arrival.let_go()  # its answer waits for a loop that has ended
         self._note()
 
+    def _all_out(self) -> list[Arrival]:
+        """Take out all that waits, in the order of arrival."""
+        taken = [arrival for _, arrival in self._aside] + list(self._waiting)
+        self._aside.clear()
+        self._waiting.clear()
+        return sorted(taken, key=lambda arrival: arrival.method.delivery_tag)
+
     def take_all(self) -> list[tuple[Any, Any, bytes]]:
         """Hand all that waits over at once: the broker does not know of it any more."""
-        taken = list(self._waiting)
-        self._waiting.clear()
+        taken = self._all_out()
         self._note()
         for arrival in taken:
             if arrival.held is not None:
                 arrival.held.over.end(Outcome.DELIVERED.end)
         return [(each.method, each.properties, each.body) for each in taken]
+
+
+def _is_at_fault(step: Divert, error: Exception) -> bool:
+    """Tell whether a message could not be sent for a reason of its own."""
+    if step.transport is not None:
+        return step.transport.is_hopeless(error)
+    return isinstance(error, TypeError | ValueError)
 
 
 class Consumer(Line):
@@ -355,7 +447,7 @@ class Consumer(Line):
 
     def look_again(self, wait_s: float) -> None:
         """Go on after so many seconds, if there is anybody then."""
-        if not self._waiting or not self.intake.open:
+        if not len(self) or not self.intake.open:
             return
         due_s = self.shield.clock.now() + wait_s
         if self._due_s is None or due_s < self._due_s:

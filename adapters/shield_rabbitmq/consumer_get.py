@@ -29,6 +29,11 @@ class Gets(Line):
         self.ended = True
         self._not_before_s = 0.0
 
+    @property
+    def most_aside(self) -> int:
+        """None: what is taken is handed over, or goes back."""
+        return 0
+
     def may_ask(self) -> bool:
         """Tell whether a message would be admitted, as far as that is known without it."""
         now = self.shield.clock.now()

@@ -14,6 +14,7 @@ from shield_rabbitmq.address import origin_of
 from shield_rabbitmq.diverting import kept, now_ms, received, set_aside
 from shield_rabbitmq.encoded import Encoded
 from shield_rabbitmq.enveloping import envelope_of
+from shield_rabbitmq.errors import CannotConnectError
 from shield_rabbitmq.parcel import Parcel
 from shield_rabbitmq.relays import relay_for
 from shield_rabbitmq.sending import Sending
@@ -58,6 +59,8 @@ def _relay(connection: Any, held: Held, arrival: Arrival, step: Divert, ended: E
     if not exchange and routing_key == message.destination:
         raise ShieldError(f"{step.destination}: it was taken out of that queue")
     relay = relay_for(connection, held.over.shield, message.producer)
+    if relay.blocked:
+        raise CannotConnectError("RabbitMQ takes no messages for now")
     missing = relay._writer.missing(exchange)
     if missing is not None:
         raise missing
@@ -84,6 +87,7 @@ class Leaving(Sending):
     """A message on its way through the relay."""
 
     __slots__ = ("_declares", "_ended")
+    may_decline = True
 
     def __init__(self, parcel: Parcel, declares: bool, ended: Ended) -> None:
         super().__init__(parcel)

@@ -74,6 +74,10 @@ class AmqpTransport(Transport):
         """Tell overload from all other errors."""
         return self._carrier.outcome_of(error)
 
+    def is_hopeless(self, error: Exception) -> bool:
+        """Tell what RabbitMQ refuses of the message itself, or cannot be encoded."""
+        return isinstance(error, TypeError | ValueError)
+
     def close(self, timeout_s: float) -> None:
         """Return when every message is confirmed; fail what is not in time."""
         self._carrier.close(timeout_s)

@@ -56,6 +56,9 @@ class Owner(Protocol):
     def confirmed(self, frame: Any) -> None:
         """An ack or a nack has come."""
 
+    def stalled(self, why: str) -> None:
+        """The broker takes no messages for now."""
+
     def returned(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         """An unroutable message has come back."""
 
@@ -176,6 +179,7 @@ class Link:
     def _on_blocked(self, _connection: object, frame: Any) -> None:
         self._signals.blocked = True
         log.warning("RabbitMQ takes no messages for now: %s", frame.method.reason)
+        self._owner.stalled("RabbitMQ takes no messages for now")
 
     def _on_unblocked(self, _connection: object, _frame: object) -> None:
         self._signals.blocked = False

@@ -83,15 +83,13 @@ class RabbitOutlet:
     def divert(self, over: OverLimit, step: Divert, position: int) -> Confirm | None:
         """Send to the overflow exchange; None where it is known to be missing, or is the same.
 
-        Also where the message was refused because the broker has blocked this connection: it
-        would hang there as the message itself.
+        Also while the broker takes no messages: it would hang there.
         """
         exchange, _, routing_key = step.destination.partition("/")
         target = (exchange, routing_key or self._parcel.routing_key)
         writer = self._publisher._writer
         same = target == (self._parcel.exchange, self._parcel.routing_key)
-        blocked = writer.blocked and over.refusal.policy.listens
-        if same or blocked or writer.missing(exchange) is not None:
+        if same or writer.blocked or writer.missing(exchange) is not None:
             step.done()
             return None
         try:
@@ -132,6 +130,7 @@ class Diverted(Sending):
     """A message on its way to an overflow exchange."""
 
     __slots__ = ("_outlet", "_over", "_position", "_step")
+    may_decline = True
 
     def __init__(
         self, parcel: Parcel, outlet: RabbitOutlet, over: OverLimit, step: Divert, position: int

@@ -26,6 +26,8 @@ class Sending(ABC):
 
     __slots__ = ("parcel", "returned", "written_at")
 
+    may_decline: bool = False
+    """Whether it can go another way, and so need not wait while the broker takes no messages."""
     written_at: float
     """When it was written, in the Shield's monotonic seconds."""
 
@@ -64,3 +66,18 @@ class Sending(ABC):
     @abstractmethod
     def finish(self, error: Exception | None) -> None:
         """Take the answer: None for confirmed, or what went wrong."""
+
+
+class Probe(Sending):
+    """An empty message to no queue: its confirm tells that the broker takes messages.
+
+    RabbitMQ says that it does not only to a connection that has sent one, and holds that one.
+    """
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(Parcel("", "shield.probe", b"", None, mandatory=False))
+
+    def finish(self, error: Exception | None) -> None:
+        """Nobody waits for it."""

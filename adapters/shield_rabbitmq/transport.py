@@ -83,11 +83,12 @@ class PublisherTransport(Transport):
 class Carried(Sending):
     """An envelope on its way."""
 
-    __slots__ = ("_done",)
+    __slots__ = ("_done", "may_decline")
 
-    def __init__(self, parcel: Parcel, done: Done) -> None:
+    def __init__(self, parcel: Parcel, done: Done, *, may_decline: bool = False) -> None:
         super().__init__(parcel)
         self._done = done
+        self.may_decline = may_decline
 
     def finish(self, error: Exception | None) -> None:
         """Tell who sent it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 
 from shield import Refusal, Signals
 from shield_rabbitmq.sending import Sending
@@ -77,6 +77,18 @@ class Waiting:
                         lane.remove(entry)
                         return
             raise ValueError("it is not in line")
+
+    def take_out(self, wanted: Callable[[Sending], bool]) -> list[Sending]:
+        """Take all those out of which that is true."""
+        with self._lock:
+            taken = [sending for sending in self._first if wanted(sending)]
+            self._first = deque(sending for sending in self._first if not wanted(sending))
+            for lane in self._lanes.values():
+                taken += [sending for _, sending in lane if wanted(sending)]
+                stay = [entry for entry in lane if not wanted(entry[1])]
+                lane.clear()
+                lane.extend(stay)
+            return taken
 
     def next(self) -> Sending:
         """Take out what is to be written next; IndexError where nothing is left that may be."""

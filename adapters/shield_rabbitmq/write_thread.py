@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from enum import Enum, auto
 from functools import partial
+from math import inf
 from typing import Any
 
 from pika import spec
@@ -39,7 +40,7 @@ from shield_rabbitmq.refusals import (
     check_header,
     is_about_exchange,
 )
-from shield_rabbitmq.sending import Sending
+from shield_rabbitmq.sending import Probe, Sending
 from shield_rabbitmq.waiting import Waiting
 from shield_rabbitmq.window import Window
 
@@ -57,6 +58,11 @@ WINDOW_BYTES = 64 * 2**20
 LOOK_EVERY_S = 0.02
 """How often it looks for what has waited too long, while nothing can be written."""
 OPERATOR = 320  # CONNECTION_FORCED
+BLOCKED = "RabbitMQ takes no messages for now"
+HEARD_WITHIN_S = 0.25
+"""How recent a confirm must be for messages that could go another way to be written."""
+ANSWER_WITHIN_S = 3.0
+"""How long they wait for one, unless the broker is not reached at all."""
 TAKEN_WITHIN_S = 5.0
 """How soon a broker in order confirms: what it took and has not confirmed by then is in doubt."""
 
@@ -121,6 +127,12 @@ class WriteThread:
         self._alone: Sending | None = None
         self._suspects: list[Sending] = []
         """One of them has closed the channel, those behind it were ignored: in written order."""
+        self._heard_at = -inf
+        """When the broker has last confirmed anything."""
+        self._asked_at: float | None = None
+        """Since when it waits to hear from the broker before it writes what may go another way."""
+        self._probes = True
+        """Whether it can ask: not where its user may not publish to the default exchange."""
         self._nacked = False
         """Whether the broker has nacked anything on this connection."""
 
@@ -132,6 +144,8 @@ class WriteThread:
         self._queue.append(sending)
         if not self._awake:
             self._wake()
+        if self._signals.blocked and sending.may_decline and self._thread is not None:
+            self._loop.add_callback_threadsafe(partial(self.stalled, BLOCKED))
         if self._ended:
             self._fail(self._queued(), _closed)
 
@@ -271,7 +285,7 @@ class WriteThread:
             except IndexError:
                 break
             parcel = sending.parcel
-            if parcel.exchange not in self._exchanges.known or parcel.doubts:
+            if parcel.exchange not in self._exchanges.known or parcel.doubts or sending.may_decline:
                 turn = self._turn(sending, body_max)
                 if turn is Turn.SEEN_TO:
                     continue
@@ -369,11 +383,54 @@ class WriteThread:
             self._left(sending)
             sending.finish(error)
             return Turn.SEEN_TO
+        if sending.may_decline and self._is_silent:
+            self._probe(self._link.connection)
+            return Turn.LATER
         if self._doubts.about(parcel):
             if len(self._window):
                 return Turn.LATER
             self._goes_alone(sending)
         return Turn.NOW
+
+    def _probe(self, connection: Any) -> None:
+        """Find out whether the broker takes messages, before it holds one that has another way.
+
+        What is unanswered is a probe as well.
+        """
+        if self._asked_at is not None:
+            return
+        self._asked_at = self._signals.now()
+        self._loop.call_later(ANSWER_WITHIN_S, partial(self._look_for_answer, self._asked_at))
+        if not len(self._window):
+            self._write_alone(connection, Probe())
+
+    def _look_for_answer(self, asked_at: float) -> None:
+        """Let those go another way that wait for an answer that does not come."""
+        if asked_at == self._asked_at:
+            self._loop.call_later(ANSWER_WITHIN_S, partial(self._look_for_answer, asked_at))
+            self.stalled("RabbitMQ does not answer")
+
+    def _heard(self) -> None:
+        """Note that the broker has answered what was published."""
+        self._heard_at, self._asked_at = self._signals.now(), None
+
+    def stalled(self, why: str) -> None:
+        """Let those that wait to be written go another way, where they have one."""
+        leave = self._take_out() if self._waiting is None else self._waiting.take_out(_may_decline)
+        for parked in self._parked.values():
+            leave += [sending for sending in parked if sending.may_decline]
+            parked[:] = [sending for sending in parked if not sending.may_decline]
+        for sending in leave:
+            self._left(sending)
+        if leave:
+            self._fail(leave, lambda _sending: CannotConnectError(why))
+            self._note_drained()
+
+    def _take_out(self) -> list[Sending]:
+        """Take those out of a plain queue that have another way; any thread may add to it."""
+        waiting = [self._queue.popleft() for _ in range(len(self._queue))]
+        self._queue.extendleft(s for s in reversed(waiting) if not s.may_decline)
+        return [sending for sending in waiting if sending.may_decline]
 
     def _goes_alone(self, sending: Sending) -> None:
         self._alone, self._most = sending, 1
@@ -390,7 +447,14 @@ class WriteThread:
         self._awake = True
         if len(self._window):
             return
-        sending = self._suspects.pop()
+        self._write_alone(connection, self._suspects.pop())
+
+    @property
+    def _is_silent(self) -> bool:
+        """Whether it is to be found out whether the broker takes messages."""
+        return self._probes and self._signals.now() - self._heard_at > HEARD_WITHIN_S
+
+    def _write_alone(self, connection: Any, sending: Sending) -> None:
         sending.written_at = self._signals.now()
         self._goes_alone(sending)
         self._window.add(sending)
@@ -450,6 +514,7 @@ class WriteThread:
         messages = len(answered)
         returns = sum(sending.returned is not None for sending in answered)
         self._nacked = self._nacked or not acked
+        self._heard()
         signals.answers.count(now, messages, 0 if acked else messages, returns)
         signals.latency.add(now, now - answered[-1].written_at)
         self._window_changed()
@@ -520,7 +585,8 @@ class WriteThread:
         self._down_since = time.monotonic()
         self._exchanges.forget()
         self._doubts.forget()
-        self._nacked = False
+        self._nacked, self._probes = False, True
+        self._heard_at, self._asked_at = -inf, None
         parked = [sending for waiting in self._parked.values() for sending in waiting]
         self._parked.clear()
         self._queue.extendleft(reversed(parked))
@@ -540,6 +606,7 @@ class WriteThread:
         The broker has taken what came before, and ignored what came after, so that this can be
         sent again without duplicates.
         """
+        self._heard()
         written = self._emptied_window()
         guilty = blamed(error.reply_text, [sending.parcel for sending in written])
         if len(written) == 1:
@@ -571,6 +638,8 @@ class WriteThread:
             refused = RefusedError(sending.parcel.destination, error.reply_code, text)
             self._doubts.refused(sending.parcel, refused)
             self._exchanges.known -= self._doubts.picky
+        if isinstance(sending, Probe):
+            self._probes = False
         log.warning("%s", refused)
         self._fail([sending], lambda _sending: refused)
 
@@ -660,6 +729,10 @@ class WriteThread:
         for sending in sendings:
             sending.finish(error_of(sending))
         self._signals.changed()
+
+
+def _may_decline(sending: Sending) -> bool:
+    return sending.may_decline
 
 
 def _closed(sending: Sending) -> Exception:

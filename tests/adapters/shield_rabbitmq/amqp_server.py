@@ -29,6 +29,8 @@ class AmqpServer:
         """Bodies that are refused with a text that nobody understands."""
         self.closed_channels = 0
         self.blocked = False
+        """Whether a connection that publishes is told so, and not read any more."""
+        self._unblocked = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = [self._listener]
         self.url = f"amqp://guest:guest@127.0.0.1:{self._listener.getsockname()[1]}/%2F"
@@ -38,6 +40,11 @@ class AmqpServer:
         """End all connections."""
         for each in self._sockets:
             each.close()
+
+    def unblock(self) -> None:
+        """End the alarm."""
+        self.blocked = False
+        self._unblocked.set()
 
     def refusal(
         self, method: Any, properties: BasicProperties, body: bytes
@@ -123,6 +130,10 @@ class _Served:
             pass
         elif isinstance(method, spec.Basic.Publish):
             self._parts[number] = [method]
+            if self._server.blocked:
+                self._say(0, spec.Connection.Blocked("low on memory"))
+                self._server._unblocked.wait()
+                self._say(0, spec.Connection.Unblocked())
         elif isinstance(method, spec.Exchange.Declare) and method.exchange not in (
             self._server.exchanges
         ):

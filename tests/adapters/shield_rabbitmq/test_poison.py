@@ -188,3 +188,20 @@ def test_close_while_suspects_go_one_by_one_has_an_end_for_each(server):
     assert all(future.done() for future in futures)
     assert one.shield.ledger().in_flight == 0
     assert one.shield.ledger().balanced
+
+
+def test_while_the_broker_takes_nothing_what_has_another_way_goes_it(server):
+    """Nothing of it is written before the broker has answered a probe; the rest waits."""
+    server.blocked = True
+    rules = [{"match": QUEUE, "quota": {"rate": "1/h", "burst": 1}}]
+    rules[0]["over_limit"] = [f"overflow {TOPICS}", "drop"]
+    with Publisher(server.url, shield={"rules": rules}) as one:
+        waits = one.publish("", QUEUE, b"0")
+        aside = [one.publish("", QUEUE, b"%d" % n) for n in range(1, 6)]
+        assert [future.exception(20) for future in aside] == [None] * 5
+        assert one.blocked
+        assert not waits.done()
+        assert one.shield.ledger().dropped == 5
+        server.unblock()
+        assert waits.exception(20) is None
+    assert server.queues[QUEUE] == [b"0"]
