@@ -18,6 +18,8 @@ from shield_rabbitmq.parcel import Parcel
 
 LONGEST_NAME = 128
 """Bytes of a header's name; a longer one is kept in `shield-original-headers` alone."""
+LAST_S = 253_402_300_799
+"""The last second of the year 9999; what is later stands in its properties alone."""
 PERSISTENT = b"\x02"
 
 
@@ -45,7 +47,7 @@ def _envelope(
         kind="amqp",
         headers=tuple((_name(n), _as_bytes(value_of(v))) for n, v in users.headers or ()),
         routing_key=routing_key,
-        timestamp_ms=None if seconds is None else seconds * 1000,
+        timestamp_ms=None if seconds is None or seconds > LAST_S else seconds * 1000,
         native=b"".join(own.encode()),
         mandatory=optional != "false",
         producer=producer,
