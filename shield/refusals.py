@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from shield.rule import Rule
     from shield.verdict import OverLimit
 
-log = logging.getLogger("shield")
+log = logging.getLogger("shield.refusals")
+"""A logger of its own, for who wants these lines elsewhere, or not at all."""
 
 CALM_S = 10.0
 """A rule that has refused nothing for so long has ended."""

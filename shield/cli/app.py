@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from shield import refusals
 from shield.cli import config, demo, plugins, redrive, setup
 from shield.cli.group import ShieldGroup
 
@@ -57,3 +59,4 @@ def shield(
     Check the settings of a service:  shield --config shield.toml config check
     """
     ctx.obj = file
+    refusals.log.setLevel(logging.ERROR)  # what a command shows says it better
