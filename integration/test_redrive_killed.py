@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
@@ -30,6 +31,8 @@ KILLS = 2
 MESSAGES = 2000
 RATE = "1000/s"
 LONGEST_S = 1.5
+FROZEN, FROZEN_S = 0.3, 8.0
+"""How many of them are stopped for a while before, and how long: a group waits for six seconds."""
 
 Arrived = tuple[bytes, str, bytes | None]
 """Body, id and key of a message that is back."""
@@ -159,6 +162,11 @@ def killed(source: str, *, after_a_message: bool) -> None:
         if not (after_a_message and line.startswith("0 back")):
             break
     time.sleep(random.uniform(0.0, LONGEST_S))
+    if random.random() < FROZEN:
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(random.uniform(0.0, FROZEN_S))
+        process.send_signal(signal.SIGCONT)
+        time.sleep(random.uniform(0.0, LONGEST_S))
     process.kill()
     process.communicate()
 

@@ -18,6 +18,7 @@ from shield.backoff import Backoff
 from shield.in_turn import InTurn
 from shield_rabbitmq import internals
 from shield_rabbitmq.address import Address
+from shield_rabbitmq.deaths import with_origin
 from shield_rabbitmq.encoded import Encoded
 from shield_rabbitmq.enveloping import stored_envelope
 from shield_rabbitmq.on_demand import Anew, Demand, Sips, came_back
@@ -276,7 +277,8 @@ class QueueSource(Source):
     ) -> None:
         try:
             own = Encoded.of(properties)
-            envelope = stored_envelope(method.exchange, method.routing_key, body, own)
+            stored = stored_envelope(method.exchange, method.routing_key, body, own)
+            envelope = with_origin(stored, properties.headers)
         except ValueError as error:  # nothing says where it was going
             log.warning("a message in queue %s cannot be read: %s", self._queue, error)
             envelope = Envelope(self._queue, body, "amqp", routing_key=self._queue)
