@@ -15,6 +15,7 @@ from typing import ClassVar
 from shield.envelope import Envelope
 from shield.errors import ShieldError
 from shield.plugin_results import error_in, outcome_in
+from shield.retention import Retention
 from shield.selection import Selection
 from shield.setup import Setup
 from shield.signals import Signals
@@ -131,6 +132,13 @@ class Transport(ABC):
         `done` is called exactly once: maybe before this returns, maybe on another thread. Must
         not raise, and must not block for more than a moment.
         """
+
+    def keeps(self, envelope: Envelope) -> Retention | None:
+        """Return what the place keeps to which it would send that; None where nobody tells.
+
+        May block for some seconds: it is asked once for each destination of a redrive.
+        """
+        return None
 
     def may_wait(self) -> bool:
         """Tell whether this thread may be blocked: not where the answers to its sends come in."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from shield import URL, Envelope, Outcome, ShieldError, Source, Transport
 from shield.backoff import Backoff
+from shield.retention import Retention
 from shield.setup import Setup
 from shield.transport import Done
 from shield_kafka.address import FORM, Address, address_of
@@ -78,6 +79,12 @@ class KafkaTransport(Transport):
 
         address = address_of(url)
         return KafkaSetup(address, partitions), address.topic
+
+    def keeps(self, envelope: Envelope) -> Retention | None:
+        """Return what its topic keeps, or the envelope's own."""
+        from shield_kafka.retention import Keeper
+
+        return Keeper(self._address).of(self._address.topic or envelope.destination)
 
     # --- sending --------------------------------------------------------------------------------
 

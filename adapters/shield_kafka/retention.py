@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import KafkaError
 
 from shield.retention import Retention
+from shield_kafka.address import Address
+
+log = logging.getLogger("shield.kafka")
+ASK_MS = 5000
 
 TIME, SIZE = "retention.ms", "retention.bytes"
 POLICY, STAMP = "cleanup.policy", "message.timestamp.type"
 BY_BROKER = "LogAppendTime"
+
+
+class Keeper:
+    """Tells what single topics keep, over a connection of its own for each time it is asked."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+
+    def of(self, topic: str) -> Retention | None:
+        """Return what a topic keeps; None where the cluster does not tell this user in time."""
+        try:
+            admin = KafkaAdminClient(**self._address.connect_configs, bootstrap_timeout_ms=ASK_MS)
+            try:
+                return retention_of(admin, [topic]).get(topic)
+            finally:
+                admin.close()
+        except (KafkaError, ValueError) as error:
+            log.info("what topic %s keeps is not known: %r", topic, error)
+            return None
 
 
 def retention_of(admin: Any, topics: Sequence[str]) -> dict[str, Retention]:

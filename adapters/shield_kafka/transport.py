@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from shield import Envelope, Outcome, ShieldError, Signals, Source, Transport
+from shield.retention import Retention
 from shield.transport import Done
 from shield_kafka import internals
 from shield_kafka.address import address_like
@@ -60,6 +61,16 @@ class ProducerTransport(Transport):
         from shield_kafka.source import TopicSource
 
         return TopicSource(address_like(producer.config, destination))
+
+    def keeps(self, envelope: Envelope) -> Retention | None:
+        """Return what the envelope's topic keeps, asked with the producer's way to connect."""
+        producer = self._producer()
+        if producer is None:
+            return None
+        from shield_kafka.retention import Keeper
+
+        topic = envelope.destination
+        return Keeper(address_like(producer.config, topic)).of(topic)
 
     @property
     def is_open(self) -> bool:

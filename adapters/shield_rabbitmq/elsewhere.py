@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from shield import URL, Envelope, Outcome, Source, Transport
+from shield.retention import Retention
 from shield.setup import Setup
 from shield.transport import Done
 
@@ -25,6 +26,7 @@ class AmqpTransport(Transport):
 
     def __init__(self, carrier: Carrier, address: Address) -> None:
         self._carrier = carrier
+        self._address = address
         self.signals = carrier.signals
         self.origin = address.origin
         self.roams = address.exchange is None
@@ -65,6 +67,14 @@ class AmqpTransport(Transport):
         from shield_rabbitmq.setup import RabbitMQSetup
 
         return RabbitMQSetup(Place(broker_url(url), hint="")), "/".join(address.names)
+
+    def keeps(self, envelope: Envelope) -> Retention | None:
+        """Return what a queue keeps that it sends to by the default exchange."""
+        if self._address.exchange is not None or envelope.exchange or envelope.kind != "amqp":
+            return None
+        from shield_rabbitmq.retention import keeps
+
+        return keeps(self._address.parameters, envelope.destination)
 
     def send(self, envelope: Envelope, done: Done) -> None:
         """Publish with properties and headers; also those that AMQP has no field for."""
