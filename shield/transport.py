@@ -160,6 +160,14 @@ class Transport(ABC):
         """
         return False
 
+    def is_faulty(self, error: Exception) -> bool:
+        """Tell whether it is certain that no try will do better, whatever is mended meanwhile.
+
+        A message that no broker would ever take, and not one whose topic is missing: what is
+        hopeless is tried some times, what is faulty is given up at once.
+        """
+        return False
+
     @abstractmethod
     def close(self, timeout_s: float) -> None:
         """Return when every send has ended, or fail what is left when the time is over."""

@@ -13,7 +13,7 @@ from shield.transport import Done
 from shield_kafka import internals
 from shield_kafka.address import address_like
 from shield_kafka.answers import Answers
-from shield_kafka.errors import HOPELESS, outcome_of
+from shield_kafka.errors import FAULTY, HOPELESS, outcome_of
 from shield_kafka.record import Record
 
 if TYPE_CHECKING:
@@ -90,6 +90,10 @@ class ProducerTransport(Transport):
     def is_hopeless(self, error: Exception) -> bool:
         """Tell what no broker would take, ever, from all other errors."""
         return isinstance(error, HOPELESS)
+
+    def is_faulty(self, error: Exception) -> bool:
+        """Tell what is wrong with the message itself from what is wrong with its topic."""
+        return isinstance(error, FAULTY)
 
     def close(self, timeout_s: float) -> None:
         """Do nothing: the producer is its user's."""

@@ -76,6 +76,10 @@ class PublisherTransport(Transport):
         """Tell what no queue takes, no exchange, or cannot be encoded, from all other errors."""
         return isinstance(error, ReturnedError | ExchangeError | TypeError | ValueError)
 
+    def is_faulty(self, error: Exception) -> bool:
+        """Tell what cannot be encoded, or the broker refuses for what it is."""
+        return isinstance(error, TypeError | ValueError)
+
     def close(self, timeout_s: float) -> None:
         """Do nothing: the publisher is its user's."""
 

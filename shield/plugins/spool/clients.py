@@ -67,6 +67,11 @@ class Clients(Transport):
         client = self.current
         return False if client is None else client.is_hopeless(error)
 
+    def is_faulty(self, error: Exception) -> bool:
+        """Return what that client says."""
+        client = self.current
+        return client is not None and client.is_faulty(error)
+
     def close(self, timeout_s: float) -> None:
         """Do nothing: the clients are their users'."""
 

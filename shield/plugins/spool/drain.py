@@ -95,10 +95,11 @@ class Drain:
 
     def _gives_up(self, taken: Taken, error: Exception) -> bool:
         """Count a failure that is the message's own; True where that makes one too many."""
-        if not self.clients.is_hopeless(error):
+        faulty = self.clients.is_faulty(error)
+        if not (faulty or self.clients.is_hopeless(error)):
             return False
         position = cast(Position, taken.position)
-        failure = self._deliveries.fail(position, error, self._max_attempts)
+        failure = self._deliveries.fail(position, error, 1 if faulty else self._max_attempts)
         if failure.parked:
             log.error(
                 "a spooled message to %s is parked after %d attempts: %s; `shield spool ls` "

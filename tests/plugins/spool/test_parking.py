@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from shield import Kind
+from shield import Kind, fate
 from shield.plugins.spool.view import entries_in
 from shield.testing import FakeClient
 from shield.testing.fake_client import FakeTransport
@@ -20,13 +20,8 @@ class BadMessageError(Exception):
     """What a broker answers that will never take a message."""
 
 
-@pytest.fixture
-def picky(spooling, monkeypatch):
-    """A client whose broker refuses bodies that begin with `bad`, for good."""
-    client = spooling.client(SHUT)
-    spool(client, b"1", b"bad", b"2")
-    client.close(5)
-
+def refuse_bad(monkeypatch):
+    """Have the broker refuse bodies that begin with `bad`, for good."""
     begin = FakeClient.begin
 
     def pick(client, record, answered):
@@ -36,6 +31,25 @@ def picky(spooling, monkeypatch):
             begin(client, record, answered)
 
     monkeypatch.setattr(FakeClient, "begin", pick)
+
+
+@pytest.fixture
+def certain(monkeypatch):
+    """The adapter knows for certain that such a message will never be taken."""
+    refuse_bad(monkeypatch)
+    monkeypatch.setattr(
+        FakeTransport, "is_faulty", lambda _, error: isinstance(error, BadMessageError)
+    )
+
+
+@pytest.fixture
+def picky(spooling, monkeypatch):
+    """A client whose broker refuses bodies that begin with `bad`, for good."""
+    client = spooling.client(SHUT)
+    spool(client, b"1", b"bad", b"2")
+    client.close(5)
+
+    refuse_bad(monkeypatch)
     monkeypatch.setattr(
         FakeTransport, "is_hopeless", lambda _, error: isinstance(error, BadMessageError)
     )
@@ -99,3 +113,37 @@ def test_a_file_that_cannot_record_deliveries_repeats_none_of_them(spooling, mon
     monkeypatch.setattr(store, "write", full)
     assert arrived(after, 2) == [b"1", b"2"]
     eventually(lambda: len(failed) == 3 and not list(entries_in(spooling.file)))
+
+
+def test_what_is_faulty_is_parked_at_its_first_failure(spooling, certain):
+    """Where the adapter is certain; ten tries would only hold up the rest."""
+    client = spooling.client(SHUT)
+    spool(client, b"bad", b"good")
+    client.close(5)
+    after = spooling.client(WIDE)
+    assert arrived(after, 1) == [b"good"]
+    eventually(lambda: [e.is_parked for e in entries_in(spooling.file)] == [True])
+    (entry,) = entries_in(spooling.file)
+    assert (entry.failure.times, entry.envelope.body) == (1, b"bad")
+
+
+ORDERED = {**WIDE, "order": "key"}
+
+
+def test_what_is_parked_holds_up_no_other_of_its_key(spooling, certain):
+    """Later messages of its key are sent at once again; also in the next process."""
+    client = spooling.client({**SHUT, "order": "key"})
+    client.publish("orders", b"admitted", b"other")
+    client.ack()
+    spool(client, b"bad", key=b"k")
+    client.close(5)
+    after = spooling.client(ORDERED)
+    eventually(lambda: [e.is_parked for e in entries_in(spooling.file)] == [True])
+    assert fate(after.publish("orders", b"1", b"k")) == "sent"
+    after.ack()
+    after.close(5)
+    last = spooling.client(ORDERED)
+    assert last.shield.ledger().spooled == 1
+    assert fate(last.publish("orders", b"2", b"k")) == "sent"
+    last.ack()
+    assert last.shield.ledger().balanced
