@@ -59,7 +59,9 @@ def fill_queue(
 
 
 def command(*arguments: str) -> list[str]:
-    """`shield redrive` with these arguments."""
+    """`shield redrive` with these arguments, of an operator who lets all go where it was going."""
+    if "--to" not in arguments:
+        arguments = (*arguments, "--to", "original")
     return [sys.executable, "-m", "shield", "redrive", *arguments]
 
 

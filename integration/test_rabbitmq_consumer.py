@@ -415,7 +415,7 @@ def test_stale_messages_are_in_the_overflow_and_nowhere_else(rabbitmq, queues, a
     assert worker.got == bodies(range(1, 100, 2))
     assert worker.close() == {"offered": 100, "delivered": 50, "overflowed": 50}
     assert queues.depth(queue) == 0
-    done = shield.redrive(amqp_url(rabbitmq.address, late), shield={})
+    done = shield.redrive(amqp_url(rabbitmq.address, late), to="original", shield={})
     assert (done.sent, done.complete) == (50, True)
     assert sorted(queues.bodies(queue)) == sorted(bodies(range(0, 100, 2)))
     assert queues.depth(late) == 0

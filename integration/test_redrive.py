@@ -224,7 +224,7 @@ def test_a_message_no_queue_takes_is_given_up_and_stays(queues, rabbitmq, impati
     original, overflow = queues.queue(exchange, "created"), queues.queue()
     fill_queue(queues.channel, overflow, f"{exchange}/lost", "lost", [0])
     fill_queue(queues.channel, overflow, f"{exchange}/created", "created", range(1, 20))
-    done = shield.redrive(amqp_url(rabbitmq.address, overflow), shield={})
+    done = shield.redrive(amqp_url(rabbitmq.address, overflow), to="original", shield={})
     assert (done.sent, done.failed) == (19, 1)
     assert done.listed[0].id == "id-0"
     assert "ReturnedError" in done.listed[0].why

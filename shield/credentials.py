@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 
 from shield.strict import StrictModel
-from shield.url import URL
+from shield.url import URL, servers_of
 
 
 def _checked(text: str) -> str:
@@ -23,7 +23,10 @@ class Credential(StrictModel):
     """One `[credentials.NAME]` table: for URLs of one broker that have no password themselves."""
 
     url: Annotated[str, AfterValidator(_checked)]
-    """Which URLs: those that begin with it, as `kafka://other:9092` or `amqp://other/vhost`."""
+    """Which URLs: those that begin with it, as `kafka://other:9092` or `amqp://other/vhost`.
+
+    Of a URL that names several hosts, all have to be named here.
+    """
     username: str | None = Field(default=None, min_length=1)
     """Who to be there; a URL that names another user is not meant."""
     password: SecretStr | None = None
@@ -34,8 +37,8 @@ class Credential(StrictModel):
         own = URL.parse(self.url)
         under = not own.path or url.path == own.path or url.path.startswith(own.path + "/")
         user = url.username is None or self.username in (None, url.username)
-        there = set(own.hosts.split(",")) & set(url.hosts.split(","))
-        return own.scheme == url.scheme and bool(there) and under and user
+        there = servers_of(url) <= servers_of(own)
+        return own.scheme == url.scheme and there and under and user
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")]

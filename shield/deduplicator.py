@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from shield.headers import MESSAGE_ID
+from shield.headers import MESSAGE_ID, id_in
 from shield.message import Message
 
 Headers = Mapping[str, object] | Iterable[tuple[str, object]]
@@ -73,4 +73,4 @@ class Deduplicator:
 
 def _id_of(message: Headers | HasHeaders | None) -> str | None:
     headers: Any = getattr(message, "headers", message)
-    return Message("", 0, headers=headers).header(MESSAGE_ID)
+    return id_in(Message("", 0, headers=headers).header(MESSAGE_ID))

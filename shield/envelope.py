@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from shield.headers import (
-    ATTEMPT,
-    BROKER,
-    DESTINATION,
-    MESSAGE_ID,
-    PREFIX,
-    PRODUCER,
-    ROUTING_KEY,
-    RULE,
-    attempts_in,
-)
+from shield import headers as ours
+from shield.headers import Headers, Marks
 from shield.message import Message
 
-Headers = tuple[tuple[str, bytes], ...]
-
-KEY, TIMESTAMP, PARTITION, NATIVE, TOMBSTONE, HEADERS = (
-    f"shield-original-{name}"
-    for name in ("key", "timestamp", "partition", "properties", "tombstone", "headers")
-)
+if TYPE_CHECKING:
+    from shield.signing import Signer
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -40,7 +25,7 @@ class Envelope:
         body: the serialized payload; None for Kafka's tombstone.
         kind: the scheme of clients that understand `native`: `kafka`, `amqp`.
         key: Kafka's key, serialized.
-        headers: the user's own, values as bytes; a name may be there twice.
+        headers: the user's own, values as bytes or null; a name may be there twice.
         routing_key: RabbitMQ's; None on Kafka.
         timestamp_ms: milliseconds since 1970, where the client was given one.
         partition: Kafka's, where the client was given one.
@@ -61,7 +46,7 @@ class Envelope:
     native: bytes = b""
     mandatory: bool = True
     producer: str = ""
-    marks: tuple[tuple[str, str], ...] = ()
+    marks: Marks = ()
 
     @property
     def size(self) -> int:
@@ -79,17 +64,28 @@ class Envelope:
     @property
     def id(self) -> str | None:
         """Return what it is known by for life, or None where it was never set aside."""
-        return dict(self.marks).get(MESSAGE_ID)
+        return ours.id_in(dict(self.marks).get(ours.MESSAGE_ID))
 
     @property
     def broker(self) -> str | None:
         """Which broker it was going to; None for the one it is on, or where that is not known."""
-        return dict(self.marks).get(BROKER)
+        broker: str | None = ours.read(dict(self.marks), ours.BROKER, None)
+        return broker
 
     @property
     def attempt(self) -> int:
         """How often it has been set aside."""
-        return attempts_in(dict(self.marks).get(ATTEMPT))
+        return ours.attempts_in(dict(self.marks).get(ours.ATTEMPT))
+
+    @property
+    def is_diverted(self) -> bool:
+        """Whether it says where it was going before it was set aside."""
+        return any(name == ours.DESTINATION for name, _ in self.marks)
+
+    @property
+    def fault(self) -> str | None:
+        """What cannot be read of its headers of ours; None where all can, as they mostly can."""
+        return ours.wrong_with(self.marks)
 
     def message(self) -> Message:
         """Return what policies see of it."""
@@ -117,25 +113,44 @@ class Envelope:
 
     def of_broker(self, origin: str) -> Envelope:
         """Return it with a mark that says which broker it was going to."""
-        return self.marked({**dict(self.marks), BROKER: origin})
+        return self.marked({**dict(self.marks), ours.BROKER: origin})
 
     def set_aside(self, rule: str, origin: str) -> Envelope:
         """Return it with the headers of one that was diverted, whose way back is `restored`."""
         marks = {
             **dict(self.marks),
-            DESTINATION: self.destination,
-            RULE: rule,
-            PRODUCER: self.producer,
+            ours.DESTINATION: self.destination,
+            ours.RULE: rule,
+            ours.PRODUCER: self.producer,
         }
         if self.routing_key is not None:
-            marks[ROUTING_KEY] = self.routing_key
+            marks[ours.ROUTING_KEY] = self.routing_key
         if origin:
-            marks[BROKER] = origin
+            marks[ours.BROKER] = origin
+        return self.diverted(marks)
+
+    def diverted(self, marks: Mapping[str, str], signer: Signer | None = None) -> Envelope:
+        """Return it as it is sent aside, with these headers of ours, signed where there is a key.
+
+        Beside them go timestamp and partition, where its client was given them: what holds it
+        stamps it anew, so that it is kept as long as what comes in now.
+        """
+        marks = dict(marks)
+        if self.routing_key is None:  # else its properties have it
+            if self.timestamp_ms is not None and 0 <= self.timestamp_ms <= ours.LAST_MS:
+                marks[ours.TIMESTAMP] = str(self.timestamp_ms)
+            if self.partition is not None:
+                marks[ours.PARTITION] = str(self.partition)
+        if signer is not None:
+            marks[ours.SIGNATURE] = signer.sign(marks, self.body, self.key)
         return self.marked(marks)
 
     def all_headers(self) -> Headers:
         """Return the user's headers, then ours: what a broker of its own kind is given."""
-        return (*self.headers, *[(name, text.encode()) for name, text in self.marks])
+        if not self.marks:
+            return self.headers
+        own = ours.escaped(self.headers) if self.is_diverted else self.headers
+        return (*own, *[(name, text.encode("utf-8", "replace")) for name, text in self.marks])
 
     # --- carried elsewhere ----------------------------------------------------------------------
 
@@ -143,20 +158,29 @@ class Envelope:
         """Return all headers, with those that keep what a broker of that kind has no field for."""
         return (*self.all_headers(), *((n, t.encode()) for n, t in self._beyond(kind).items()))
 
+    def headers_without_nulls(self, kind: str) -> Headers:
+        """Return them for a client that can send no nulls: one of ours keeps those meanwhile.
+
+        Of what is not diverted nulls stay, so that its client refuses it.
+        """
+        headers = self.foreign_headers(kind)
+        if not self.is_diverted or all(value is not None for _, value in headers):
+            return headers
+        plain = [(name, value or b"") for name, value in headers if name != ours.HEADERS]
+        return (*plain, (ours.HEADERS, ours.encoded_headers(self.headers).encode()))
+
     def _beyond(self, kind: str) -> dict[str, str]:
         kept: dict[str, str] = {}
-        if self.kind == kind:
+        if self.kind == kind or not self.is_diverted:
             return kept
         if self.key is not None and kind != "kafka":
-            kept[KEY] = _text(self.key)
-        if self.timestamp_ms is not None and kind != "kafka":
-            kept[TIMESTAMP] = str(self.timestamp_ms)
+            kept[ours.KEY] = ours.encoded(self.key)
         if self.body is None and kind != "kafka":
-            kept[TOMBSTONE] = "1"
+            kept[ours.TOMBSTONE] = "1"
         if kind != "kafka" and not _fit_elsewhere(self.headers):
-            kept[HEADERS] = json.dumps([(name, _text(value)) for name, value in self.headers])
+            kept[ours.HEADERS] = ours.encoded_headers(self.headers)
         if self.native:
-            kept[NATIVE] = _text(self.native)
+            kept[ours.NATIVE] = ours.encoded(self.native)
         return kept
 
     # --- and back -------------------------------------------------------------------------------
@@ -165,68 +189,35 @@ class Envelope:
         """Return what was diverted as it was before, with its id and attempt count alone.
 
         Beside them it keeps which broker it was going to, where that is another, for who sends
-        it. An envelope whose headers do not say where it was going comes back as it is.
+        it. An envelope whose headers do not say where it was going comes back as it is. Never
+        raises: what cannot be read (`fault`) is as if it were not there.
         """
         marks = dict(self.marks)
-        destination = marks.get(DESTINATION)
+        destination = ours.read(marks, ours.DESTINATION, None)
         if destination is None:
             return self
-        kept = {name: marks[name] for name in (MESSAGE_ID, ATTEMPT, BROKER) if name in marks}
-        routing_key = marks.get(ROUTING_KEY)
+        kept = (ours.MESSAGE_ID, ours.ATTEMPT, ours.BROKER)
+        routing_key = ours.read(marks, ours.ROUTING_KEY, None)
         kind = "kafka" if routing_key is None else "amqp"
-        native = self.native if kind == self.kind else b""
         return replace(
             self,
             destination=destination,
             routing_key=routing_key,
             kind=kind,
-            native=_bytes(marks[NATIVE]) if NATIVE in marks else native,
-            key=_bytes(marks[KEY]) if KEY in marks else self.key,
-            body=None if TOMBSTONE in marks else self.body,
-            timestamp_ms=int(marks[TIMESTAMP]) if TIMESTAMP in marks else self.timestamp_ms,
-            partition=None,
-            headers=_headers(marks[HEADERS]) if HEADERS in marks else self.headers,
-            producer=marks.get(PRODUCER, self.producer),
-            marks=tuple(kept.items()),
+            native=ours.read(marks, ours.NATIVE, self.native if kind == self.kind else b""),
+            key=ours.read(marks, ours.KEY, self.key),
+            body=None if ours.TOMBSTONE in marks else self.body,
+            timestamp_ms=ours.read(marks, ours.TIMESTAMP, self.timestamp_ms),
+            partition=ours.read(marks, ours.PARTITION, None),
+            headers=ours.read(marks, ours.HEADERS, self.headers),
+            producer=ours.read(marks, ours.PRODUCER, self.producer),
+            marks=tuple([pair for pair in self.marks if pair[0] in kept and ours.readable(*pair)]),
         )
-
-
-def split_headers(headers: Headers) -> tuple[Headers, tuple[tuple[str, str], ...]]:
-    """Return the user's headers, and ours as text."""
-    if not headers:
-        return (), ()
-    own = tuple(pair for pair in headers if not _is_ours(pair[0]))
-    marks = tuple(
-        (name, value.decode("utf-8", "backslashreplace"))
-        for name, value in headers
-        if _is_ours(name)
-    )
-    return own, marks
-
-
-def _is_ours(name: str) -> bool:
-    return name.startswith(PREFIX)
 
 
 def _fit_elsewhere(headers: Headers) -> bool:
     """Tell whether other brokers can hold them: each name once, and none of them long."""
     names = {name for name, _ in headers}
-    return len(names) == len(headers) and all(0 < len(name.encode()) <= 128 for name in names)
-
-
-def _headers(text: str) -> Headers:
-    try:
-        return tuple((name, _bytes(value)) for name, value in json.loads(text))
-    except (ValueError, TypeError):  # not of our making
-        return ()
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
-
-
-def _bytes(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error:
-        return text.encode()
+    return len(names) == len(headers) and all(
+        0 < len(name.encode("utf-8", "replace")) <= 128 - len(ours.ESCAPE) for name in names
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from shield.allowance import Allowance
 from shield.envelope import Envelope
 from shield.errors import ShieldError
 from shield.picking import without_broker
@@ -49,6 +50,7 @@ class Homeward(Transport):
     Args:
         to: opens what sends to a broker.
         home: returns the broker that the messages are read from.
+        allowance: which other brokers may be named.
 
     Raises, through `done`:
         ShieldError: a message says of no broker that it was going there, and its own cannot be.
@@ -57,23 +59,31 @@ class Homeward(Transport):
     scheme = "home"
     roams = True
 
-    def __init__(self, to: Opener, home: Callable[[], URL]) -> None:
+    def __init__(self, to: Opener, home: Callable[[], URL], allowance: Allowance) -> None:
         self._to = to
         self._home = home
+        self._allowance = allowance
         self._open: dict[str | None, Transport] = {}
         self._problems: dict[str | None, str] = {}
 
     def send(self, envelope: Envelope, done: Done) -> None:
         """Send; what goes to a broker for the first time opens the way there."""
-        problem = self._problem(envelope)
+        broker = self._broker_of(envelope)
+        problem = self._problem(envelope, broker)
         if problem is None:
-            self._open[envelope.broker].send(without_broker(envelope), done)
+            self._open[broker].send(without_broker(envelope), done)
         else:
             done(ShieldError(problem))
 
-    def _problem(self, envelope: Envelope) -> str | None:
+    def _broker_of(self, envelope: Envelope) -> str | None:
+        """Return the broker that its headers name, where that is not the one it was read from."""
+        return None if self._allowance.elsewhere(envelope) is None else envelope.broker
+
+    def _problem(self, envelope: Envelope, broker: str | None) -> str | None:
         """Open the way to a message's broker; return why there is none."""
-        broker = envelope.broker
+        refusal = self._allowance.why_not_there(envelope)
+        if refusal is not None:
+            return refusal
         if broker not in self._open and broker not in self._problems:
             try:
                 self._open[broker] = self._to(URL.parse(broker) if broker else self._home())

@@ -181,6 +181,10 @@ class SourceInTurn(Source):
         """Hear which are meant: what stays is remembered by that."""
         self.selection = selection
 
+    def was_forgotten(self, position: Position, begins: int, envelope: Envelope) -> bool:
+        """Tell whether an earlier redrive has forgotten what begins there."""
+        return position.covers(begins, self.selection.known(envelope))
+
     def leave(self, taken: Taken) -> None:
         """Let it stay: nothing is forgotten past it."""
         self.in_turn.leave(taken)

@@ -10,7 +10,7 @@ from math import inf
 
 from shield.clock import Clock
 from shield.envelope import Envelope
-from shield.headers import BROKER, DESTINATION, RULE
+from shield.headers import BROKER, RULE, read
 from shield.plugin_results import left_in, taken_in
 from shield.selection import Selection
 from shield.transport import Source, Taken, Transport, once
@@ -44,7 +44,9 @@ class Tally:
     unknown: int = 0
     """What has no headers that say where it was going."""
     failed: int = 0
-    """What could not be sent."""
+    """What could not be sent, or whose headers cannot be read."""
+    refused: int = 0
+    """What its headers want to go where neither a rule nor the operator lets it."""
     parked: int = 0
     """What was set aside too often, and is at the parking destination."""
     kept: int = 0
@@ -52,7 +54,7 @@ class Tally:
     expired: int = 0
     """What came too late: its time to live was over, and it is dropped."""
     listed: list[Left] = field(default_factory=list)
-    """Those that failed, or were set aside too often; the first thousand."""
+    """Those that failed, were refused, or set aside too often; the first thousand."""
 
     def name(self, why: str, envelope: Envelope) -> None:
         """List one, while there is room."""
@@ -64,6 +66,7 @@ class Tally:
         )
 
 
+WhyNot = Callable[[Envelope], str | None]
 Park = Callable[[Envelope, Callable[[Exception | None], None]], None]
 
 
@@ -87,6 +90,7 @@ class Picked(Source):
         limit: how many may be on their way or back; None for all.
         park: sends elsewhere what was set aside too often; None lets it stay.
         key_of: whose later messages stay where one before them has been given up.
+        why_not: says of a message, as it was, why it may not go there; None where all may.
     """
 
     def __init__(
@@ -98,14 +102,18 @@ class Picked(Source):
         limit: int | None = None,
         park: Park | None = None,
         key_of: Callable[[Envelope], Hashable] = lambda _envelope: None,
+        why_not: WhyNot | None = None,
     ) -> None:
         self.tally = Tally()
         self._source = source
         self._clock = clock
+        if source.believed:
+            selection = replace(selection, signer=None)
         self._selection = selection if source.diverted else replace(selection, anywhere=True)
         self._room = inf if limit is None else limit
         self._park = park
         self._key_of = key_of
+        self._why_not = why_not
         self._given_up: set[Hashable] = set()
         self._lock = threading.Lock()
         self._changed = threading.Event()
@@ -149,11 +157,13 @@ class Picked(Source):
 
     def _picked(self, taken: Taken) -> Envelope | None:
         """Return the message as it was; None where it is not to go back."""
-        envelope, selection = taken.envelope, self._selection
-        if selection.means(envelope):
+        selection = self._selection
+        envelope = taken.envelope = selection.known(taken.envelope)
+        fault = envelope.fault
+        if fault is None and selection.means(envelope):
             return self._meant(taken)
         if selection.wants(envelope) and not selection.is_lost(envelope):
-            self._set_apart(taken)
+            self._set_apart(taken, fault)
             return None
         if selection.wants(envelope):
             self.tally.unknown += 1
@@ -169,23 +179,37 @@ class Picked(Source):
             self._note_failed("one before it with the same key failed", taken.envelope)
             self._source.give_up(taken)
             return None
+        why = None if self._why_not is None else self._why_not(was)
+        if why is not None:
+            self._refuse(taken, why)
+            return None
         self._hand_out(taken, 1)
         return was
+
+    def _refuse(self, taken: Taken, why: str) -> None:
+        with self._lock:
+            self.tally.refused += 1
+            self.tally.name(why, taken.envelope)
+        self._source.give_up(taken)
 
     def _hand_out(self, taken: Taken, messages: int) -> None:
         with self._lock:
             self._room -= messages
-            self.tally.found[_rule(taken.envelope), _destination(taken.envelope)] += messages
+            self.tally.found[_rule(taken.envelope), taken.envelope.restored().destination] += (
+                messages
+            )
 
-    # --- set aside too often --------------------------------------------------------------------
+    # --- set aside too often, or unreadable -----------------------------------------------------
 
-    def _set_apart(self, taken: Taken) -> None:
+    def _set_apart(self, taken: Taken, fault: str | None) -> None:
         """Park a message, or leave it."""
         envelope = taken.envelope
-        why = f"set aside {envelope.attempt} times"
+        why = f"set aside {envelope.attempt} times" if fault is None else f"unreadable: {fault}"
         if self._park is None:
-            self.tally.kept += 1
-            self.tally.name(why, envelope)
+            with self._lock:
+                self.tally.kept += fault is None
+                self.tally.failed += fault is not None
+                self.tally.name(why, envelope)
             self._source.leave(taken)
             return
         with self._lock:
@@ -277,14 +301,11 @@ class Picked(Source):
 
 def without_broker(envelope: Envelope) -> Envelope:
     """Return a message as it goes back: which broker it was going to has been its last news."""
-    if envelope.broker is None:
+    if envelope.broker is None or envelope.is_diverted:  # parked, it keeps all
         return envelope
     return replace(envelope, marks=tuple(pair for pair in envelope.marks if pair[0] != BROKER))
 
 
 def _rule(envelope: Envelope) -> str:
-    return dict(envelope.marks).get(RULE, "")
-
-
-def _destination(envelope: Envelope) -> str:
-    return dict(envelope.marks).get(DESTINATION, envelope.destination)
+    rule: str = read(dict(envelope.marks), RULE, "")
+    return rule

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+from shield.allowance import Allowance
 from shield.clock import Clock
 from shield.credentials import with_credentials
 from shield.errors import Reject, SettingsError, ShieldError
@@ -56,6 +58,7 @@ class Redriven:
 
     sent: int = 0
     failed: int = 0
+    refused: int = 0
     parked: int = 0
     kept: int = 0
     skipped: int = 0
@@ -72,7 +75,9 @@ class Redriven:
     @property
     def complete(self) -> bool:
         """Whether all that was meant went back: none failed, was parked or says not where to."""
-        return not (self.failed or self.parked or self.kept or self.unknown or self.error)
+        return not (
+            self.failed or self.refused or self.parked or self.kept or self.unknown or self.error
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return it ready for JSON."""
@@ -96,9 +101,10 @@ class Failures:
 def redrive(
     source: str,
     *,
-    to: str = ORIGINAL,
+    to: str | None = None,
     rate: str | None = None,
     where: str | None = None,
+    allow: Iterable[str] = (),
     limit: int | None = None,
     dry_run: bool = False,
     follow: bool = False,
@@ -117,10 +123,14 @@ def redrive(
     Args:
         source: a URL (`kafka://host:port/topic`, `amqp://host/vhost/queue`, `file:///path`, a
             third party's), the path of a spool or file, or the name of a rule whose chain has one.
-        to: `original`, for where each was going; the URL of a broker that stands in for that; or
-            of one topic, exchange or file.
+        to: None, for where each was going: on the broker that is read, where a rule covers that;
+            `original`, for the same without asking the rules; the URL of a broker that stands in
+            for that; or of one topic, exchange or file.
         rate: at the most, as `200/s`; the rules' quotas hold besides.
         where: which messages, as `rule==orders && header tenant!=acme`; the others stay.
+        allow: where they may go beside that, and beside the settings' `redrive_allow`: brokers as
+            `kafka://other:9092`, with a glob on destinations as `kafka://other:9092/orders.*`, or
+            such a glob alone for the broker that is read. Others are refused, and stay.
         limit: how many at the most.
         dry_run: count what would go back, and leave everything as it is.
         follow: go on waiting for more, until stopped.
@@ -140,6 +150,7 @@ def redrive(
         to=to,
         rate=rate,
         where=where,
+        allow=allow,
         limit=limit,
         follow=follow,
         park=park,
@@ -159,9 +170,10 @@ class Redriving:
         source: str,
         *,
         shield: Shield,
-        to: str = ORIGINAL,
+        to: str | None = None,
         rate: str | None = None,
         where: str | None = None,
+        allow: Iterable[str] = (),
         limit: int | None = None,
         follow: bool = False,
         park: str | None = None,
@@ -186,15 +198,22 @@ class Redriving:
         self._interrupted = False
         self._sent_before = 0
         try:
-            self._target = self._target_of(to)
+            allowance = self._allowance_of(to, allow)
+            self._target = self._target_of(to, allowance)
             park = park or shield.settings.redrive_park
+            opened = self._open_source()
+            if opened.believed:
+                allowance.believe()
             self._source = Picked(
-                self._open_source(),
+                opened,
                 self._clock,
-                selection=Selection(where, most, anywhere=not self._target.roams),
+                selection=Selection(
+                    where, most, anywhere=not self._target.roams, signer=shield.signer
+                ),
                 limit=limit,
                 park=None if park is None else self._park_of(park),
                 key_of=key_on_any,
+                why_not=None if isinstance(self._target, Fixed) else allowance.why_not,
             )
         except BaseException:
             self._close()
@@ -308,6 +327,7 @@ class Redriving:
         return Redriven(
             sent=self._redriver.progress.sent,
             failed=tally.failed,
+            refused=tally.refused,
             parked=tally.parked,
             kept=tally.kept,
             skipped=tally.skipped,
@@ -328,9 +348,26 @@ class Redriving:
             self._inner = transport.look(self.url) if self._dry_run else transport.source(self.url)
         return self._inner
 
-    def _target_of(self, to: str) -> Transport:
-        if to.lower() == ORIGINAL:
-            target: Transport = Homeward(self._to, self._home)
+    def _allowance_of(self, to: str | None, allow: Iterable[str]) -> Allowance:
+        """Return where headers may send a message."""
+        registry = self._shield.registry
+        home: URL | None = None
+        with _named("source", str(self.url)), suppress(ShieldError):
+            home = self._home()
+        place = "" if home is None else self.url.path.removeprefix(home.path).removeprefix("/")
+        return Allowance(
+            self._shield.rules,
+            (*allow, *self._shield.settings.redrive_allow),
+            home=home,
+            home_of=lambda url: registry.transport(url.scheme).home(url),
+            reaches=registry.reaches,
+            anywhere=to is not None,
+            never=lambda destination: destination == unquote(place),
+        )
+
+    def _target_of(self, to: str | None, allowance: Allowance) -> Transport:
+        if to is None or to.lower() == ORIGINAL:
+            target: Transport = Homeward(self._to, self._home, allowance)
         elif is_url(to):
             with _named("to", to):
                 target = Fixed(self._to(URL.parse(to)))

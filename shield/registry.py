@@ -22,6 +22,7 @@ from shield.strict import nearest
 if TYPE_CHECKING:
     from shield.action import Action
     from shield.demo import Demo
+    from shield.envelope import Envelope
     from shield.policy import KeyOf, Policy
     from shield.settings import ShieldSettings
     from shield.setup import Setup
@@ -245,6 +246,11 @@ class Registry:
         if scheme not in self.transports:
             raise ValueError(f"unknown scheme {scheme!r}; {nearest(scheme, list(self.transports))}")
         return self.transports[scheme]
+
+    def reaches(self, envelope: Envelope) -> Iterable[str]:
+        """Return every destination that a message would reach, as its kind of client knows."""
+        kind = self.transports.get(envelope.kind)
+        return (envelope.destination,) if kind is None else kind.reaches(envelope)
 
     def implementations(self, hook: str) -> tuple[Callable[..., Any], ...]:
         """Return who implements a per-message hook, first registered first."""

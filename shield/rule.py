@@ -70,7 +70,12 @@ class Rule:
         """Tell whether the rule applies to messages of that producer to that destination."""
         return (
             direction == self.direction
-            and glob_matches(self.match, destination)
             and glob_matches(self.producers, producer)
-            and not (self.exclude is not None and glob_matches(self.exclude, destination))
+            and self.is_about(destination)
+        )
+
+    def is_about(self, destination: str) -> bool:
+        """Tell whether it is about a destination, whoever sends there, or receives."""
+        return glob_matches(self.match, destination) and not (
+            self.exclude is not None and glob_matches(self.exclude, destination)
         )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import ClassVar
 
 from shield import spans
 from shield.envelope import Envelope
-from shield.headers import DESTINATION
+from shield.signing import Signer
 from shield.where import Predicate, where
 
 
@@ -22,16 +22,25 @@ class Selection:
         where: the expression, or None for all.
         below: those that have been set aside less often; None for all.
         anywhere: also those that do not say where they were going.
+        signer: whose word is taken; None for everybody's. It is not remembered.
     """
 
     where: str | None = None
     below: int | None = None
     anywhere: bool = False
+    signer: Signer | None = field(default=None, compare=False, repr=False)
+
+    def known(self, envelope: Envelope) -> Envelope:
+        """Return a message as it is to be taken: with a stranger's words as his own."""
+        return envelope if self.signer is None else self.signer.known(envelope)
 
     def means(self, envelope: Envelope) -> bool:
-        """Tell whether a message is meant."""
+        """Tell whether a message, as it is `known`, is meant."""
         return (
-            self.wants(envelope) and not self.is_lost(envelope) and not self.is_worn_out(envelope)
+            self.wants(envelope)
+            and not self.is_lost(envelope)
+            and not self.is_worn_out(envelope)
+            and envelope.fault is None
         )
 
     def wants(self, envelope: Envelope) -> bool:
@@ -40,7 +49,7 @@ class Selection:
 
     def is_lost(self, envelope: Envelope) -> bool:
         """Tell whether it does not say where it was going, and that matters."""
-        return not self.anywhere and not any(name == DESTINATION for name, _ in envelope.marks)
+        return not self.anywhere and not envelope.is_diverted
 
     def is_worn_out(self, envelope: Envelope) -> bool:
         """Tell whether it has been set aside too often."""

@@ -16,6 +16,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     PrivateAttr,
+    SecretStr,
     ValidationError,
     create_model,
 )
@@ -27,6 +28,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as UnreadableVariableError
 
+from shield.allowance import checked
 from shield.chain import ActionChoice, chain_type
 from shield.collector import at_rest
 from shield.credentials import Credential, Name, with_credentials
@@ -34,6 +36,7 @@ from shield.errors import SettingsError
 from shield.policy import Policy
 from shield.problems import describe
 from shield.registry import Registry, registry_of
+from shield.signing import Signer
 from shield.strict import StrictModel, nearest, unknown_key
 from shield.url import URL, is_secret, masked
 from shield.variables import PREFIX, unknown_variables
@@ -42,6 +45,7 @@ DEFAULT_FILE = "shield.toml"
 MOST_BYTES = 16 * 1024**2
 """How large a file of settings may be."""
 Mode = Literal["enforce", "shadow", "off"]
+SigningKey = Annotated[SecretStr, Field(min_length=16)]
 
 
 def _named_folder(found: object) -> object:
@@ -117,6 +121,14 @@ class ShieldSettings(BaseSettings):
     """A message that was set aside so often does not go back any more: it is parked, or stays."""
     redrive_park: str | None = Field(default=None, min_length=1)
     """Where it is parked: a URL, or a destination on the broker that it was going to."""
+    redrive_allow: list[Annotated[str, AfterValidator(checked)]] = []
+    """Where redrive may go beside what the rules cover: URLs of brokers, as a message's headers
+    name them, `kafka://other:9092` or with a glob on destinations `kafka://other:9092/orders.*`;
+    or a glob alone, for the broker that is read."""
+    signing_key: SigningKey | Annotated[list[SigningKey], Field(min_length=1)] | None = None
+    """Signs the headers of what is set aside, so that redrive believes no others: a text of 16
+    characters or more, or a list of them, of which the first signs. Better in the environment,
+    as `SHIELD_SIGNING_KEY`."""
     plugins: PluginSettings = PluginSettings()
     credentials: dict[Name, Credential] = {}
     """Users and passwords of other brokers, each under a name of its own."""
@@ -142,6 +154,15 @@ class ShieldSettings(BaseSettings):
             ValueError: it is no URL; the text says what is allowed, and no secrets.
         """
         return with_credentials(URL.parse(text), self.credentials)
+
+    @property
+    def signer(self) -> Signer | None:
+        """What signs headers, and vouches for them; None without a key."""
+        keys = self.signing_key
+        if keys is None:
+            return None
+        several = keys if isinstance(keys, list) else [keys]
+        return Signer([key.get_secret_value().encode() for key in several])
 
     @property
     def names_producer(self) -> bool:

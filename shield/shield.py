@@ -58,6 +58,8 @@ class Shield(Admission, Runs, Intake, Ends, Queues, Aside, InLine, Lifecycle, Ov
             settings = read_settings(settings or {}, plugins)
         self.settings = settings
         self.registry = settings.registry
+        self.signer = settings.signer
+        """What signs the headers of what is set aside; None without a `signing_key`."""
         self.rules: tuple[Rule, ...] = compile_rules(self.settings, self.registry)
         self._hooks = Hooks(
             self.registry, self.clock.now, fail_open=self.settings.on_plugin_error == "open"

@@ -303,7 +303,7 @@ def _carry(
 
     try:
         marks = {**diverted(over), **_broker(outlet.client)}
-        transport.send(outlet.envelope().marked(marks), ended)
+        transport.send(outlet.envelope().diverted(marks, over.shield.signer), ended)
     except Exception as error:
         over.shield.plugin_failed(transport, error)
         ended(error)

@@ -8,7 +8,7 @@ reads it back.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -99,6 +99,15 @@ class Transport(ABC):
             ShieldError: it is on none.
         """
         raise ShieldError(f"{url} is not on a broker that its messages could go to")
+
+    @classmethod
+    def reaches(cls, envelope: Envelope) -> Iterable[str]:
+        """Return every destination that a message of this kind would reach, as rules match it.
+
+        More than its own where it names others, that get a copy. Raises whatever it likes where
+        that cannot be read.
+        """
+        return (envelope.destination,)
 
     @classmethod
     def setup(cls, url: URL, partitions: int | None) -> tuple[Setup, str] | None:  # noqa: ARG003
@@ -224,6 +233,10 @@ class Source(ABC):
 
     def look_only(self) -> None:  # noqa: B027 - optional
         """Hear, before the first is taken, that messages are only looked at: all come back."""
+
+    believed: ClassVar[bool] = False
+    """Whether nobody else can have written there: what it says of where messages were going is then
+    not a stranger's word, as a broker's headers are."""
 
     @abstractmethod
     def take(self, most: int, timeout_s: float) -> Sequence[Taken]:

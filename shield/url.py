@@ -95,6 +95,38 @@ class URL:
         return f"{self.scheme}://{self.hosts}{'/' if self.hosts else ''}{self.path}"
 
 
+PORTS = {"amqp": 5672, "amqps": 5671, "kafka": 9092, "redis": 6379, "rediss": 6379}
+"""Where a broker listens whose URL does not say."""
+
+
+def servers_of(url: URL) -> frozenset[str]:
+    """Return the hosts of a URL, each with its port."""
+    return frozenset(_with_port(host.lower(), url.scheme) for host in url.hosts.split(","))
+
+
+def _with_port(host: str, scheme: str) -> str:
+    if host.rpartition(":")[2].isdecimal() and not host.endswith("]"):
+        return host
+    return f"{host}:{PORTS.get(scheme, '')}"
+
+
+def same_broker(one: URL, other: URL) -> bool:
+    """Tell whether one means no other broker than the other: all of its servers are that one's.
+
+    A path is what it has beside, as RabbitMQ its virtual hosts.
+    """
+    return (
+        one.scheme == other.scheme
+        and servers_of(one) <= servers_of(other)
+        and _beside(one) == _beside(other)
+    )
+
+
+def _beside(url: URL) -> str:
+    path = unquote(url.path)
+    return "" if path == "/" else path
+
+
 def is_url(text: str) -> bool:
     """Tell whether a destination names another place, not one on the client's own broker."""
     return _SCHEME.match(text) is not None

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from shield.allowance import Allowance
 from shield.backoff import Backoff
 from shield.envelope import Envelope
 from shield.errors import ShieldError
@@ -42,6 +43,8 @@ CLOSE_WITHIN_S = 30.0
 TURN_S = 0.5
 """How long one turn takes at the most, where other ways back wait for theirs."""
 LOG_EVERY_S = 60.0
+_CLIENTS = URL("clients", "", "")
+"""Stands for the clients' broker: each message is sent by one of its own."""
 
 
 class Pressure:
@@ -174,6 +177,14 @@ class WayBack:
         self._clock = shield.clock
         self._open_source = source
         self._park = self._parking(rule, shield.settings.redrive_park)
+        self._allowance = Allowance(
+            shield.rules,
+            shield.settings.redrive_allow,
+            home=_CLIENTS,
+            home_of=lambda url: shield.registry.transport(url.scheme).home(url),
+            reaches=shield.registry.reaches,
+            never=self._leads_back,
+        )
         self._pace = Pace()
         self._source: Picked | None = None
         self._redriver: Redriver | None = None
@@ -262,7 +273,13 @@ class WayBack:
     def _picked(self, source: Source) -> Picked:
         """Pick from a source, or close it."""
         try:
-            return Picked(source, self._clock, selection=self._selection(), park=self._park)
+            return Picked(
+                source,
+                self._clock,
+                selection=self._selection(),
+                park=self._park,
+                why_not=self._why_not,
+            )
         except BaseException:
             source.close()
             raise
@@ -270,7 +287,18 @@ class WayBack:
     def _selection(self) -> Selection:
         """Return what is meant: messages of the clients' brokers, not set aside too often."""
         own = " || ".join(f"broker == '{broker}'" for broker in ("", *self._origins))
-        return Selection(own, self._shield.settings.redrive_attempts)
+        shield = self._shield
+        return Selection(own, shield.settings.redrive_attempts, signer=shield.signer)
+
+    def _why_not(self, envelope: Envelope) -> str | None:
+        """Say why a message may not go where it was going, on the broker of one of the clients."""
+        return self._allowance.why_not(without_broker(envelope))
+
+    def _leads_back(self, destination: str) -> bool:
+        """Tell whether it is where messages are read from."""
+        actions = [action for rule in self.pressure.rules for action in rule.chain]
+        aside = {getattr(action, "destination", None) for action in actions}
+        return destination in aside or destination.partition("/")[0] in aside
 
     def _yields(self) -> bool:
         over = self._clock.now() >= self._turn_ends_s

@@ -10,15 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shield import Envelope
-from shield.envelope import split_headers
-from shield.headers import diverted, new_id
+from shield.headers import CARRIED, ESCAPE, OURS, diverted, split_stored
+from shield.ids import new_id
 from shield.testing import AdmitNothing
 from tests.making import over, shield_with
 
 NOTHING = {"name": "orders", "match": "*", "admit_nothing": {}}
 
 names = st.text(string.ascii_lowercase, min_size=1, max_size=8)
-headers = st.lists(st.tuples(names, st.binary(max_size=20)), max_size=4).map(tuple)
+lookalikes = st.builds(
+    lambda times, name: ESCAPE * times + name,
+    st.integers(0, 2),
+    st.sampled_from([*sorted(OURS - CARRIED), "shield-criticality", "shield-users-own", ESCAPE]),
+)
+values = st.none() | st.binary(max_size=20)
+headers = st.lists(st.tuples(names | lookalikes, values), max_size=4).map(tuple)
 kafka = st.builds(
     Envelope,
     destination=names,
@@ -27,6 +33,7 @@ kafka = st.builds(
     key=st.none() | st.binary(max_size=10),
     headers=headers,
     timestamp_ms=st.none() | st.integers(0, 2**41),
+    partition=st.none() | st.integers(0, 2**31 - 1),
 )
 amqp = st.builds(
     lambda exchange, key, **rest: Envelope(
@@ -44,8 +51,8 @@ def carried(envelope: Envelope, kind: str) -> Envelope:
     """Divert it, as a transport of that kind stores it, and read it back."""
     shield = shield_with(NOTHING, plugins=[AdmitNothing])
     verdict = over(shield, envelope.destination, routing_key=envelope.routing_key)
-    stored = envelope.marked(diverted(verdict)).foreign_headers(kind)
-    own, marks = split_headers(stored)
+    stored = envelope.diverted(diverted(verdict)).foreign_headers(kind)
+    own, marks = split_stored(stored)
     same = kind == envelope.kind
     return Envelope(
         destination="overflow",
@@ -53,7 +60,6 @@ def carried(envelope: Envelope, kind: str) -> Envelope:
         kind=kind,
         key=envelope.key if kind == "kafka" else None,
         headers=own,
-        timestamp_ms=envelope.timestamp_ms if kind == "kafka" else None,
         native=envelope.native if same else b"",
         marks=marks,
     )
@@ -66,6 +72,16 @@ def test_a_kafka_record_comes_back_through_any_transport(envelope, kind):
     assert replace(back, marks=(), producer="") == envelope
     assert {name for name, _ in back.marks} == {"shield-message-id", "shield-attempt"}
     assert back.attempt == 1
+
+
+@given(kafka)
+def test_a_null_comes_back_through_a_client_that_can_send_none(envelope):
+    """It travels in a header of ours, and nothing is null meanwhile."""
+    aside = envelope.diverted({"shield-original-destination": envelope.destination})
+    sent = aside.headers_without_nulls("kafka")
+    assert all(value is not None for _, value in sent)
+    own, marks = split_stored(sent)
+    assert replace(envelope, headers=own, marks=marks).restored().headers == envelope.headers
 
 
 @given(amqp, st.sampled_from(["kafka", "amqp", "file"]))

@@ -23,8 +23,8 @@ def brokers(monkeypatch):
     return fresh
 
 
-def shield_of(*rules, **settings):
-    return shield_with(*rules, plugins=[Plugin()], **settings)
+def shield_of(*rules, allow=("orders.*", "x"), **settings):
+    return shield_with(*rules, plugins=[Plugin()], redrive_allow=list(allow), **settings)
 
 
 def fill(brokers, *envelopes):
@@ -55,7 +55,7 @@ def test_all_go_back_to_where_they_were_going(brokers):
 def test_a_message_of_another_broker_goes_back_there(brokers):
     """Its headers name it; they are taken off like the others."""
     fill(brokers, diverted(0, broker="memory://a"), diverted(1))
-    assert redrive(OVERFLOW, shield=shield_of()).complete
+    assert redrive(OVERFLOW, allow=["memory://a"], shield=shield_of()).complete
     assert bodies(brokers, "orders.created", "a") == [b"0"]
     assert bodies(brokers, "orders.created", "b") == [b"1"]
     assert "shield-original-broker" not in dict(brokers["a"].places["orders.created"][0].marks)
@@ -110,7 +110,12 @@ def test_observers_hear_of_each_that_is_back(brokers):
     fill(brokers, diverted(0), diverted(1, to="orders.cancelled"))
     brokers["b"].refusals[b"0"] = 1
     listening = Listening()
-    assert redrive(OVERFLOW, shield=shield_with(plugins=[Plugin(), listening])).sent == 2
+    assert (
+        redrive(
+            OVERFLOW, shield=shield_with(redrive_allow=["orders.*"], plugins=[Plugin(), listening])
+        ).sent
+        == 2
+    )
     back = listening.destinations(Kind.REDRIVEN)
     assert sorted(back) == ["orders.cancelled", "orders.created"]
     assert len(listening.destinations(Kind.SETTLED)) == 3
@@ -198,7 +203,7 @@ def test_what_a_plugin_rejects_stays(brokers):
             if message.header("shield-message-id") == "id-0":
                 raise Reject("not this one")
 
-    shield = shield_with(plugins=[Plugin(), NoOrders()])
+    shield = shield_with(redrive_allow=["orders.*"], plugins=[Plugin(), NoOrders()])
     fill(brokers, diverted(0), diverted(1))
     done = redrive(OVERFLOW, shield=shield)
     assert (done.sent, done.failed) == (1, 1)

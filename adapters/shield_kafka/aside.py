@@ -14,8 +14,7 @@ from typing import Any
 
 from shield import Envelope, Kind, OverLimit, Transport
 from shield.action import Divert
-from shield.envelope import split_headers
-from shield.headers import BROKER, diverted
+from shield.headers import BROKER, diverted, split_sent
 from shield_kafka import internals
 from shield_kafka.address import address_like
 from shield_kafka.elsewhere import KafkaTransport
@@ -92,10 +91,11 @@ class Aside:
 
         marks = diverted(over)
         envelope = envelope_of(record, over.message.producer)
+        if step.transport is not None:
+            marks[BROKER] = self._address.origin
+        envelope = envelope.diverted(marks, over.shield.signer)
         if step.transport is None:
-            envelope = replace(envelope.marked(marks), destination=step.destination)
-        else:
-            envelope = envelope.marked(marks | {BROKER: self._address.origin})
+            envelope = replace(envelope, destination=step.destination)
         try:
             transport.send(envelope, ended)
         except Exception as error:
@@ -143,7 +143,7 @@ class Aside:
 def envelope_of(record: Any, consumer: str) -> Envelope:
     """Return the whole message that a record is, in the bytes that were fetched."""
     key, value = internals.bytes_of(record)
-    own, marks = split_headers(tuple((name, data or b"") for name, data in record.headers or ()))
+    own, marks = split_sent(tuple(record.headers or ()))
     return Envelope(
         destination=record.topic,
         body=value,

@@ -115,9 +115,9 @@ class Carrier:
                 topic,
                 as_serialized(producer.config, "value_serializer", envelope.body),
                 envelope.key,
-                headers=list(envelope.foreign_headers("kafka")),
+                headers=list(envelope.headers_without_nulls("kafka")),
                 partition=partition,
-                timestamp_ms=envelope.timestamp_ms,
+                timestamp_ms=None if envelope.is_diverted else envelope.timestamp_ms,
             )
         except Exception as error:
             done(error)

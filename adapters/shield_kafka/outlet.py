@@ -10,8 +10,7 @@ from kafka.structs import TopicPartition
 
 from shield import End, Envelope, OverLimit, Permit, Transport, fate
 from shield.action import Divert
-from shield.envelope import split_headers
-from shield.headers import diverted
+from shield.headers import Headers, diverted, split_sent
 from shield.sync import resume
 from shield_kafka import internals
 from shield_kafka.errors import OverLimitError
@@ -142,7 +141,7 @@ class KafkaOutlet:
 def envelope_of(record: Record, producer: str) -> Envelope:
     """Return the whole message that a record is."""
     key, value = data_of(record.key), data_of(record.value)
-    own, marks = split_headers(tuple(record.headers or ()))
+    own, marks = split_sent(tuple(record.headers or ()))
     return Envelope(
         destination=record.topic,
         body=None if value is None else bytes(value),
@@ -156,8 +155,7 @@ def envelope_of(record: Record, producer: str) -> Envelope:
     )
 
 
-def diverted_headers(over: OverLimit, record: Record) -> list[tuple[str, bytes]]:
-    """Return the record's own headers with ours, each of ours once."""
-    ours = diverted(over)
-    kept = [header for header in record.headers or () if header[0] not in ours]
-    return kept + [(name, text.encode()) for name, text in ours.items()]
+def diverted_headers(over: OverLimit, record: Record) -> Headers:
+    """Return the record's own headers with ours, as it is sent aside."""
+    envelope = envelope_of(record, over.message.producer)
+    return envelope.diverted(diverted(over), over.shield.signer).all_headers()

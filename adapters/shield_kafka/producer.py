@@ -257,11 +257,14 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         """Send a record to an overflow topic; None where that cannot begin."""
         if not self._overflow_topics.ready(self, step.destination):
             return None
-        headers = diverted_headers(over, record)
+        aside = record._replace(
+            topic=step.destination,
+            headers=list(diverted_headers(over, record)),
+            partition=None,
+            timestamp_ms=None,
+        )
         try:
-            return self._send_ours(
-                record._replace(topic=step.destination, headers=headers, partition=None)
-            )
+            return self._send_ours(aside)
         except (KafkaError, ValueError, TypeError):
             return None
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from shield_kafka.once import Serialized
 
-Header = tuple[str, bytes]
+Header = tuple[str, bytes | None]
 
 
 class Record(NamedTuple):

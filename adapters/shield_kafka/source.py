@@ -13,7 +13,7 @@ from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from shield import Envelope, ShieldError, UnavailableError
-from shield.envelope import split_headers
+from shield.headers import split_stored
 from shield.in_turn import SourceInTurn
 from shield.selection import Position
 from shield_kafka.address import Address
@@ -122,7 +122,7 @@ class TopicSource(SourceInTurn):
                 if record.offset < self._next.get(place, 0):
                     continue
                 envelope = envelope_of(record)
-                if not position.covers(record.offset, envelope):
+                if not self.was_forgotten(position, record.offset, envelope):
                     self.in_turn.put(place, record.offset, record.offset + 1, envelope)
                 self._next[place] = self._at[place] = record.offset + 1
 
@@ -285,13 +285,13 @@ def _topics(consumer: Any) -> set[str]:
 
 def envelope_of(record: Any) -> Envelope:
     """Return the whole message that a record read back is."""
-    own, marks = split_headers(tuple((name, value or b"") for name, value in record.headers or ()))
+    own, marks = split_stored(tuple(record.headers or ()))
     return Envelope(
         destination=record.topic,
         body=record.value,
         kind="kafka",
         key=record.key,
         headers=own,
-        timestamp_ms=record.timestamp,
+        timestamp_ms=None if record.timestamp is None or record.timestamp < 0 else record.timestamp,
         marks=marks,
     )

@@ -69,8 +69,9 @@ def address_of(url: URL) -> Address:
 
 def origin_of(parameters: Parameters) -> str:
     """Return broker and virtual host as a URL without credentials."""
-    vhost = parameters.virtual_host.removeprefix("/")
-    return f"amqp://{parameters.host}:{parameters.port}/{vhost}"
+    vhost = parameters.virtual_host
+    path = "" if vhost == "/" else quote(vhost, safe="")
+    return f"amqp://{parameters.host}:{parameters.port}/{path}"
 
 
 def broker_url(url: URL) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from shield import ShieldError
 from shield.action import Divert
-from shield.headers import BROKER, ROUTING_KEY, diverted
+from shield.headers import BROKER, ROUTING_KEY, diverted, signed
 from shield.receiving import Held
 from shield_rabbitmq import internals
 from shield_rabbitmq.address import origin_of
@@ -45,7 +45,7 @@ def send_away(connection: Any, held: Held, arrival: Arrival, step: Divert, ended
             parcel = Parcel("", held.over.message.destination, arrival.body, None, mandatory=True)
             copy = _copy(connection, arrival)
             envelope = envelope_of(parcel, copy, held.over.message.producer)
-            step.transport.send(envelope.marked(marks), once)
+            step.transport.send(envelope.diverted(marks, held.over.shield.signer), once)
     except Exception as error:
         if step.transport is not None:
             held.over.shield.plugin_failed(step.transport, error)
@@ -64,7 +64,8 @@ def _relay(connection: Any, held: Held, arrival: Arrival, step: Divert, ended: E
     missing = relay._writer.missing(exchange)
     if missing is not None:
         raise missing
-    properties = set_aside(_copy(connection, arrival), _marks(held))
+    marks = signed(_marks(held), arrival.body, held.over.shield.signer)
+    properties = set_aside(_copy(connection, arrival), marks)
     parcel = Parcel(exchange, routing_key, arrival.body, properties, mandatory=True)
     relay._writer.put(Leaving(parcel, step.declare, ended))
 

@@ -9,9 +9,16 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 
-from shield.envelope import split_headers
 from shield.errors import ExpiredError
-from shield.headers import ATTEMPT, DESTINATION, MESSAGE_ID, ROUTING_KEY
+from shield.headers import (
+    AMQP_OWN,
+    ATTEMPT,
+    DESTINATION,
+    MESSAGE_ID,
+    OURS,
+    ROUTING_KEY,
+    readable,
+)
 from shield_rabbitmq.encoded import (
     EXPIRATION,
     USER_ID,
@@ -126,6 +133,7 @@ def brought_back(properties: Encoded) -> tuple[Encoded, Marks]:
     own, marks = split(properties)
     said = dict(marks)
     if DESTINATION not in said:
+        own, marks = of_life(properties.copy())
         own.headers = _renamed(own.headers, _own_if(_BESIDE))
         return own, marks
     original = _original(said).items()
@@ -140,21 +148,27 @@ def brought_back(properties: Encoded) -> tuple[Encoded, Marks]:
 
 def split(properties: Encoded) -> tuple[Encoded, Marks]:
     """Return properties without our headers, and these as texts."""
-    return _split(properties, _is_mark)
+    return _split(properties, lambda name, _value: _is_mark(name))
 
 
 def of_life(properties: Encoded) -> tuple[Encoded, Marks]:
-    """Return properties without the headers that a message keeps for life, and these as texts."""
-    return _split(properties, lambda name: name in _LASTING)
+    """Return properties without the headers that a message keeps for life, and these as texts.
+
+    Those that cannot be read are its user's own.
+    """
+    return _split(
+        properties,
+        lambda name, value: name in _LASTING and readable(name.decode(), _text(value)),
+    )
 
 
-def _split(properties: Encoded, is_ours: Callable[[bytes], bool]) -> tuple[Encoded, Marks]:
+def _split(properties: Encoded, is_ours: Callable[[bytes, bytes], bool]) -> tuple[Encoded, Marks]:
     headers = properties.headers
     if headers is None:
         return properties, ()
     result = properties.copy()
-    result.headers = [pair for pair in headers if not is_ours(pair[0])]
-    return result, tuple((n.decode(), _text(value)) for n, value in headers if is_ours(n))
+    result.headers = [pair for pair in headers if not is_ours(*pair)]
+    return result, tuple((n.decode(), _text(value)) for n, value in headers if is_ours(n, value))
 
 
 def unrouted(properties: Encoded) -> Encoded:
@@ -242,9 +256,9 @@ def _restored(name: bytes) -> bytes:
 def _is_mark(name: bytes) -> bool:
     if name in _ORIGINAL | _SAVED | _BESIDE or name.startswith(OWN):
         return False
-    return not split_headers(((name.decode("utf-8", "replace"), b""),))[0]
+    return name.decode("utf-8", "replace") in OURS - AMQP_OWN
 
 
 def _text(value: bytes) -> str:
     found = value_of(value)
-    return found.decode("utf-8", "backslashreplace") if isinstance(found, bytes) else str(found)
+    return found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found)

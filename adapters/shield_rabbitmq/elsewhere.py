@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -49,6 +50,13 @@ class AmqpTransport(Transport):
         from shield_rabbitmq.source import QueueSource
 
         return QueueSource(address, names[0])
+
+    @classmethod
+    def reaches(cls, envelope: Envelope) -> Iterator[str]:
+        """Return where it goes, and where its CC and BCC say that copies go."""
+        from shield_rabbitmq.enveloping import reached_by
+
+        return reached_by(envelope)
 
     @classmethod
     def home(cls, url: URL) -> URL:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from shield import Envelope
 from shield.headers import DESTINATION, ROUTING_KEY
 from shield_rabbitmq.diverting import (
@@ -85,6 +87,27 @@ def diverted(envelope: Envelope) -> Encoded:
     return properties
 
 
+def reached_by(envelope: Envelope) -> Iterator[str]:
+    """Yield all destinations of a message: its own, and those in CC and BCC.
+
+    Raises whatever it likes where its properties are none.
+    """
+    yield envelope.destination
+    if b"CC" not in envelope.native:  # nearly all
+        return
+    for name, value in Encoded.parse(envelope.native).headers or ():
+        if name in (b"CC", b"BCC"):
+            for key in _keys(value_of(value)):
+                yield f"{envelope.exchange}/{key}" if envelope.exchange else key
+
+
+def _keys(found: object) -> list[str]:
+    """Return the routing keys of a CC; the broker takes nothing but a list of texts."""
+    if not isinstance(found, list):
+        raise TypeError("CC is no list")
+    return [key.decode() if isinstance(key, bytes) else str(key) for key in found]
+
+
 def kept_properties(envelope: Envelope) -> Encoded:
     """Return an envelope's own properties; persistent where it brings none."""
     if envelope.kind == "amqp" and envelope.native:
@@ -99,12 +122,12 @@ def kept_properties(envelope: Envelope) -> Encoded:
 def _marks(envelope: Envelope) -> dict[str, str]:
     """Return our headers, with those that keep what AMQP has no field for."""
     beyond = envelope.foreign_headers("amqp")[len(envelope.all_headers()) :]
-    return dict(envelope.marks) | {name: str(value, "utf-8") for name, value in beyond}
+    return dict(envelope.marks) | {name: str(value or b"", "utf-8") for name, value in beyond}
 
 
 def _name(name: bytes) -> str:
     return name.decode("utf-8", "backslashreplace")
 
 
-def _as_bytes(value: object) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode()
+def _as_bytes(value: object) -> bytes | None:
+    return value if value is None or isinstance(value, bytes) else str(value).encode()

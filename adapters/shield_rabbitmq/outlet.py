@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from shield import Envelope, OverLimit, Permit, Transport
 from shield.action import Divert
 from shield.errors import ExpiredError
-from shield.headers import diverted
+from shield.headers import diverted, signed
 from shield.sync import diverted_ended
 from shield_rabbitmq.diverting import kept, now_ms, sendable, set_aside
 from shield_rabbitmq.encoded import EXPIRATION, Encoded
@@ -93,7 +93,9 @@ class RabbitOutlet:
             step.done()
             return None
         try:
-            properties = set_aside(self._kept(), diverted(over))
+            properties = set_aside(
+                self._kept(), signed(diverted(over), self._parcel.body, over.shield.signer)
+            )
             parcel = Parcel(*target, self._parcel.body, properties, mandatory=True)
         except (TypeError, ValueError):  # a destination, or a header of ours, that is too long
             step.done()

@@ -13,7 +13,7 @@ import typer
 
 from shield.cli.printing import Json
 from shield.cli.redrive_view import View, view_for
-from shield.redriving import ORIGINAL, Redriven, Redriving
+from shield.redriving import Redriven, Redriving
 from shield.shield import Shield
 
 TICK_S = 0.2
@@ -32,8 +32,21 @@ def redrive(
         ),
     ],
     to: Annotated[
-        str, typer.Option(metavar="ORIGINAL|URL", help="Where to: a broker, or one place on it.")
-    ] = ORIGINAL,
+        str | None,
+        typer.Option(
+            metavar="original|URL",
+            help="Where to: a broker, or one place on it. Without it, where each was going, if a "
+            "rule covers that; 'original' asks no rule.",
+        ),
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL|GLOB",
+            help="Where headers may send messages beside that: another broker as "
+            "kafka://host:port, or destinations as 'orders.*'. Can be given several times.",
+        ),
+    ] = None,
     rate: Annotated[
         str | None, typer.Option(metavar="RATE", help="At the most, as 200/s; besides the rules.")
     ] = None,
@@ -67,6 +80,9 @@ def redrive(
     anything worse, loses nothing, and the next run goes on. Ends with 1 if some did not go back;
     Ctrl-C and SIGTERM end it in order, with 0 where all that was taken is back.
 
+    Where a message was going its headers say, and anybody may have written those: it goes nowhere
+    but to destinations that the rules cover, on the broker that is read, unless you allow more.
+
     Look first:  shield redrive kafka://localhost:9092/orders.overflow --dry-run
 
     Then:  shield redrive kafka://localhost:9092/orders.overflow --rate 200/s
@@ -77,6 +93,7 @@ def redrive(
         to=to,
         rate=rate,
         where=where,
+        allow=allow or (),
         limit=limit,
         follow=follow,
         park=park,

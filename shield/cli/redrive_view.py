@@ -123,7 +123,7 @@ def view_for(*, as_json: bool, url: str) -> View:
 
 def _done(redriving: Redriving) -> int:
     tally = redriving.tally
-    apart = tally.skipped + tally.unknown + tally.failed + tally.parked + tally.kept
+    apart = tally.skipped + tally.unknown + tally.failed + tally.refused + tally.parked + tally.kept
     apart += tally.expired
     return redriving.sent + apart
 
@@ -150,6 +150,7 @@ def _summary(result: Redriven) -> str:
     head = f"{found} would go back" if result.dry_run else f"{result.sent} back"
     others = {
         "failed": result.failed,
+        "not allowed where they want to go": result.refused,
         "parked": result.parked,
         "kept, set aside too often": result.kept,
         "without headers that say where to": result.unknown,
@@ -167,17 +168,23 @@ def _tables(result: Redriven) -> Iterator[Table]:
     if result.messages:
         table = _table("rule", "destination", "messages")
         for (rule, destination), number in sorted(result.messages.items()):
-            table.add_row(escape(rule or "-"), escape(destination), str(number))
+            table.add_row(_plain(rule or "-"), _plain(destination), str(number))
         yield table
     if result.listed:
         table = _table("not back", "id", "rule", "destination", "attempt")
         for left in result.listed[:MOST_SHOWN]:
             cells = (left.why, left.id or "-", left.rule or "-", left.destination)
-            table.add_row(*map(escape, cells), str(left.attempt))
-        more = result.failed + result.parked + result.kept - len(result.listed[:MOST_SHOWN])
+            table.add_row(*map(_plain, cells), str(left.attempt))
+        apart = result.failed + result.refused + result.parked + result.kept
+        more = apart - len(result.listed[:MOST_SHOWN])
         if more > 0:
             table.add_row(f"and {more} more; --json lists a thousand")
         yield table
+
+
+def _plain(text: str) -> str:
+    """Return a stranger's text as a terminal can be shown it: nothing in it is a command."""
+    return escape("".join([c if c.isprintable() else ascii(c)[1:-1] for c in text]))
 
 
 def _table(*names: str) -> Table:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from shield.action import Divert
-from shield.envelope import Envelope, split_headers
+from shield.envelope import Envelope
 from shield.fate import fate
-from shield.headers import diverted
+from shield.headers import diverted, split_sent
 from shield.message import Message, added_headers
 from shield.promise import Promise
 from shield.shield import Shield
@@ -224,7 +224,7 @@ class FakeOutlet:
     def envelope(self) -> Envelope:
         """Return the record as it can be kept."""
         record = self._record
-        own, marks = split_headers(tuple([(n, t.encode()) for n, t in record.headers.items()]))
+        own, marks = split_sent(tuple([(n, t.encode()) for n, t in record.headers.items()]))
         return Envelope(
             record.destination,
             record.body,
@@ -248,7 +248,7 @@ class FakeTransport(Transport):
 
     def send(self, envelope: Envelope, done: Done) -> None:
         """Put the message before the fake broker."""
-        headers = {name: value.decode() for name, value in envelope.all_headers()}
+        headers = {name: (value or b"").decode() for name, value in envelope.all_headers()}
         body = envelope.body or b""
         try:
             self._client.begin(FakeRecord(envelope.destination, body, envelope.key, headers), done)

@@ -234,7 +234,7 @@ def _diverted(envelope: Envelope) -> Envelope:
     marks = {DESTINATION: envelope.destination, MESSAGE_ID: "an id"}
     if envelope.routing_key is not None:
         marks[ROUTING_KEY] = envelope.routing_key
-    return envelope.marked(marks)
+    return envelope.diverted(marks)
 
 
 def _take(source: Source, number: int) -> list[Taken]:

@@ -28,6 +28,7 @@ def brokers(monkeypatch):
     fresh = defaultdict(Broker)
     monkeypatch.setattr(Memory, "brokers", fresh)
     install(monkeypatch, "tests.memory:PLUGIN")
+    monkeypatch.setenv("SHIELD_REDRIVE_ALLOW", '["orders.*"]')
     return fresh
 
 

@@ -246,7 +246,7 @@ def _envelope(fields: dict[str, Any], body: bytes | None) -> Envelope:
         kind=_typed(fields["kind"], str),
         key=_bytes(fields.get("key")),
         headers=tuple(
-            (_typed(name, str), _bytes(value) or b"") for name, value in fields.get("headers", ())
+            (_typed(name, str), _bytes(value)) for name, value in fields.get("headers", ())
         ),
         routing_key=_typed(fields.get("routing_key"), str, NoneType),
         timestamp_ms=_bounded(_typed(fields.get("timestamp_ms"), int, NoneType)),

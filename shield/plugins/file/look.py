@@ -19,6 +19,8 @@ class FileLook(Source):
         ShieldError: a file is not Shield's, not this user's alone, or cannot be read.
     """
 
+    believed = True
+
     def __init__(self, place: Place) -> None:
         recognised(place)
         self._place = place

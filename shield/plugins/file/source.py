@@ -59,6 +59,8 @@ class FileSource(SourceInTurn):
         ShieldError: the folder cannot be written to, or another process reads the files back.
     """
 
+    believed = True
+
     def __init__(self, place: Place) -> None:
         super().__init__()
         self._place = place
@@ -146,7 +148,7 @@ class FileSource(SourceInTurn):
 
     def _put(self, number: int, frame: Frame, envelope: Envelope) -> None:
         """Have a message taken, but for one that an earlier redrive has brought back."""
-        if not self.positions[number].covers(frame.begins, envelope):
+        if not self.was_forgotten(self.positions[number], frame.begins, envelope):
             self.in_turn.put(number, frame.begins, frame.ends, envelope)
 
     def _next_frame(self) -> Frame | None:

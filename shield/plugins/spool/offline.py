@@ -139,6 +139,7 @@ class FileLook(Source):
     """The messages of a file as it is now, the oldest first, without those that are parked."""
 
     diverted = False
+    believed = True
 
     def __init__(self, file: Path) -> None:
         found = overview_of(file)
@@ -169,6 +170,7 @@ class FileSource(Source):
     """All messages of a file that no process uses, the oldest first."""
 
     diverted = False
+    believed = True
 
     def __init__(self, file: Path) -> None:
         self._file = file

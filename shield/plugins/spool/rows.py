@@ -59,7 +59,7 @@ class Row:
         )
         headers = ",".join(
             [
-                f"[{_text(name)},{_text(value.decode('latin-1'))}]"
+                f"[{_text(name)},{'null' if value is None else _text(value.decode('latin-1'))}]"
                 for name, value in envelope.headers
             ]
         )
@@ -242,8 +242,10 @@ def _is_head(types: tuple[type, ...]) -> bool:
     return len(types) == len(HEAD) and all(map(set.__contains__, HEAD, types))
 
 
-def _pairs(headers: list[list[str]]) -> tuple[tuple[str, bytes], ...]:
-    return tuple([(name + "", text.encode("latin-1")) for name, text in headers])
+def _pairs(headers: list[tuple[str, str | None]]) -> tuple[tuple[str, bytes | None], ...]:
+    return tuple(
+        [(name + "", None if text is None else text.encode("latin-1")) for name, text in headers]
+    )
 
 
 def _bounded(number: int | None) -> int | None:

@@ -31,6 +31,7 @@ class SpoolSource(Source):
     """
 
     diverted = False
+    believed = True
 
     def __init__(
         self,

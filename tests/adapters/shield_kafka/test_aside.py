@@ -68,7 +68,7 @@ def test_a_record_goes_whole_with_the_headers_that_say_why(over):
     ((envelope, done),) = transport.sent
     assert (envelope.destination, envelope.key, envelope.body) == ("orders", b"k", b"val")
     assert (envelope.timestamp_ms, envelope.partition) == (1000, None)
-    assert envelope.headers == (("a", b"b"), ("none", b""))
+    assert envelope.headers == (("a", b"b"), ("none", None))
     marks = dict(envelope.marks)
     assert marks["shield-original-destination"] == "orders"
     assert marks["shield-original-broker"] == "kafka://a:9092,b:9092"
