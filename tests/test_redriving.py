@@ -165,6 +165,7 @@ def test_a_message_that_says_not_where_it_was_going_stays(brokers):
 def test_a_source_that_knows_where_they_were_going_needs_no_headers(brokers, monkeypatch):
     """As a spool does."""
     monkeypatch.setattr(MemorySource, "diverted", False)
+    monkeypatch.setattr(MemorySource, "believed", True)
     fill(brokers, Envelope("orders", b"1", "memory"))
     assert redrive(OVERFLOW, shield=shield_of()).complete
     assert bodies(brokers, "orders") == [b"1"]

@@ -88,7 +88,7 @@ def test_a_kafka_record_has_persistent_properties_and_its_timestamp():
     """Headers as text where they are, those that fit no table in one of ours."""
     envelope = Envelope(
         "t", b"", "kafka", b"k", (("a", b"x"), ("a", b"\xff"), ("n" * 200, b"y")), timestamp_ms=5999
-    )
+    ).diverted({"shield-original-destination": "t"})
     encoded = diverted(envelope)
     properties = BasicProperties()
     properties.decode(b"".join(encoded.encode()))
