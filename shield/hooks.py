@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -16,6 +17,7 @@ from shield.outside import is_from_outside
 from shield.plugin_results import labels_of, nothing_of, shown, text_of
 from shield.policy import Policy
 from shield.registry import Registry
+from shield.transport import Transport
 from shield.verdict import Outcome, OverLimit
 
 log = logging.getLogger("shield")
@@ -45,6 +47,7 @@ class Hooks:
         """Whether plugins want to hear of each message; then each is settled at once."""
         self.errors: Counter[str] = Counter()
         self._logged: dict[str, float] = {}
+        self._failed_sends: Counter[str] = Counter()
         self._unreported: deque[Event] = deque(maxlen=100)
         self.unlogged: deque[Callable[[], None]] = deque(maxlen=100)
         """What writes into the log, for `log_what_waits`, without the Shield's lock."""
@@ -98,7 +101,11 @@ class Hooks:
 
     def after(self, message: Message, outcome: Outcome) -> None:
         """Tell after-hooks how an admitted message ended."""
-        self.tell(self._after[message.direction], message=message, outcome=outcome)
+        for hook in self._after[message.direction]:
+            try:
+                hook(message=message, outcome=outcome)
+            except Exception as error:
+                self.failed(hook, error)
 
     def report(
         self,
@@ -126,7 +133,7 @@ class Hooks:
         *args: Params.args,
         **named: Params.kwargs,
     ) -> None:
-        """Call each listener, a plugin's hook or a policy's method, whatever others raise."""
+        """Call each listener, a policy's method, whatever others raise; under the Shield's lock."""
         for listener in listeners:
             try:
                 listener(*args, **named)
@@ -176,6 +183,17 @@ class Hooks:
             told = "plugin %s raised (%d so far)", name, self.errors[name]
             self.unlogged.append(partial(log.error, *told, exc_info=error))
         return name
+
+    def note_failed_send(self, transport: Transport, error: Exception) -> None:
+        """Log what a transport has answered: it is no plugin's fault, and nobody else tells it."""
+        name = f"{self.name_of(transport)} {text_of(transport.origin)}".rstrip()
+        now = self._now()
+        self._failed_sends[name] += 1
+        if now - self._logged.get(name, float("-inf")) >= LOG_EVERY_S:
+            self._logged[name] = now
+            times, why = self._failed_sends[name], text_of(error)
+            with suppress(Exception):  # a handler of somebody's
+                log.warning("what overflows through %s fails (%d so far): %s", name, times, why)
 
     def log_what_waits(self) -> None:
         """Log what failed, and who refuses; without the lock, because a log handler may publish.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from shield.headers import identity
@@ -26,7 +27,7 @@ class Kept:
     None of them raises; what goes wrong is the future's error.
     """
 
-    __slots__ = ("_ended", "_outlet", "_position", "number", "over", "since")
+    __slots__ = ("_ended", "_expected", "_outlet", "_position", "number", "over", "since")
 
     def __init__(self, over: OverLimit, outlet: Outlet[Any], position: int) -> None:
         self.over = over
@@ -37,6 +38,7 @@ class Kept:
         self._outlet = outlet
         self._position = position
         self._ended = False
+        self._expected: int | None = None
 
     @property
     def action(self) -> Action:
@@ -58,12 +60,23 @@ class Kept:
         """Return the whole message, without headers of ours but its id and attempt."""
         return self._outlet.envelope().marked(identity(self.over.message))
 
+    def expect_an_end(self) -> None:
+        """Let it go on when its client closes, where its keeper has not ended it by then."""
+        self._expected = self.over.shield.hands_on(self.client, self.given_up, inf)
+
+    def given_up(self, cause: Exception) -> None:
+        """Let the chain go on where the keeper has done nothing, and its client closes."""
+        if self.over.open:
+            self.go_on(cause)
+
     def take_back(self) -> bool:
         """Take it from a keeper that has failed to keep it; False where that has ended it.
 
         What the keeper still does with it has no effect any more.
         """
         ended, self._ended = self._ended, True
+        if self._expected is not None:
+            self.over.shield.heard_of(self._expected)
         return not ended
 
     def send(self, permit: Permit) -> None:

@@ -141,6 +141,10 @@ class Lines(dict[Line, list[Waiter]]):
         """
         return [line[0] for (policy, _), line in self.items() if _releases(policy)]
 
+    def first_listening(self) -> list[Waiter]:
+        """Return who stands first where a signal can let them in."""
+        return [line[0] for (policy, _), line in self.items() if policy.listens]
+
     def first(self) -> list[Waiter]:
         """Return who stands first in each line, to be woken where a charge was given back."""
         return [line[0] for line in self.values()]

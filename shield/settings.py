@@ -38,6 +38,7 @@ from shield.problems import describe
 from shield.registry import Registry, registry_of
 from shield.signing import Signer
 from shield.strict import StrictModel, nearest, unknown_key
+from shield.units import Seconds
 from shield.url import URL, is_secret, masked
 from shield.variables import PREFIX, unknown_variables
 
@@ -117,6 +118,8 @@ class ShieldSettings(BaseSettings):
     """Where `spool` keeps its files; `~/.local/state/shield/spool` where nothing says so."""
     on_plugin_error: Literal["open", "closed"] = "open"
     """What a plugin that raises means: `open` as if it had admitted, `closed` as if refused."""
+    answer_within: Seconds = Field(default=120.0, gt=0, le=86_400)
+    """How long a transport may take to answer for a message; then it counts as failed."""
     redrive_attempts: Annotated[int, BeforeValidator(_no_bool)] = Field(default=5, ge=1)
     """A message that was set aside so often does not go back any more: it is parked, or stays."""
     redrive_park: str | None = Field(default=None, min_length=1)

@@ -17,7 +17,7 @@ from shield.kept import Kept
 from shield.ledger import End
 from shield.pausing import pause
 from shield.plugin_results import step_in
-from shield.transport import Transport
+from shield.transport import Transport, once
 from shield.verdict import OverLimit, Permit, Verdict
 
 LONGEST_WHY = 200
@@ -271,6 +271,8 @@ def _keep(over: OverLimit, outlet: Outlet[Result], step: Keep, position: int) ->
         return None
     result = outlet.pending(step.fate)
     kept = Kept(over, outlet, position)
+    if not kept.action.overrides("closing"):
+        kept.expect_an_end()
     try:
         step.keeper(kept)
     except Exception as error:
@@ -288,24 +290,25 @@ def _carry(
         return None
     result = outlet.pending("overflowed")
     caller = threading.current_thread()
-    unanswered = [step.done]
+    shield = over.shield
 
-    def ended(error: Exception | None) -> None:
-        try:
-            done = unanswered.pop()
-        except IndexError:
-            return  # a transport that answers twice, or answers and raises
+    def end(error: Exception | None) -> None:
+        shield.heard_of(number)
+        if error is not None:
+            shield.transport_failed(transport, error)
         try:
             with nullcontext() if threading.current_thread() is caller else answering():
                 diverted_ended(over, outlet, position, error)
         finally:
-            done()  # only now: who waits for it may close the client that the chain goes on through
+            step.done()  # only now: who waits for it may close the client the chain goes on through
 
+    ended = once(end)
+    number = shield.hands_on(outlet.client, ended)
     try:
         marks = {**diverted(over), **_broker(outlet.client)}
         transport.send(outlet.envelope().diverted(marks, over.shield.signer), ended)
     except Exception as error:
-        over.shield.plugin_failed(transport, error)
+        shield.plugin_failed(transport, error)
         ended(error)
     return result
 

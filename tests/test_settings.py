@@ -16,7 +16,10 @@ RATE = 'allowed is a number above 0 with its unit, as "500/s", "90/m", "5MiB/s" 
 SIZE = 'allowed is a whole number of bytes or a text as "64MiB" (B KiB MiB GiB TiB KB MB GB)'
 TIME = 'allowed is a time above 0 with its unit, as "200ms", "1.5s", "2m" (ms s m h d)'
 ACTIONS = "allowed: buffer, drop, overflow, raise, retry, spool, wait"
-TOP = "credentials, mode, on_plugin_error, plugins, producer, redrive_attempts, redrive_park, rules"
+TOP = (
+    "answer_within, credentials, mode, on_plugin_error, plugins, producer, redrive_attempts, "
+    "redrive_park, rules"
+)
 IN_RULE = (
     "adaptive, backlog, blocked, confirm_latency, confirm_window, direction, except, in_flight, "
     "match, max_age, mode, nacks, name, order, over_limit, producers, queue, queue_delay, "
@@ -389,7 +392,7 @@ def test_a_misspelt_variable_is_an_error(monkeypatch):
     )
     assert second.startswith(
         "environment variable SHIELD_MOED: no such setting; did you mean 'SHIELD_MODE'? allowed: "
-        "SHIELD_CONFIG, SHIELD_CREDENTIALS, SHIELD_MODE, "
+        "SHIELD_ANSWER_WITHIN, SHIELD_CONFIG, SHIELD_CREDENTIALS, SHIELD_MODE, "
     )
 
 

@@ -9,6 +9,8 @@ from shield.ledger import End
 from shield.lines import wake_all
 from shield.message import Message
 from shield.rooms.core import Room
+from shield.transport import Transport
+from shield.unanswered import GiveUp
 from shield.verdict import OverLimit
 
 
@@ -57,6 +59,17 @@ class Aside(Room):
             core.let_go(flow, message, End.FAILED)
             woken = core.lines.first_released() if flow.holders else []
         wake_all(woken)
+
+    def hands_on(self, client: Transport, give_up: GiveUp, limit_s: float | None = None) -> int:
+        """Note that somebody has a message, and is to answer for it in time; return its number.
+
+        `give_up` is called where nobody has done so by then, or when its client closes.
+        """
+        return self._core.unanswered.expect(client, give_up, limit_s)
+
+    def heard_of(self, number: int) -> None:
+        """Note that it was answered for."""
+        self._core.unanswered.answered(number)
 
     def found(self, message: Message, where: End, messages: int = 1, holds: bool = True) -> None:
         """Count messages like this one that an earlier process left there, as offered and kept.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shield.auto import AutoRedrive
 from shield.brief_lock import BriefLock
+from shield.errors import ShieldError
 from shield.hooks import Hooks
 from shield.ledger import Account, Books, End
 from shield.lines import Lines, wake_all
@@ -15,6 +16,7 @@ from shield.refusals import Refusals
 from shield.rooms.claims import WITHDRAWN, Begun, Claims
 from shield.rooms.flows import Flows
 from shield.rooms.judge import Judge
+from shield.unanswered import Unanswered
 from shield.verdict import DELIVERED, Outcome, OverLimit, Permit, Verdict
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Core:
         "sent",
         "shield",
         "struck",
+        "unanswered",
         "unlogged",
         "watched",
     )
@@ -84,6 +87,8 @@ class Core:
         self.sent, self.received = Flows("publish", self), Flows("consume", self)
         self.flows = {"publish": self.sent, "consume": self.received}
         self.auto = AutoRedrive(shield)
+        self.unanswered = Unanswered(shield.settings.answer_within)
+        """What transports and keepers have not answered for."""
 
     def flow_of(self, message: Message) -> Flow:
         """Return all that applies to a message; not under the lock."""
@@ -91,13 +96,14 @@ class Core:
 
     def all_flows(self) -> list[Flow]:
         """Return those of all messages so far."""
-        return [*self.sent.values(), *self.received.values()]
+        return [*self.sent.recent(), *self.received.recent()]
 
     def look(self) -> None:
         """Make the books those of this moment: all answers picked up, what is lost given back.
 
         Takes the lock itself.
         """
+        self.refuse_itself()
         with self.lock:
             self.pick_up_answers()
             woken = self.lines.first() if self.take_stock() else []
@@ -113,10 +119,34 @@ class Core:
             woken = self.lines.first_released()
         wake_all(woken)
 
+    def refuse_itself(self) -> None:
+        """Refuse a plugin that asks its own Shield in the midst of a decision.
+
+        Raises:
+            ShieldError: this thread holds the lock: the books are not in order.
+        """
+        if self.lock._is_owned():
+            raise ShieldError(
+                "a plugin asks its own Shield from inside a method that decides for it: its "
+                "ledger, pressure and status can be asked for in hooks, not in a policy's methods"
+            )
+
     def let_go_of_lock(self) -> None:
         """Let go of the lock where it is this thread's: an exception may have struck before."""
         with suppress(RuntimeError):
             self.release()
+
+    def signals_changed(self) -> None:
+        """Let those ask again whom a signal lets in; those who wait for answers, where some came.
+
+        A client's I/O thread says so at each turn of its loop.
+        """
+        with self.lock:
+            answered = bool(self.answers)
+            self.pick_up_answers()
+            lines = self.lines
+            woken = lines.first_released() if answered else lines.first_listening()
+        wake_all(woken)
 
     # --- under the lock -----------------------------------------------------------------------
 

@@ -77,7 +77,7 @@ class Ends(Room):
     def signals_changed(self) -> None:
         """Let those who wait for a signal ask again; costs next to nothing while nobody waits."""
         if self._core.lines:
-            self._core.catch_up()
+            self._core.signals_changed()
         if self._core.unlogged:
             self._core.hooks.log_what_waits()
 

@@ -13,15 +13,28 @@ MAX_FLOWS = 10_000
 
 
 class Flows(dict[tuple[str, str], Flow]):
-    """The flows of one direction, by producer and destination; past 10,000 it begins anew."""
+    """The flows of one direction, by producer and destination.
+
+    Past 10,000 those that were there are put behind, and forgotten when it is full once more: what
+    is still used has come back by then.
+    """
 
     def __init__(self, direction: str, core: Core) -> None:
         super().__init__()
         self._direction = direction
         self._core = core
+        self._before: dict[tuple[str, str], Flow] = {}
+
+    def recent(self) -> list[Flow]:
+        """Return all that are remembered; the core's lock is held."""
+        return [*self.values(), *self._before.values()]
 
     def __missing__(self, key: tuple[str, str]) -> Flow:
         """Compile the rules that cover messages of this producer to this destination."""
+        with self._core.lock:
+            flow = self._before.pop(key, None)
+            if flow is not None:
+                return self._keep(key, flow)
         producer, destination = key
         direction, core = self._direction, self._core
         covering = [r for r in core.rules if r.covers(destination, producer, direction)]
@@ -29,7 +42,11 @@ class Flows(dict[tuple[str, str], Flow]):
         policies = (policy for rule in covering for policy in rule.policies)
         with core.lock:
             flow = Flow(core.shield, policies, core.books.account(names, producer, direction))
-            if len(self) >= MAX_FLOWS:
-                self.clear()
-            self[key] = flow
+            return self._keep(key, flow)
+
+    def _keep(self, key: tuple[str, str], flow: Flow) -> Flow:
+        if len(self) >= MAX_FLOWS:
+            self._before = dict(self)
+            self.clear()
+        self[key] = flow
         return flow

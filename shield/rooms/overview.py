@@ -42,6 +42,7 @@ class Overview(Room):
         """
         core = self._core
         rules = rules_named(core.rules, rule)
+        core.refuse_itself()
         with core.lock:
             core.pick_up_answers()
             if any(policy.rule in rules for policy, _ in core.lines):
@@ -67,6 +68,7 @@ class Overview(Room):
         By the rule's name, then the policy's; the second of one kind is `quota[1]`.
         """
         core = self._core
+        core.refuse_itself()
         with core.lock:
             core.pick_up_answers()
             return {rule.name: _status_of(core, rule) for rule in core.rules}

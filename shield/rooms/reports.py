@@ -6,6 +6,7 @@ from shield.backlog import Place
 from shield.events import Kind
 from shield.message import Message
 from shield.rooms.core import Room
+from shield.transport import Transport
 
 
 class Reports(Room):
@@ -25,6 +26,10 @@ class Reports(Room):
         """Count and log what a plugin raised; the message goes on without it."""
         self._core.hooks.failed(who, error)
         self._core.hooks.log_what_waits()
+
+    def transport_failed(self, transport: Transport, error: Exception) -> None:
+        """Log that a send through a transport has failed, once a minute for each."""
+        self._core.hooks.note_failed_send(transport, error)
 
     def report(self, kind: Kind, message: Message, detail: str | None = None) -> None:
         """Tell observers of what an action has done with a message that was set aside."""
