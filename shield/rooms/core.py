@@ -125,7 +125,7 @@ class Core:
         Raises:
             ShieldError: this thread holds the lock: the books are not in order.
         """
-        if self.lock._is_owned():
+        if self.lock._is_owned():  # type: ignore[attr-defined] # as threading.Condition asks
             raise ShieldError(
                 "a plugin asks its own Shield from inside a method that decides for it: its "
                 "ledger, pressure and status can be asked for in hooks, not in a policy's methods"
