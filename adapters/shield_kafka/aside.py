@@ -151,6 +151,7 @@ def envelope_of(record: Any, consumer: str) -> Envelope:
         key=key,
         headers=own,
         timestamp_ms=None if record.timestamp in (None, -1) else record.timestamp,
+        partition=record.partition,
         producer=consumer,
         marks=marks,
     )

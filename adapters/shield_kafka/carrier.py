@@ -16,6 +16,7 @@ from shield.transport import Done
 from shield_kafka import internals
 from shield_kafka.address import Address
 from shield_kafka.once import SerializeOnce, as_serialized
+from shield_kafka.placing import Placing
 
 CONNECT_WITHIN_MS = 4000
 LEARN_WITHIN_MS = 2000
@@ -62,6 +63,7 @@ class Carrier:
 
     def __init__(self, address: Address) -> None:
         self._address = address
+        self._placing = Placing()
         self._compresses_all = "compression_type" in address.producer_configs
         self._producer = self._connected()
         self._large: BareProducer | None = self._producer if self._compresses_all else None
@@ -105,8 +107,11 @@ class Carrier:
     def _producer_of(self, envelope: Envelope) -> BareProducer | None:
         return self._large if envelope.size >= COMPRESSED_FROM else self._producer
 
-    def send(self, topic: str, envelope: Envelope, partition: int | None, done: Done) -> None:
-        """Begin to send to a topic that is known."""
+    def send(self, topic: str, envelope: Envelope, done: Done) -> None:
+        """Begin to send to a topic that is known, and to the partition that it was meant for.
+
+        What is set aside goes to any partition, with a time of its own.
+        """
         producer = self._producer_of(envelope)
         assert producer is not None
         try:
@@ -115,8 +120,8 @@ class Carrier:
                 topic,
                 as_serialized(producer.config, "value_serializer", envelope.body),
                 envelope.key,
-                headers=list(envelope.headers_without_nulls("kafka")),
-                partition=partition,
+                headers=internals.headers_for(envelope.foreign_headers("kafka")),
+                partition=self._placing.partition(producer, topic, envelope),
                 timestamp_ms=None if envelope.is_diverted else envelope.timestamp_ms,
             )
         except Exception as error:

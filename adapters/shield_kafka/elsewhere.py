@@ -102,11 +102,7 @@ class KafkaTransport(Transport):
             done(refusal)
         else:
             assert carrier is not None
-            self._hand_over(carrier, topic, envelope, done)
-
-    def _hand_over(self, carrier: Carrier, topic: str, envelope: Envelope, done: Done) -> None:
-        partition = None if self._address.topic else envelope.partition
-        carrier.send(topic, envelope, partition, done)
+            carrier.send(topic, envelope, done)
 
     def _refusal(self, topic: str) -> Exception | None:
         """Return why nothing can be sent there for now: it was tried a moment ago."""
@@ -161,7 +157,7 @@ class KafkaTransport(Transport):
             done(error)
         else:
             assert self._carrier is not None
-            self._hand_over(self._carrier, topic, envelope, done)
+            self._carrier.send(topic, envelope, done)
 
     def _connected(self) -> Exception | None:
         """Have a carrier; return why that cannot be."""

@@ -14,6 +14,7 @@ from shield_kafka import internals
 from shield_kafka.address import address_like
 from shield_kafka.answers import Answers
 from shield_kafka.errors import FAULTY, HOPELESS, outcome_of
+from shield_kafka.placing import Placing
 from shield_kafka.record import Record
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class ProducerTransport(Transport):
     def __init__(self, producer: KafkaProducer, signals: Signals) -> None:
         self._producer = weakref.ref(producer)
         self._answers: Answers[Done] = Answers(_succeeded, _failed)
+        self._placing = Placing()
         self.signals = signals
 
     def send(self, envelope: Envelope, done: Done) -> None:
@@ -47,7 +49,9 @@ class ProducerTransport(Transport):
             done(internals.topic_missing(producer, topic))
             return
         try:
-            future = producer._send_ours(producer._as_serialized(record_of(envelope)))
+            partition = self._placing.partition(producer, topic, envelope)
+            record = record_of(envelope)._replace(partition=partition)
+            future = producer._send_ours(producer._as_serialized(record))
         except Exception as error:
             done(error)
             return
@@ -113,12 +117,13 @@ def _failed(done: Done, error: BaseException) -> None:
 
 def record_of(envelope: Envelope) -> Record:
     """Return the arguments of a send that has been serialized."""
-    headers = list(envelope.all_headers()) if envelope.headers or envelope.marks else None
+    carries = envelope.headers or envelope.marks
+    headers = internals.headers_for(envelope.all_headers()) if carries else None
     return Record(
         envelope.destination,
         envelope.body,
         envelope.key,
         headers,
         envelope.partition,
-        envelope.timestamp_ms,
+        None if envelope.is_diverted else envelope.timestamp_ms,
     )

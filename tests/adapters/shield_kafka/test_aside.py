@@ -67,7 +67,7 @@ def test_a_record_goes_whole_with_the_headers_that_say_why(over):
     sending = Aside(CONFIGS).send(record(), over, Divert("x", lambda: ended.append(1), transport))
     ((envelope, done),) = transport.sent
     assert (envelope.destination, envelope.key, envelope.body) == ("orders", b"k", b"val")
-    assert (envelope.timestamp_ms, envelope.partition) == (1000, None)
+    assert (envelope.timestamp_ms, envelope.partition) == (1000, 3)
     assert envelope.headers == (("a", b"b"), ("none", None))
     marks = dict(envelope.marks)
     assert marks["shield-original-destination"] == "orders"
