@@ -96,3 +96,24 @@ class TestPublishing(PoisonContract):
     @property
     def destination(self) -> str:
         return self.topic
+
+
+@pytest.mark.parametrize("reason", ["too large", "no key in a compacted topic"])
+def test_one_that_its_topic_refuses_stays_alone_in_a_redrive(
+    kafka, new_topic, topic_that_refuses, reason
+):
+    """It is named; all others go back, also those of its key behind it."""
+    topic, aside = topic_that_refuses(reason), new_topic(1)
+    rule = {"match": topic, "quota": {"rate": "1/h"}, "over_limit": [f"overflow {aside}"]}
+    with KafkaProducer(bootstrap_servers=kafka.address, shield={"rules": [rule]}) as producer:
+        producer.send(topic, b"first", key=b"k")
+        for number, body in enumerate(BODIES):
+            if number == len(BODIES) // 2:
+                producer.send(topic, **{"value": b"bad", "key": b"k"} | BAD[reason])
+            producer.send(topic, body, key=b"k")
+    source = f"kafka://{kafka.address}/{aside}"
+    redriven = shield.redrive(source, to="original", shield=shield.Shield({"rules": []}))
+    assert (redriven.sent, redriven.failed, len(redriven.listed)) == (len(BODIES), 1, 1)
+    assert redriven.listed[0].destination == topic
+    found = Counter(record.value for record in read(kafka.address, topic))
+    assert found == Counter([b"first", *BODIES])

@@ -39,6 +39,10 @@ class Fixed(Transport):
         """Ask the one beneath."""
         return self._transport.outcome_of(error)
 
+    def is_hopeless(self, error: Exception) -> bool:
+        """Ask the one beneath."""
+        return self._transport.is_hopeless(error)
+
     def close(self, timeout_s: float) -> None:
         """Close the one beneath."""
         self._transport.close(timeout_s)
@@ -97,6 +101,10 @@ class Homeward(Transport):
         """Ask those beneath: one that knows the error as overload is right."""
         outcomes = [transport.outcome_of(error) for transport in self._open.values()]
         return Outcome.OVERLOADED if Outcome.OVERLOADED in outcomes else Outcome.FAILED
+
+    def is_hopeless(self, error: Exception) -> bool:
+        """Ask those beneath: one that knows the message to be at fault is right."""
+        return any(transport.is_hopeless(error) for transport in self._open.values())
 
     def close(self, timeout_s: float) -> None:
         """Close all, within one limit of time."""

@@ -245,10 +245,13 @@ class Picked(Source):
 
     # --- what becomes of those that were taken --------------------------------------------------
 
-    def note_failed(self, taken: Taken, error: Exception) -> None:
-        """Note that one cannot be sent; what comes later of its key is given up, too."""
+    def note_failed(self, taken: Taken, error: Exception, *, holds_key: bool = True) -> None:
+        """Note that one cannot be sent; what comes later of its key is given up, too.
+
+        Unless that one is at fault: it would fail again, and for ever hold up those behind it.
+        """
         key = self._key_of(taken.envelope)
-        if key is not None:
+        if key is not None and holds_key:
             self._given_up.add(key)
         inner = self._own(taken)
         self._hand_out(inner, -1)

@@ -312,10 +312,11 @@ class Redriving:
         failures = self._failures.setdefault(key, Failures(now, sent))
         failures.tries += 1
         enough = failures.tries >= TRIES and now - failures.since_s >= TRY_FOR_S
-        if not enough and not isinstance(error, Reject):
+        hopeless = self._target.is_hopeless(error)
+        if not (enough or hopeless or isinstance(error, Reject)):
             return False
         del self._failures[key]
-        self._source.note_failed(taken, error)
+        self._source.note_failed(taken, error, holds_key=not hopeless)
         self._in_vain = self._in_vain + 1 if sent == failures.sent_before else 0
         if self._in_vain >= MOST_IN_VAIN:
             self._error = f"nothing is taken any more: {type(error).__name__}: {error}"
