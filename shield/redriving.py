@@ -110,6 +110,7 @@ def redrive(
     follow: bool = False,
     park: str | None = None,
     max_attempts: int | None = None,
+    origin_header: str | None = None,
     confirmed: bool = False,
     shield: Shield | str | Path | Mapping[str, Any] | None = None,
 ) -> Redriven:
@@ -138,6 +139,8 @@ def redrive(
             destination on the broker they were going to. Without it, and without the settings'
             `redrive_park`, these stay where they are.
         max_attempts: the settings' `redrive_attempts` if not given.
+        origin_header: which header says where a message was going that others than Shield have
+            set aside: a topic, `EXCHANGE/KEY` or a queue. The usual ones are known.
         confirmed: go on where messages may be lost by that: where looking at them counts.
         shield: whose rules apply: a `Shield`, a file, settings, or the shared one.
 
@@ -155,6 +158,7 @@ def redrive(
         follow=follow,
         park=park,
         max_attempts=max_attempts,
+        origin_header=origin_header,
         dry_run=dry_run,
         confirmed=confirmed,
         shield=shield_of(shield),
@@ -178,6 +182,7 @@ class Redriving:
         follow: bool = False,
         park: str | None = None,
         max_attempts: int | None = None,
+        origin_header: str | None = None,
         dry_run: bool = False,
         confirmed: bool = False,
     ) -> None:
@@ -208,7 +213,11 @@ class Redriving:
                 opened,
                 self._clock,
                 selection=Selection(
-                    where, most, anywhere=not self._target.roams, signer=shield.signer
+                    where,
+                    most,
+                    anywhere=not self._target.roams,
+                    origin_header=origin_header,
+                    signer=shield.signer,
                 ),
                 limit=limit,
                 park=None if park is None else self._park_of(park),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import ClassVar
 
-from shield import spans
+from shield import dead_letters, spans
 from shield.envelope import Envelope
 from shield.signing import Signer
 from shield.where import Predicate, where
@@ -22,17 +22,24 @@ class Selection:
         where: the expression, or None for all.
         below: those that have been set aside less often; None for all.
         anywhere: also those that do not say where they were going.
+        origin_header: where others than Shield say it.
         signer: whose word is taken; None for everybody's. It is not remembered.
     """
 
     where: str | None = None
     below: int | None = None
     anywhere: bool = False
+    origin_header: str | None = None
     signer: Signer | None = field(default=None, compare=False, repr=False)
 
     def known(self, envelope: Envelope) -> Envelope:
-        """Return a message as it is to be taken: with a stranger's words as his own."""
-        return envelope if self.signer is None else self.signer.known(envelope)
+        """Return a message as it is to be taken: with a stranger's words as his own.
+
+        Others than Shield, too, say where a message was going that they set aside: no more than
+        that, and where the rules do not cover it, it does not go there.
+        """
+        known = envelope if self.signer is None else self.signer.known(envelope)
+        return dead_letters.known(known, self.origin_header)
 
     def means(self, envelope: Envelope) -> bool:
         """Tell whether a message, as it is `known`, is meant."""
@@ -77,7 +84,10 @@ class Position:
         return (
             offset < self.at
             or spans.covers(self.apart, offset)
-            or any(offset < upto and selection.means(envelope) for selection, upto in self.done)
+            or any(
+                offset < upto and selection.means(selection.known(envelope))
+                for selection, upto in self.done
+            )
         )
 
     def moved(self, at: int, selection: Selection, upto: int) -> Position:
@@ -114,7 +124,10 @@ class Position:
         apart = spans.read(packed, at) if packed else ()
         try:
             rows = json.loads(rows_text or "[]")
-            done = tuple((Selection(one, below, any_), int(to)) for one, below, any_, to in rows)
+            done = tuple(
+                (Selection(one, below, any_, *header), int(to))
+                for one, below, any_, to, *header in rows
+            )
             for expression in (one.where for one, _ in done if one.where is not None):
                 _predicate(expression)
         except Exception:
@@ -125,7 +138,10 @@ class Position:
 def _dumps(done: list[tuple[Selection, int]]) -> str:
     if not done:
         return ""
-    rows = [[one.where, one.below, one.anywhere, upto] for one, upto in done]
+    rows = [
+        [one.where, one.below, one.anywhere, upto, *filter(None, [one.origin_header])]
+        for one, upto in done
+    ]
     return json.dumps(rows, separators=(",", ":"))
 
 

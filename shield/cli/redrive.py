@@ -69,6 +69,10 @@ def redrive(
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on with what comes later, until Ctrl-C.")
     ] = False,
+    origin_header: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Where others than Shield say where they were going."),
+    ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", help="Go on where it would refuse because messages may go.")
     ] = False,
@@ -99,6 +103,7 @@ def redrive(
         park=park,
         max_attempts=max_attempts,
         dry_run=dry_run,
+        origin_header=origin_header,
         confirmed=yes,
     )
     run = redriving.survey if dry_run else redriving.run
