@@ -12,7 +12,10 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from typer.testing import CliRunner
 
+from integration.brokers import create_topic
 from integration.queues import Queues
+from integration.reading import count
+from integration.redriving import fill_topic, run
 from shield.cli import app
 
 
@@ -106,3 +109,31 @@ def test_a_new_queue_keeps_messages_for_as_long_as_is_asked(things, rabbitmq, ne
     assert "rabbitmqctl set_policy" in refused["detail"]
     with Queues(rabbitmq.address) as queues:
         queues.channel.queue_delete(new)
+
+
+def late_redrive(kafka: Any, new: str, *options: str, status: int = 0) -> tuple[Any, int]:
+    """Redrive messages of an hour ago into a topic that keeps a minute."""
+    overflow = create_topic(kafka.address, 1)
+    make_topic(kafka.address, new, retention_ms="60000")
+    fill_topic(kafka.address, overflow, new, range(50))
+    done = run(f"kafka://{kafka.address}/{overflow}", "--to", "original", *options, status=status)
+    return done, count(kafka.address, new)
+
+
+def test_a_redrive_refuses_what_its_target_would_delete_at_once(kafka, new):
+    """It says what the topic keeps; nothing is written, and all stays where it was."""
+    done, there = late_redrive(kafka, new, status=1)
+    assert (done["sent"], done["refused"], there) == (0, 50, 0)
+    assert "keeps messages for 1m" in done["listed"][0]["why"]
+
+
+def test_so_does_a_dry_run(kafka, new):
+    """Before anything is sent."""
+    done, _ = late_redrive(kafka, new, "--dry-run", status=1)
+    assert (done["refused"], done["messages"]) == (50, [])
+
+
+def test_who_confirms_it_writes_it_all_the_same(kafka, new):
+    """What becomes of it is the topic's affair."""
+    done, _ = late_redrive(kafka, new, "--yes")
+    assert (done["sent"], done["refused"]) == (50, 0)

@@ -9,6 +9,7 @@ from shield.allowance import Allowance
 from shield.envelope import Envelope
 from shield.errors import ShieldError
 from shield.picking import without_broker
+from shield.retention import Retention
 from shield.transport import Done, Transport
 from shield.url import URL
 from shield.verdict import Outcome
@@ -34,6 +35,10 @@ class Fixed(Transport):
             done(ShieldError(wrong))
         else:
             self._transport.send(without_broker(envelope), done)
+
+    def keeps(self, envelope: Envelope) -> Retention | None:
+        """Ask the one beneath."""
+        return self._transport.keeps(envelope)
 
     def outcome_of(self, error: Exception) -> Outcome:
         """Ask the one beneath."""
@@ -96,6 +101,13 @@ class Homeward(Transport):
         if broker in self._problems:
             return self._problems[broker]
         return mismatch(envelope, self._open[broker])
+
+    def keeps(self, envelope: Envelope) -> Retention | None:
+        """Ask the one that would send it; nobody where there is no way."""
+        broker = self._broker_of(envelope)
+        if self._problem(envelope, broker) is not None:
+            return None
+        return self._open[broker].keeps(envelope)
 
     def outcome_of(self, error: Exception) -> Outcome:
         """Ask those beneath: one that knows the error as overload is right."""

@@ -13,8 +13,10 @@ from urllib.parse import unquote
 from shield.allowance import Allowance
 from shield.clock import Clock
 from shield.credentials import with_credentials
+from shield.envelope import Envelope
 from shield.errors import Reject, SettingsError, ShieldError
 from shield.homeward import Fixed, Homeward
+from shield.late import Late
 from shield.ledger import End
 from shield.picking import Left, Park, Picked, Tally, parking
 from shield.places import place_of
@@ -222,7 +224,7 @@ class Redriving:
                 limit=limit,
                 park=None if park is None else self._park_of(park),
                 key_of=key_on_any,
-                why_not=None if isinstance(self._target, Fixed) else allowance.why_not,
+                why_not=self._why_not(allowance),
             )
         except BaseException:
             self._close()
@@ -270,6 +272,13 @@ class Redriving:
     def left(self) -> int | None:
         """Return how many may still be taken; None where that cannot be told."""
         return self._source.seen_left
+
+    def _why_not(self, allowance: Allowance) -> Callable[[Envelope], str | None]:
+        """Return what says of a message why it may not go, or would be lost there."""
+        late = Late(self._target.keeps, confirmed=self._confirmed)
+        if isinstance(self._target, Fixed):
+            return late.why_not
+        return lambda envelope: allowance.why_not(envelope) or late.why_not(envelope)
 
     # --- running --------------------------------------------------------------------------------
 

@@ -11,10 +11,12 @@ from shield.allowance import Allowance
 from shield.backoff import Backoff
 from shield.envelope import Envelope
 from shield.errors import ShieldError
+from shield.late import Late
 from shield.ledger import End
 from shield.picking import Park, Picked, parking, without_broker
 from shield.plugin_results import text_of
 from shield.redrive import Redriver, key_on_any
+from shield.retention import Retention
 from shield.selection import Selection
 from shield.transport import Done, Source, Transport
 from shield.url import URL, is_url
@@ -149,6 +151,11 @@ class Clients(Transport):
         else:
             client.send(without_broker(envelope), done)
 
+    def keeps(self, envelope: Envelope) -> Retention | None:
+        """Ask the client that would send it."""
+        client = self._for(envelope.broker)
+        return None if client is None else client.keeps(envelope)
+
     def outcome_of(self, error: Exception) -> Outcome:
         """Ask a client."""
         client = self._for(None)
@@ -171,6 +178,7 @@ class WayBack:
         source: Callable[[Transport], Source],
     ) -> None:
         self.clients = Clients()
+        self._late = Late(self.clients.keeps)
         self.pressure = Pressure([rule])
         self.ended = threading.Event()
         self._shield = shield
@@ -292,7 +300,7 @@ class WayBack:
 
     def _why_not(self, envelope: Envelope) -> str | None:
         """Say why a message may not go where it was going, on the broker of one of the clients."""
-        return self._allowance.why_not(without_broker(envelope))
+        return self._allowance.why_not(without_broker(envelope)) or self._late.why_not(envelope)
 
     def _leads_back(self, destination: str) -> bool:
         """Tell whether it is where messages are read from."""
