@@ -18,7 +18,7 @@ ONE = {"rate": "1/h", "burst": 1}
 @pytest.fixture
 def told(caplog):
     """The lines so far."""
-    caplog.set_level(logging.WARNING, "shield")
+    caplog.set_level(logging.WARNING, "shield.refusals")
     return lambda: [record.getMessage() for record in caplog.records]
 
 
@@ -122,7 +122,7 @@ def test_tenants_are_told_and_how_many_are_told_apart_is_bounded(told):
 
 def test_the_fields_are_there_for_who_reads_them_by_program(caplog):
     """As `extra`, under one name."""
-    caplog.set_level(logging.WARNING, "shield")
+    caplog.set_level(logging.WARNING, "shield.refusals")
     client = refusing("drop")
     for _ in range(3):
         client.publish("orders", b"x")
