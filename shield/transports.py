@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import threading
@@ -10,12 +9,13 @@ import time
 import weakref
 
 from shield.credentials import Credentials, with_credentials
+from shield.ending import at_exit
 from shield.registry import Registry
 from shield.transport import Source, Transport
 from shield.url import URL
 
 log = logging.getLogger("shield")
-EXIT_WITHIN_S = 10.0
+CLOSE_WITHIN_S = 10.0
 """How long a process that ends waits for what its transports have not sent yet."""
 
 
@@ -27,6 +27,7 @@ class Transports:
         self._credentials = credentials
         self._made: dict[URL, Transport] = {}
         _alive.add(self)
+        at_exit(_close_all)
         weakref.finalize(self, _close_behind, self._made).atexit = False
 
     def to(self, url: URL) -> Transport:
@@ -70,7 +71,7 @@ def _close_behind(made: dict[URL, Transport]) -> None:
     On a thread of its own, because the last to let go of a Shield may be a transport's thread.
     """
     if made:
-        threading.Thread(target=_close, args=(made, EXIT_WITHIN_S), daemon=True).start()
+        threading.Thread(target=_close, args=(made, CLOSE_WITHIN_S), daemon=True).start()
 
 
 _alive: weakref.WeakSet[Transports] = weakref.WeakSet()
@@ -78,9 +79,10 @@ _inherited: list[dict[URL, Transport]] = []
 """In a forked child: what is the parent's. It is never touched, and never collected."""
 
 
-def _close_all() -> None:
+def _close_all(within_s: float) -> None:
+    until_s = time.monotonic() + within_s
     for transports in list(_alive):
-        transports.close(EXIT_WITHIN_S)
+        transports.close(max(0.0, until_s - time.monotonic()))
 
 
 def _leave_to_the_parent() -> None:
@@ -90,5 +92,5 @@ def _leave_to_the_parent() -> None:
     _alive.clear()
 
 
-atexit.register(_close_all)
+at_exit(_close_all)
 os.register_at_fork(after_in_child=_leave_to_the_parent)

@@ -235,6 +235,26 @@ def test_a_charge_on_the_shared_level_is_given_back_to_it():
     assert gcra.wait_s("third", 1, 1000.0) <= 0
 
 
+def test_a_key_of_its_own_gives_nothing_to_the_shared_level():
+    """A charge of its own is given back to it alone, whoever shares beside it."""
+    gcra = Gcra(1.0, 1, max_keys=1)
+    gcra.take("own", 1, 1000.0)
+    gcra.take("sharing", 1, 1000.0)
+    gcra.give_back("own", 1)
+    assert gcra.wait_s("own", 1, 1000.0) <= 0
+    assert gcra.wait_s("other", 1, 1000.0) > 0
+
+
+def test_a_key_that_is_forgotten_gives_nothing_to_the_shared_level():
+    """Its charge has drained; those that share one have no credit of it."""
+    gcra = Gcra(1.0, 1, max_keys=1)
+    gcra.take("early", 1, 1000.0)
+    gcra.take("own", 1, 1003.0)
+    gcra.take("sharing", 1, 1003.0)
+    gcra.give_back("early", 1)
+    assert gcra.wait_s("other", 1, 1003.0) > 0
+
+
 def test_time_that_stands_still_or_is_zero_is_no_trouble():
     """A clock that starts at nought has full bursts, too."""
     gcra = Gcra(1.0, 2)

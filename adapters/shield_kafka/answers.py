@@ -39,20 +39,48 @@ class Answers(Generic[Claim]):
 
     def expect(self, claim: Claim, future: Any) -> None:
         """Answer the claim when the future of its message is known."""
+        waiting = self.waiting(future)
+        waiting += ((claim, future),)
+        self.joined(future, waiting)
+
+    # In its parts: who counts claims that cannot be told from each other puts them down itself. An
+    # exception from outside strikes after a call, so that `+=` is done where the next line is.
+
+    def waiting(self, future: Any) -> deque[tuple[Claim, Any]]:
+        """Return where the claims of a future's batch wait."""
         batch = internals.batch_of(future)
         waiting = self._batches.get(batch)
         if waiting is None:
             mine: deque[tuple[Claim, Any]] = deque()
-            waiting = self._batches.setdefault(batch, mine)
-            if waiting is mine:
-                future.add_both(self._answered, batch, mine)
-        waiting.append((claim, future))
-        if self._batches.get(batch) is not waiting:
-            self._settle(batch, waiting)  # it was answered in between
+            try:
+                waiting = self._batches.setdefault(batch, mine)
+                if waiting is mine:
+                    future.add_both(self._answered, batch)
+            except BaseException:  # or those that join it would wait for no answer
+                future.add_both(self._answered, batch)
+                raise
+        return waiting
 
-    def _answered(self, batch: Any, waiting: deque[tuple[Claim, Any]], _result: object) -> None:
-        self._batches.pop(batch, None)
-        self._settle(batch, waiting)
+    def joined(self, future: Any, waiting: deque[tuple[Claim, Any]]) -> None:
+        """Note that a claim was put down; where its batch was answered in between, answer it."""
+        batch = internals.batch_of(future)
+        if self._batches.get(batch) is not waiting:
+            self._settle(batch, waiting)
+
+    def expect_once(
+        self, claim: Claim, future: Any, waiting: deque[tuple[Claim, Any]] | None
+    ) -> None:
+        """Expect what may wait there already: its putting down was interrupted."""
+        if waiting is None:
+            future.add_callback(self._succeeded, claim)
+            future.add_errback(partial(self._failed, claim))
+        else:
+            self.joined(future, waiting)
+
+    def _answered(self, batch: Any, _result: object) -> None:
+        waiting = self._batches.pop(batch, None)
+        if waiting is not None:
+            self._settle(batch, waiting)
 
     def _settle(self, batch: Any, waiting: deque[tuple[Claim, Any]]) -> None:
         taken = list(_taken_from(waiting))

@@ -18,13 +18,13 @@ MAX_TOPICS = 10_000
 class PlainSends:
     """One producer's plain sends to one topic: what is claimed of each is its size."""
 
-    __slots__ = ("expect", "flow")
+    __slots__ = ("answers", "flow")
 
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
         """What they are admitted by."""
-        self.expect = Answers[int](self._delivered, self._failed).expect
-        """Takes a size and the future of the send that was admitted."""
+        self.answers = Answers[int](self._delivered, self._failed)
+        """Takes sizes and the futures of the sends that were admitted."""
 
     def cancel(self, size: int) -> None:
         """Take back one that was admitted and could not be sent."""

@@ -17,6 +17,7 @@ from kafka.producer.future import FutureRecordMetadata
 import shield
 from shield import Backlogs, End, Message, OverLimit, Permit, Shield, Signals, Verdict
 from shield.action import Divert
+from shield.ending import at_childs_end
 from shield.errors import rejecting_as
 from shield.message import added_headers
 from shield.signal_support import SignalSupport
@@ -113,6 +114,7 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         reader = partial(LagReader, admin_configs(self.config))
         self._signals.backlogs = Backlogs(origin, reader, chosen.clock, chosen.backlog_changed)
         _producers.add(self)
+        at_childs_end(_close_all)
         if self._transaction is None:
             chosen.opened(self._transport)
 
@@ -142,27 +144,34 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         size = len(value) if key is None else len(value) + len(key)
         sends = self._plain[topic]
         if sends is not None and self._admit_plain(sends.flow, size):
+            future = waiting = None
             try:
                 future = Client.send(
                     self, topic, value, key, partition=partition, timestamp_ms=timestamp_ms
                 )
+                waiting = sends.answers.waiting(future)
+                waiting += ((size, future),)
+                sends.answers.joined(future, waiting)
             except BaseException:
-                sends.cancel(size)
+                if future is None:
+                    sends.cancel(size)
+                else:  # an exception from outside: it is on its way all the same
+                    sends.answers.expect_once(size, future, waiting)
                 raise
-            sends.expect(size, future)
             return future
         message = Message(topic, size, self._producer_name, key, None, None, self._signals)
         verdict = self._admit(message)
         if type(verdict) is not Permit or verdict.flow.delays:
             return self._decided(verdict, Record(topic, value, key, None, partition, timestamp_ms))
+        future = None
         try:  # as `_send_admitted`, less its calls: this runs for every message
             future = Client.send(
                 self, topic, value, key, partition=partition, timestamp_ms=timestamp_ms
             )
-        except BaseException:
-            verdict.cancel()
+            self._answers.expect(verdict, future)
+        except BaseException as error:
+            self._interrupted(verdict, future, error)
             raise
-        self._answers.expect(verdict, future)
         return future
 
     def _send_with_care(self, *arguments: Any) -> Any:
@@ -240,14 +249,23 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         )
 
     def _send_admitted(self, permit: Permit, record: Record) -> Any:
-        hold_back(permit, self._may_wait)
+        future = None
         try:
+            hold_back(permit, self._may_wait)
             future = self._send(record)
-        except BaseException:
-            permit.cancel()
+            self._answers.expect(permit, future)
+        except BaseException as error:
+            self._interrupted(permit, future, error)
             raise
-        self._answers.expect(permit, future)
         return future
+
+    def _interrupted(self, permit: Permit, future: Any, error: BaseException) -> None:
+        """Give back what was not sent; what was, is answered all the same."""
+        self.shield.interrupted(error)
+        if future is None:
+            permit.cancel()
+        else:
+            self._answers.expect_once(permit, future, None)
 
     def _may_wait(self) -> bool:
         """Tell whether this thread may be blocked: the I/O thread would wait for itself."""
@@ -404,6 +422,13 @@ def _name(chosen: Shield, configs: dict[str, Any]) -> str:
 
 
 _producers: weakref.WeakSet[KafkaProducer] = weakref.WeakSet()
+
+
+def _close_all(within_s: float) -> None:
+    until_s = time.monotonic() + within_s
+    for producer in list(_producers):
+        if not producer._forked:
+            producer.close(max(0.0, until_s - time.monotonic()))
 
 
 def _mark_forked() -> None:

@@ -13,9 +13,9 @@ from functools import partial
 from typing import Any
 
 from shield import Shield
+from shield.ending import EXIT_WITHIN_S
 from shield_rabbitmq import internals
 from shield_rabbitmq.client import Publisher
-from shield_rabbitmq.write_thread import EXIT_WITHIN_S
 
 _lock = threading.Lock()
 _relays: list[Relay] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import threading
@@ -20,6 +19,7 @@ from pika.connection import Parameters
 from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
 from shield import Signals
+from shield.ending import at_exit
 from shield_rabbitmq import internals
 from shield_rabbitmq.errors import (
     CannotConnectError,
@@ -239,6 +239,7 @@ class WriteThread:
             self._link = Link(self._loop, self._parameters, self, self._signals)
             self._thread = threading.Thread(target=self._run, name="shield-rabbitmq", daemon=True)
             _running.add(self)
+            at_exit(_close_all)
             self._thread.start()
 
     # --- the thread ---------------------------------------------------------------------------
@@ -756,10 +757,14 @@ def _unknown(cause: Exception) -> Any:
 _running: set[WriteThread] = set()
 
 
-def _close_all() -> None:
-    for writer in list(_running):
-        writer.close(EXIT_WITHIN_S)
+def _close_all(within_s: float) -> None:
+    until_s = time.monotonic() + within_s
+    writers = list(_running)
+    for writer in writers:
+        writer.finish()  # all at once, within one limit
+    for writer in writers:
+        writer.close(max(0.0, until_s - time.monotonic()))
 
 
-atexit.register(_close_all)
+at_exit(_close_all)
 os.register_at_fork(after_in_child=_running.clear)

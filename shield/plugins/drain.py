@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import heapq
 import logging
 import os
@@ -16,6 +15,7 @@ from math import inf
 
 from shield import Permit, Shield, Transport
 from shield.clock import Clock
+from shield.ending import at_exit
 from shield.kept import Kept
 from shield.lines import Waiter
 from shield.plugins.drain_queues import Held, Keeper, Mark, Queue
@@ -32,8 +32,6 @@ LINGER_S = 0.5
 """How long the thread stays when nothing is kept any more."""
 CLOSE_WITHIN_S = 30.0
 """How long a client that closes without a time of its own waits for what is buffered."""
-EXIT_WITHIN_S = 10.0
-"""How long a program that ends does."""
 SEND_SHARE = 0.75
 """The part of that time in which messages are sent; then the rest of them goes on in its chain."""
 
@@ -425,21 +423,18 @@ _parents: list[Drain] = []
 """In a forked child: what its parent keeps, and sends. It is not let go of, as that would close
 clients whose connections are the parent's."""
 _making = threading.Lock()
-_at_exit: list[bool] = []
 
 
 def drain_of(clock: Clock) -> Drain:
     """Return the drain of all Shields with this clock: in a program, the one there is."""
     with _making:
-        if not _at_exit:  # now, so that it comes before what clients do at exit
-            atexit.register(_close_all)
-            _at_exit.append(True)
+        at_exit(_close_all, turn=2)  # now, so that it comes before what clients do at exit
         return _drains.setdefault(clock, Drain(clock))
 
 
-def _close_all() -> None:
+def _close_all(within_s: float) -> None:
     for drain in list(_drains.values()):
-        drain.close_all(EXIT_WITHIN_S)
+        drain.close_all(within_s * SEND_SHARE)  # clients need the rest, to send what they have got
 
 
 def _after_fork_in_child() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 import time
@@ -11,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from shield import End, Message, Shield, Transport
+from shield.ending import at_exit
 from shield.kept import Kept
 from shield.plugins.spool.deliveries import Deliveries
 from shield.plugins.spool.drain import Drain
@@ -23,7 +23,6 @@ from shield.plugins.spool.store import Position, Stored
 from shield.plugins.spool.writer import Writer
 from shield.redrive import KeyOf
 
-EXIT_WITHIN_S = 5.0
 WRITE_WITHIN_S = 5.0
 
 
@@ -64,6 +63,7 @@ class OpenSpool:
             self._store, settings.size, self._deliveries, self._written, self._closed
         )
         _open.add(self)
+        at_exit(_finish_all)
 
     def _count_what_is_left(self, shield: Shield) -> None:
         """Count by destination and producer; where policies hold, each message by its key too."""
@@ -209,11 +209,12 @@ _of_parents: list[OpenSpool] = []
 """Kept for good: to close them would end the parent's locks on their files."""
 
 
-def _finish_all() -> None:
+def _finish_all(within_s: float) -> None:
+    until_s = time.monotonic() + max(1.0, within_s)  # what is accepted is to be on the disk
     for spool in list(_open):
         spool.finish()
     for spool in list(_open):
-        spool.join(EXIT_WITHIN_S)
+        spool.join(max(0.0, until_s - time.monotonic()))
 
 
 def _forget_all() -> None:
@@ -223,5 +224,5 @@ def _forget_all() -> None:
     _open.clear()
 
 
-atexit.register(_finish_all)
+at_exit(_finish_all)
 os.register_at_fork(after_in_child=_forget_all)

@@ -129,6 +129,17 @@ def test_where_a_bound_holds_records_the_automatic_commit_is_due_at_once():
     assert fetching.poll() == {0: list(range(10, 20))}
 
 
+@pytest.mark.parametrize("committed", range(11))
+def test_a_commit_settles_what_is_below_it_and_no_more(committed):
+    """Of a run of ten, each record when its own offset is passed: not one sooner, or later."""
+    fetching = Fetching(shield_with(rule(in_flight={"messages": 10})))
+    fetching.poll()
+    upto = OffsetAndMetadata(committed, "", -1)
+    fetching.hand_over.committed({TopicPartition("t", 0): upto})
+    ledger = fetching.shield.ledger()
+    assert (ledger.delivered, ledger.in_flight) == (committed, 10 - committed)
+
+
 def test_without_a_group_what_was_handed_over_is_done_at_the_next_poll():
     """Nobody commits it."""
     fetching = Fetching(shield_with(rule(in_flight={"messages": 10})), commits=False)
