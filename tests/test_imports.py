@@ -20,6 +20,7 @@ PUBLIC = {
     "shield.brief_lock",
     "shield.cli.printing",
     "shield.clock",
+    "shield.ending",
     "shield.envelope",
     "shield.in_turn",
     "shield.kept",
