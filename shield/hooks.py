@@ -65,9 +65,7 @@ class Hooks:
 
     def before(self, message: Message) -> None:
         """Classify a message, then let before-hooks see it; `Reject` is theirs to raise."""
-        message.protect_headers()
-        for field, value in self._labels(message).items():
-            setattr(message, field, value)
+        self.label(message)
         for hook in self._before[message.direction]:
             try:
                 nothing_of(f"shield_before_{message.direction}", hook(message=message))
@@ -75,6 +73,12 @@ class Hooks:
                 raise
             except Exception as error:
                 self._failed_before(hook, error)
+
+    def label(self, message: Message) -> None:
+        """Let classifiers say what a message is, also of one that comes back."""
+        message.protect_headers()
+        for field, value in self._labels(message).items():
+            setattr(message, field, value)
 
     def _labels(self, message: Message) -> dict[str, object]:
         """Merge what classifiers say; the first to say something of a label wins."""

@@ -9,6 +9,7 @@ import pytest
 
 from shield import (
     Action,
+    End,
     Event,
     Kind,
     Labels,
@@ -388,3 +389,18 @@ def test_a_failure_is_logged_without_the_lock():
     finally:
         logging.getLogger("shield").removeHandler(handler)
     assert shield.ledger().delivered == 2
+
+
+def test_what_comes_back_is_classified_again():
+    """Its tenant is not kept with it, and its quota is charged all the same."""
+
+    class Tenants:
+        @hookimpl
+        def shield_classify(self, message):
+            return Labels(tenant=message.header("tenant"))
+
+    shield = shield_with({"match": "*", "quota": "5/s"}, plugins=[Tenants()])
+    message = Message("orders", 1, headers=[("tenant", b"acme")])
+    shield.found(message, End.SPOOLED)
+    shield.readmit(message, End.SPOOLED)
+    assert message.tenant == "acme"

@@ -188,6 +188,8 @@ class Admission(Room):
         An OverLimit that comes of it is to be waited for (`shield.sync.wait_behind`).
         """
         core = self._core
+        if core.hooks.classifiers:
+            core.hooks.label(message)
         flow = core.sent[message.producer, message.destination]
         now = core.now()
         account = flow.account
