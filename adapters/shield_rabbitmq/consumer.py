@@ -94,8 +94,10 @@ class Line:
                 self._take_out(arrival)
                 self._reject(arrival, requeue=False)
                 continue
-            if isinstance(step, Divert) and (wait_s := self._hold_up(arrival, step, now)):
-                step = wait_s
+            wait_s = self._hold_up(arrival, step, now) if isinstance(step, Divert) else None
+            if wait_s == 0.0:
+                continue  # its chain has gone on
+            step = step if wait_s is None else wait_s
             if isinstance(step, float) and arrival.is_stuck and self.standing is None:
                 permit = self._let_through(arrival)
                 if permit is None:
@@ -184,7 +186,7 @@ class Line:
         return self.most_leaving - 1
 
     def _hold_up(self, arrival: Arrival, step: Divert, now: float) -> float | None:
-        """Return how long a message may not go elsewhere yet; None where it may.
+        """Return how long a message may not go elsewhere yet; 0 if not at all, None if it may.
 
         Enough are on their way already. Where none of these is answered for long, as in an alarm,
         it does not go there, and its chain goes on.
@@ -194,10 +196,12 @@ class Line:
         step.done()
         if now - self._answered_s < STALLED_S:
             return self._answered_s + STALLED_S - now
-        held = arrival.held
-        assert held is not None
-        held.failed()
-        return ROUNDING_S
+        return self._goes_on(arrival, hopeless=False)
+
+    def _goes_on(self, arrival: Arrival, *, hopeless: bool) -> float:
+        assert arrival.held is not None
+        arrival.held.failed(hopeless=hopeless)
+        return 0.0
 
     def _let_through(self, arrival: Arrival) -> Permit | None:
         """Admit what can go nowhere, and would hold up all others: it is handed over, late."""

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from shield import Delivery, Permit
+from shield.action import Divert
 from shield.receiving import ANEW_S
 from shield_rabbitmq.arrival import Arrival
 from shield_rabbitmq.consumer import Line, Terms
@@ -28,11 +29,25 @@ class Gets(Line):
         self.standing = None  # what is refused goes back at once: nothing waits here
         self.ended = True
         self._not_before_s = 0.0
+        self._given_back = 0
+        """How many could not be diverted, and come again."""
 
     @property
     def most_aside(self) -> int:
         """None: what is taken is handed over, or goes back."""
         return 0
+
+    def _come_back(self, arrival: Arrival, faulty: bool) -> None:
+        self._given_back += 1
+        super()._come_back(arrival, faulty)
+
+    def _hold_up(self, arrival: Arrival, step: Divert, now: float) -> float | None:
+        """Let the chain go on for one that has come again: it could not go there before."""
+        if not self._given_back or not arrival.method.redelivered:
+            return super()._hold_up(arrival, step, now)
+        self._given_back -= 1
+        step.done()
+        return self._goes_on(arrival, hopeless=True)
 
     def may_ask(self) -> bool:
         """Tell whether a message would be admitted, as far as that is known without it."""
