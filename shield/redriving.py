@@ -127,8 +127,9 @@ def redrive(
         source: a URL (`kafka://host:port/topic`, `amqp://host/vhost/queue`, `file:///path`, a
             third party's), the path of a spool or file, or the name of a rule whose chain has one.
         to: None, for where each was going: on the broker that is read, where a rule covers that;
-            `original`, for the same without asking the rules; the URL of a broker that stands in
-            for that; or of one topic, exchange or file.
+            `original`, for the same without asking the rules, which is also what None means with a
+            `Shield` or settings that were made in code without any rule; the URL of a broker that
+            stands in for that; or of one topic, exchange or file.
         rate: at the most, as `200/s`; the rules' quotas hold besides.
         where: which messages, as `rule==orders && header tenant!=acme`; the others stay.
         allow: where they may go beside that, and beside the settings' `redrive_allow`: brokers as
@@ -150,6 +151,9 @@ def redrive(
         SettingsError: an argument that cannot be used; it says which, and what is allowed.
         ShieldError: the source cannot be read, or the target not be reached.
     """
+    own = shield_of(shield)
+    if to is None and isinstance(shield, Shield | Mapping) and not own.rules:
+        to = ORIGINAL
     redriving = Redriving(
         source,
         to=to,
@@ -163,7 +167,7 @@ def redrive(
         origin_header=origin_header,
         dry_run=dry_run,
         confirmed=confirmed,
-        shield=shield_of(shield),
+        shield=own,
     )
     return redriving.survey() if dry_run else redriving.run()
 

@@ -42,13 +42,15 @@ class UnsafeFileError(ShieldError):
 # --- folders ------------------------------------------------------------------------------------
 
 
-def check_folder(folder: Path, *, own: bool = False) -> None:
+def check_folder(folder: Path, *, own: bool = False, sticky: bool = False) -> None:
     """Refuse a folder in which others may put, rename or remove something.
 
     Neither it nor any folder or link on the way to it may be another user's than this one or
     root, or be open to be written by others. On the way a sticky folder, as /tmp, is fine. Those
     who share a group with this process, and may write by that, are trusted; not with `own`, which
-    asks for a folder of this user's own that nobody else may write at all.
+    asks for a folder of this user's own that nobody else may write at all. With `sticky` such a
+    folder will do as well: there nobody can rename or remove what is another's, so that a file
+    which `open_file` finds to be this user's stays it.
 
     Raises:
         UnsafeFileError: it is not fit.
@@ -59,7 +61,7 @@ def check_folder(folder: Path, *, own: bool = False) -> None:
     found = os.stat(folder)
     if not stat.S_ISDIR(found.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
-    if others_may_write(found):
+    if others_may_write(found) and not (sticky and found.st_mode & stat.S_ISVTX):
         raise UnsafeFileError(_open_to_others(str(folder), found))
     if own and found.st_uid != os.geteuid():
         raise UnsafeFileError(f"{folder}: {_another_users(found)}; allowed is a folder of its own")

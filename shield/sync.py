@@ -144,7 +144,7 @@ def walk(
             result = _set_aside(over, outlet, step, position)
             if result is not None:
                 return result
-        _note_declined(over, position, step)
+        _note_declined(over, position, step, outlet)
     over.end(End.RAISED)
     raise outlet.error(over)
 
@@ -165,7 +165,9 @@ def step_of(action: Action, over: OverLimit) -> Step | None:
     return _called_once(action, over, step) if isinstance(step, Divert) else step
 
 
-def _note_declined(over: OverLimit, position: int, step: Step | None) -> None:
+def _note_declined(
+    over: OverLimit, position: int, step: Step | None, outlet: Outlet[Result]
+) -> None:
     """Note why nothing came of a step that was tried; the action itself has told all else."""
     action = over.chain[position]
     if isinstance(step, Wait):
@@ -173,7 +175,9 @@ def _note_declined(over: OverLimit, position: int, step: Step | None) -> None:
     elif isinstance(step, Retry):
         over.note_declined(action, "refused each time, or the retry budget is spent")
     elif step is not None:
-        over.note_declined(action, "cannot be sent or kept there now")
+        kept_back = not outlet.may_leave()
+        why = "it may not leave its connection or transaction" if kept_back else "not there now"
+        over.note_declined(action, why)
 
 
 def _called_once(action: Action, over: OverLimit, step: Divert) -> Divert:

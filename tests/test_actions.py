@@ -129,7 +129,7 @@ def test_an_error_says_which_actions_were_tried_and_why_each_did_nothing():
         "wait": "not admitted within 0.005 s, or may not wait here",
         "buffer": "full",
         "overflow late": "its own bound on unanswered messages is reached",
-        "overflow missing": "cannot be sent or kept there now",
+        "overflow missing": "not there now",
     }
     assert "; overflow late: its own bound on unanswered messages is reached; " in str(caught.value)
     assert pickle.loads(pickle.dumps(caught.value)).tried == caught.value.tried

@@ -255,3 +255,14 @@ def test_entries_of_rabbitmq_name_a_virtual_host():
     assert why_not("amqp://h", "amqp://h:5672/v")
     assert why_not("amqp://h/v/payments*", "amqp://h:5672/v")
     assert why_not("amqp://h/v", "amqp://h:5672/vv")
+
+
+def test_a_shield_that_was_made_without_any_rule_asks_none(brokers, fill):
+    """Who calls it so in a program has said where all may go; a file without rules says nothing."""
+    fill(diverted(0), diverted(1))
+    own = Shield({}, plugins=[Plugin()])
+    done = redrive(OVERFLOW, shield=own)
+    assert (done.sent, done.refused) == (2, 0)
+    fill(diverted(2))
+    done = redrive(OVERFLOW, shield=shield_of({"name": "other", "match": "other"}))
+    assert (done.sent, done.refused) == (0, 1)

@@ -420,11 +420,32 @@ def test_a_file_of_another_user_is_not_written_to(own, stranger):
     refuses(own, url, "belongs to user")
 
 
-@pytest.mark.parametrize("mode", [0o777, 0o1777])
-def test_a_folder_that_others_may_write_is_not_written_to(own, mode):
-    """Sticky or not: they could number files of theirs behind it."""
-    own.chmod(mode)
-    refuses(own, URL.parse(f"file://{own}/orders"), f"mode is {mode:04o}")
+def test_a_folder_that_others_may_write_is_not_written_to(own):
+    """They could put another file in its place."""
+    own.chmod(0o777)
+    refuses(own, URL.parse(f"file://{own}/orders"), "mode is 0777")
+
+
+def test_in_a_sticky_folder_a_file_of_its_own_will_do(own):
+    """As in /tmp: nobody else can rename or remove it there; it is for this user alone."""
+    own.chmod(0o1777)
+    url = URL.parse(f"file://{own}/orders")
+    assert send(url, b"a", b"b") == [None, None]
+    assert (own / "orders").stat().st_mode & 0o777 == 0o600
+
+
+def test_in_a_sticky_folder_nothing_of_others_is_used(own, stranger):
+    """Neither under its name, nor numbered behind it."""
+    own.chmod(0o1777)
+    (own / "orders").write_bytes(b"")
+    stranger(own / "orders")
+    refuses(own, URL.parse(f"file://{own}/orders"), "belongs to user")
+    url = URL.parse(f"file://{own}/late")
+    send(url, b"a")
+    (own / "late.1").write_bytes(b"")
+    stranger(own / "late.1")
+    with pytest.raises(ShieldError, match="belongs to user"):
+        FileTransport.source(url)
 
 
 @pytest.mark.parametrize("beside", ["orders.1", "orders.lock", "orders.redriven"])

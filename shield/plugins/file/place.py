@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from shield import URL, ShieldError
 from shield.plugins.file.frames import FORMATS, UNREADABLE, Format
-from shield.safe_files import check_folder, open_file, sync_folder, write_all
+from shield.safe_files import check_folder, open_file, others_may_write, sync_folder, write_all
 from shield.units import parse_size
 
 FORM = "file:///path/to/file[?format=jsonl|lp][&rotate=256MiB][&durability=fsync|os]"
@@ -44,7 +44,7 @@ class Place:
         It gets its name when it is whole, so that after a power cut its beginning tells whose it
         is. Raises as `locked`.
         """
-        check_folder(self.path.parent)
+        check_folder(self.path.parent, sticky=True)
         draft = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
         with self._alone() as alone:
             if os.path.lexists(self.path):
@@ -65,14 +65,18 @@ class Place:
 
     @contextmanager
     def _alone(self) -> Iterator[bool]:
-        """Have no other process make the file; False where that cannot be, as on NFS."""
+        """Have no other process make the file; False where that cannot be, as on NFS.
+
+        Nor is it asked for where others may write: one of them might keep the lock.
+        """
         folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        alone = True
+        alone = not others_may_write(os.fstat(folder))
         try:
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX)
-            except OSError:
-                alone = False
+            if alone:
+                try:
+                    fcntl.flock(folder, fcntl.LOCK_EX)
+                except OSError:
+                    alone = False
             yield alone
         finally:
             os.close(folder)
@@ -85,7 +89,7 @@ class Place:
             ShieldError: it is not Shield's, or not this user's alone; nothing was done to it.
             OSError: it is not to be had, or not there.
         """
-        check_folder(self.path.parent)
+        check_folder(self.path.parent, sticky=True)
         while True:
             file = open_file(self.path, os.O_RDWR | os.O_APPEND)
             try:
@@ -110,7 +114,7 @@ class Place:
             ShieldError: one is not Shield's, or not this user's alone.
             OSError: one cannot be read.
         """
-        check_folder(self.path.parent)
+        check_folder(self.path.parent, sticky=True)
         for path in (*map(self.full, self.numbers()), self.path):
             with suppress(FileNotFoundError), self.opened(path):
                 pass
