@@ -48,6 +48,10 @@ class Fixed(Transport):
         """Ask the one beneath."""
         return self._transport.is_hopeless(error)
 
+    def is_faulty(self, error: Exception) -> bool:
+        """Ask the one beneath."""
+        return self._transport.is_faulty(error)
+
     def close(self, timeout_s: float) -> None:
         """Close the one beneath."""
         self._transport.close(timeout_s)
@@ -117,6 +121,10 @@ class Homeward(Transport):
     def is_hopeless(self, error: Exception) -> bool:
         """Ask those beneath: one that knows the message to be at fault is right."""
         return any(transport.is_hopeless(error) for transport in self._open.values())
+
+    def is_faulty(self, error: Exception) -> bool:
+        """Ask those beneath, as above."""
+        return any(transport.is_faulty(error) for transport in self._open.values())
 
     def close(self, timeout_s: float) -> None:
         """Close all, within one limit of time."""

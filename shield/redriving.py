@@ -15,6 +15,7 @@ from shield.clock import Clock
 from shield.credentials import with_credentials
 from shield.envelope import Envelope
 from shield.errors import Reject, SettingsError, ShieldError
+from shield.following import Following
 from shield.homeward import Fixed, Homeward
 from shield.late import Late
 from shield.ledger import End
@@ -137,7 +138,7 @@ def redrive(
             such a glob alone for the broker that is read. Others are refused, and stay.
         limit: how many at the most.
         dry_run: count what would go back, and leave everything as it is.
-        follow: go on waiting for more, until stopped.
+        follow: go on waiting for more, until stopped; also for a broker that is away.
         park: where messages go that have been set aside `max_attempts` times: a URL, or a
             destination on the broker they were going to. Without it, and without the settings'
             `redrive_park`, these stay where they are.
@@ -205,6 +206,8 @@ class Redriving:
         self._inner: Source | None = None
         self._failures: dict[object, Failures] = {}
         self._in_vain = 0
+        self._sent_at_last = 0
+        """How many were back when the last one was given up."""
         self._error: str | None = None
         self._interrupted = False
         self._sent_before = 0
@@ -215,7 +218,7 @@ class Redriving:
             opened = self._open_source()
             if opened.believed:
                 allowance.believe()
-            self._source = Picked(
+            self._source = (Following if follow else Picked)(
                 opened,
                 self._clock,
                 selection=Selection(
@@ -337,13 +340,28 @@ class Redriving:
         hopeless = self._target.is_hopeless(error)
         if not (enough or hopeless or isinstance(error, Reject)):
             return False
+        in_vain = sent == failures.sent_before
+        if in_vain and self._follow and not hopeless and not isinstance(error, Reject):
+            self._wait_for_target(failures, error)
+            return False
         del self._failures[key]
         self._source.note_failed(taken, error, holds_key=not hopeless)
-        self._in_vain = self._in_vain + 1 if sent == failures.sent_before else 0
+        if not self._target.is_faulty(error):  # one that is at fault says nothing of the target
+            self._count_in_vain(error, in_vain=in_vain and sent == self._sent_at_last)
+        self._sent_at_last = sent
+        return True
+
+    def _wait_for_target(self, failures: Failures, error: Exception) -> None:
+        """Who follows goes on where nothing gets through for a while; the log says so at times."""
+        failures.since_s, failures.tries = self._clock.now(), 0
+        log.warning("redrive of %s waits, nothing is taken there: %r", self.url, error)
+
+    def _count_in_vain(self, error: Exception, *, in_vain: bool) -> None:
+        """End where one after the other is given up, and nothing gets through between them."""
+        self._in_vain = self._in_vain + 1 if in_vain else 1
         if self._in_vain >= MOST_IN_VAIN:
             self._error = f"nothing is taken any more: {type(error).__name__}: {error}"
             self._redriver.stop()
-        return True
 
     def _result(self) -> Redriven:
         tally = self._source.tally

@@ -7,7 +7,17 @@ from collections import defaultdict
 import pytest
 
 import shield as public
-from shield import Envelope, Kind, Redriven, Reject, SettingsError, ShieldError, hookimpl, redrive
+from shield import (
+    Envelope,
+    Kind,
+    Redriven,
+    Reject,
+    SettingsError,
+    ShieldError,
+    UnavailableError,
+    hookimpl,
+    redrive,
+)
 from shield.redriving import MOST_IN_VAIN, Redriving
 from tests.making import Listening, counts, shield_with
 from tests.memory import Broker, Memory, MemorySource, Plugin, diverted
@@ -274,6 +284,57 @@ def test_following_goes_on_until_it_is_stopped(brokers):
     more = iter([lambda: fill(brokers, diverted(1)), redriving.stop])
     brokers["b"].on_send = lambda: next(more)()
     assert redriving.run().sent == 2
+
+
+def test_following_waits_for_a_target_that_is_away(brokers, caplog):
+    """However long: none is given up, and a line in the log says what it waits for."""
+    fill(brokers, *(diverted(n) for n in range(MOST_IN_VAIN + 5)))
+    brokers["b"].missing.add("orders.created")
+    redriving = Redriving(OVERFLOW, shield=shield_of(), follow=True)
+
+    def mended():
+        if "nothing is taken there: LookupError" in caplog.text:
+            brokers["b"].missing.clear()
+        if len(bodies(brokers, "orders.created")) == MOST_IN_VAIN + 4:
+            redriving.stop()
+
+    brokers["b"].on_send = mended
+    done = redriving.run()
+    assert (done.failed, done.error) == (0, None)
+    assert done.sent == MOST_IN_VAIN + 5
+
+
+def test_following_waits_for_a_source_that_is_away(brokers, monkeypatch, caplog):
+    """It says so once; one that does not follow ends with what it was told."""
+    fill(brokers, diverted(0))
+    errors = [UnavailableError("cannot read from memory://b")] * 3
+    take = MemorySource.take
+
+    def away(source, most, timeout_s):
+        if errors:
+            raise errors.pop()
+        return take(source, most, timeout_s)
+
+    monkeypatch.setattr(MemorySource, "take", away)
+    redriving = Redriving(OVERFLOW, shield=shield_of(), follow=True)
+    brokers["b"].on_send = redriving.stop
+    assert redriving.run().sent == 1
+    assert caplog.text.count("cannot read from memory://b") == 1
+    errors.append(UnavailableError("cannot read from memory://b"))
+    with pytest.raises(UnavailableError, match="cannot read"):
+        redrive(OVERFLOW, shield=shield_of())
+
+
+def test_any_number_that_are_at_fault_themselves_end_nothing(brokers, monkeypatch):
+    """Those behind them go back; those that no target takes stay and are named."""
+    monkeypatch.setattr(Memory, "is_hopeless", lambda _, error: isinstance(error, TimeoutError))
+    monkeypatch.setattr(Memory, "is_faulty", lambda _, error: isinstance(error, TimeoutError))
+    bad = MOST_IN_VAIN * 2
+    fill(brokers, *(diverted(n) for n in range(bad + 3)))
+    for number in range(bad):
+        brokers["b"].refusals[b"%d" % number] = 1
+    done = redrive(OVERFLOW, shield=shield_of())
+    assert (done.sent, done.failed, done.error) == (3, bad, None)
 
 
 # --- bad input ----------------------------------------------------------------------------------

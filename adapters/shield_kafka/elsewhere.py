@@ -127,6 +127,8 @@ class KafkaTransport(Transport):
 
         return isinstance(error, FAULTY)
 
+    is_faulty = is_hopeless
+
     # --- connecting -----------------------------------------------------------------------------
 
     def _connect_soon(self) -> None:

@@ -96,6 +96,8 @@ class AmqpTransport(Transport):
         """Tell what RabbitMQ refuses of the message itself, or cannot be encoded."""
         return isinstance(error, TypeError | ValueError)
 
+    is_faulty = is_hopeless
+
     def close(self, timeout_s: float) -> None:
         """Return when every message is confirmed; fail what is not in time."""
         self._carrier.close(timeout_s)

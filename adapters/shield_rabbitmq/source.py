@@ -32,6 +32,8 @@ LOST_FOR_S = 10.0
 """How long its broker is away before who takes is told so."""
 FROM_THE_FIRST = {"x-stream-offset": "first"}
 NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
+CONNECTION_FORCED = 320
+"""It is shut down, or somebody closes its connections: it may be back in a moment."""
 CLOSE_WITHIN_S = 10.0
 
 
@@ -200,7 +202,7 @@ class QueueSource(Source):
                 self._consume()
             except AMQPError as error:
                 log.warning("reading queue %s: %r", self._queue, error)
-                if isinstance(error, ChannelClosedByBroker | ConnectionClosedByBroker):
+                if _is_final(error):
                     self._gone = self._unreadable(error)
                 self._lose()
                 self._reopen(backoff)
@@ -328,6 +330,13 @@ class QueueSource(Source):
             else:
                 backoff.reset()
                 return
+
+
+def _is_final(error: AMQPError) -> bool:
+    """Tell what the broker refuses from a broker, or an operator, that closes connections."""
+    if not isinstance(error, ChannelClosedByBroker | ConnectionClosedByBroker):
+        return False
+    return error.reply_code != CONNECTION_FORCED
 
 
 class Look:
