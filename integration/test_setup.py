@@ -178,7 +178,7 @@ def test_destinations_of_other_brokers_are_made_there(setup, kafka: Broker, rabb
 
 
 def test_a_topic_that_cannot_be_made_is_refused_in_the_broker_s_words(setup, kafka: Broker):
-    """Such as one whose name is not allowed."""
-    name = "no topic"
+    """Such as one whose name is too long."""
+    name = "n" * 250
     made = setup("kafka", kafka.address, "*", [f"overflow {name}"])
     assert made == (1, {("topic", name): "refused"})

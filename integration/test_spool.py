@@ -17,6 +17,7 @@ from typing import Any
 
 import pika
 import pytest
+from kafka.admin import KafkaAdminClient, NewTopic
 
 import shield
 from integration.queues import Queues
@@ -226,6 +227,27 @@ def test_what_is_too_large_for_a_later_client_alone_arrives(kafka, topic, tmp_pa
     assert own.ledger().spooled == 0
     values = {record.value for record in read(kafka.address, topic)}
     assert values == {b"admitted", bytes(100_000), b"small"}
+
+
+def test_what_kafka_itself_will_never_take_is_parked_and_the_rest_goes(kafka, topic, tmp_path):
+    """A message that the client lets through and the topic refuses; those of its key go on."""
+    small = f"{topic}-small"
+    with KafkaAdminClient(bootstrap_servers=kafka.address) as admin:
+        admin.create_topics([NewTopic(small, 1, 1, topic_configs={"max.message.bytes": "20000"})])
+    own = spooling(tmp_path, CLOSED)
+    with KafkaProducer(bootstrap_servers=kafka.address, shield=own) as producer:
+        producer.send(small, b"admitted").get(60)
+        for body in (b"good", bytes(50_000), b"good, too"):
+            producer.send(small, body, key=b"k").get(60)
+    own = spooling(tmp_path, OPEN, max_attempts=2)
+    with KafkaProducer(bootstrap_servers=kafka.address, shield=own):
+        eventually(lambda: own.ledger().delivered == 2)
+        file = tmp_path / "p+orders.spool"
+        eventually(lambda: [entry.is_parked for entry in entries_in(file)] == [True])
+    assert own.ledger().spooled == 1
+    assert own.ledger().balanced
+    values = [record.value for record in read(kafka.address, small)]
+    assert values == [b"admitted", b"good", b"good, too"]
 
 
 def test_what_rabbitmq_will_never_take_is_parked_and_the_rest_goes(rabbitmq, tmp_path):
