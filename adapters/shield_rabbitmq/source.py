@@ -336,7 +336,7 @@ def _is_final(error: AMQPError) -> bool:
     """Tell what the broker refuses from a broker, or an operator, that closes connections."""
     if not isinstance(error, ChannelClosedByBroker | ConnectionClosedByBroker):
         return False
-    return error.reply_code != CONNECTION_FORCED
+    return int(error.reply_code) != CONNECTION_FORCED
 
 
 class Look:
