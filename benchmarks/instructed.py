@@ -62,7 +62,8 @@ def _producer(address: str, settings: dict[str, Any] | None) -> Any:
         bootstrap_servers=address,
         api_version=(2, 3),
         batch_size=1 << 24,
-        linger_ms=3_600_000,
+        linger_ms=300_000,
+        delivery_timeout_ms=400_000,
         **shield,
     )
     producer.send(TOPIC, b"first")
