@@ -35,10 +35,10 @@ class Exchanges:
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
-        self.known = {""}
-        """Those that are there; the default exchange always is."""
+        self.known: set[str] = set()
+        """Those that take our messages."""
         self.found = {""}
-        """Those, and such as are there and do not take all: these are looked at one by one."""
+        """Those, and such as are there, as the default exchange always is, and may refuse some."""
         self._missing: dict[str, tuple[float, ExchangeError]] = {}
         self._asked: deque[tuple[str, bool]] = deque()
         self._asking = False
@@ -62,7 +62,7 @@ class Exchanges:
 
     def forget(self) -> None:
         """Begin anew with a new connection; what was asked has no answer."""
-        self.known, self.found = {""}, {""}
+        self.known, self.found = set(), {""}
         self._asked.clear()
         self._asking = False
         self._channel = None
@@ -112,7 +112,6 @@ class Exchanges:
         connection = self._channel.connection
         exchange, _declared = self._asked.popleft()
         self._asking = False
-        self.known.add(exchange)
         self.found.add(exchange)
         self._missing.pop(exchange, None)
         self._answer(exchange, None)

@@ -33,6 +33,7 @@ from shield_rabbitmq.errors import (
 )
 from shield_rabbitmq.exchanges import Exchanges
 from shield_rabbitmq.link import Link
+from shield_rabbitmq.parcel import Parcel
 from shield_rabbitmq.refusals import (
     BAD_MESSAGE,
     Doubts,
@@ -63,8 +64,8 @@ HEARD_WITHIN_S = 0.25
 """How recent a confirm must be for messages that could go another way to be written."""
 ANSWER_WITHIN_S = 3.0
 """How long they wait for one, unless the broker is not reached at all."""
-TAKEN_WITHIN_S = 5.0
-"""How soon a broker in order confirms: what it took and has not confirmed by then is in doubt."""
+ALONE_WITHIN_S = 5.0
+"""How long others wait for one that is written alone: a queue may not answer for hours."""
 
 
 class Turn(Enum):
@@ -133,8 +134,8 @@ class WriteThread:
         """Since when it waits to hear from the broker before it writes what may go another way."""
         self._probes = True
         """Whether it can ask: not where its user may not publish to the default exchange."""
-        self._nacked = False
-        """Whether the broker has nacked anything on this connection."""
+        self._drains_for: Sending | None = None
+        """Who waits to be written alone."""
 
     # --- from any thread ----------------------------------------------------------------------
 
@@ -387,11 +388,44 @@ class WriteThread:
         if sending.may_decline and self._is_silent:
             self._probe(self._link.connection)
             return Turn.LATER
-        if self._doubts.about(parcel):
-            if len(self._window):
-                return Turn.LATER
-            self._goes_alone(sending)
+        if self._is_doubtful(parcel) and not self._may_go(sending):
+            return Turn.LATER
         return Turn.NOW
+
+    def _is_doubtful(self, parcel: Parcel) -> bool:
+        """Tell whether the broker alone knows if it takes such a message, or any there."""
+        exchanges, doubts = self._exchanges, self._doubts
+        if parcel.exchange not in exchanges.known and parcel.exchange not in doubts.picky:
+            return True
+        return bool(doubts.about(parcel))
+
+    def _may_go(self, sending: Sending) -> bool:
+        """Let it go as soon as nothing else is on the wire, so that a refusal harms no other."""
+        if not len(self._window):
+            self._drains_for = None
+            self._goes_alone(sending)
+        elif self._drains_for is sending:
+            return False
+        else:
+            self._drains_for = sending
+        self._loop.call_later(ALONE_WITHIN_S, partial(self._alone_no_more, sending))
+        return self._alone is sending
+
+    def _alone_no_more(self, sending: Sending) -> None:
+        """Give up the caution where that takes too long."""
+        if sending is self._alone:
+            self._alone_ended()
+        elif sending is not self._drains_for:
+            return
+        self._drains_for = None
+        self._trust(sending.parcel)
+        self._drain()
+
+    def _trust(self, parcel: Parcel) -> None:
+        """Write its like beside others."""
+        self._doubts.passed(parcel)
+        if parcel.exchange not in self._doubts.picky and parcel.exchange in self._exchanges.found:
+            self._exchanges.known.add(parcel.exchange)
 
     def _probe(self, connection: Any) -> None:
         """Find out whether the broker takes messages, before it holds one that has another way.
@@ -443,7 +477,7 @@ class WriteThread:
         """Write the youngest suspect, once nothing is on the wire.
 
         The broker has ignored what came behind the guilty one, so that from this end nothing is
-        sent twice; all before the guilty one it has taken.
+        sent twice; what came before the guilty one is in doubt.
         """
         self._awake = True
         if len(self._window):
@@ -498,7 +532,7 @@ class WriteThread:
         if answered:
             self._feed(answered, acked)
             if self._alone is not None:
-                self._doubts.passed(self._alone.parcel)
+                self._trust(self._alone.parcel)
                 self._alone_ended()
         for sending in answered:
             self._window_bytes -= len(sending.parcel.body)
@@ -514,7 +548,6 @@ class WriteThread:
         now = signals.now()
         messages = len(answered)
         returns = sum(sending.returned is not None for sending in answered)
-        self._nacked = self._nacked or not acked
         self._heard()
         signals.answers.count(now, messages, 0 if acked else messages, returns)
         signals.latency.add(now, now - answered[-1].written_at)
@@ -586,7 +619,7 @@ class WriteThread:
         self._down_since = time.monotonic()
         self._exchanges.forget()
         self._doubts.forget()
-        self._nacked, self._probes = False, True
+        self._probes = True
         self._heard_at, self._asked_at = -inf, None
         parked = [sending for waiting in self._parked.values() for sending in waiting]
         self._parked.clear()
@@ -604,8 +637,8 @@ class WriteThread:
     def channel_closed(self, error: ChannelClosedByBroker) -> None:
         """Sort what was written: before the message that closed the channel, it, and after it.
 
-        The broker has taken what came before, and ignored what came after, so that this can be
-        sent again without duplicates.
+        The broker has ignored what came after, so that this can be sent again without duplicates.
+        What came before it has most likely taken: without a confirm nobody knows.
         """
         self._heard()
         written = self._emptied_window()
@@ -617,7 +650,7 @@ class WriteThread:
             return
         before = [*self._cleared_suspects(), *written[:guilty]]
         self._put_back(written[guilty + 1 :])
-        self._taken(before, error)
+        self._repeat_or_fail(before, error, self._resend)
         self._refuse_guilty(written[guilty], error)
 
     def _isolate(self, written: list[Sending]) -> None:
@@ -643,19 +676,6 @@ class WriteThread:
             self._probes = False
         log.warning("%s", refused)
         self._fail([sending], lambda _sending: refused)
-
-    def _taken(self, before: list[Sending], error: Exception) -> None:
-        """Finish what the broker had put into its queues, and not confirmed, before the guilty one.
-
-        A channel's messages are taken in order. What no queue takes has come back before; only a
-        broker that has nacked, or is slow to confirm, may have refused one of them yet.
-        """
-        since = self._signals.now() - TAKEN_WITHIN_S
-        sure = [] if self._nacked else [each for each in before if each.written_at > since]
-        unsure = [each for each in before if self._nacked or each.written_at <= since]
-        for sending in sure:
-            sending.finish(sending.returned)
-        self._repeat_or_fail(unsure, error, self._resend)
 
     def _cleared_suspects(self) -> list[Sending]:
         suspects, self._suspects = self._suspects, []
@@ -745,8 +765,8 @@ def _closed(sending: Sending) -> Exception:
 def _unknown(cause: Exception) -> Any:
     def error(sending: Sending) -> Exception:
         unknown = DeliveryUnknownError(
-            f"a message to {sending.parcel.destination!r} was written and not confirmed when the "
-            f"connection went ({cause}); the broker may have it, or not"
+            f"a message to {sending.parcel.destination!r} was written and not confirmed when its "
+            f"channel or connection went ({cause}); the broker may have it, or not"
         )
         unknown.__cause__ = cause
         return unknown

@@ -28,6 +28,7 @@ class AmqpServer:
         self.odd: set[bytes] = set()
         """Bodies that are refused with a text that nobody understands."""
         self.closed_channels = 0
+        self.confirms = True
         self.blocked = False
         """Whether a connection that publishes is told so, and not read any more."""
         self._unblocked = threading.Event()
@@ -169,6 +170,8 @@ class _Served:
         self._say(number, spec.Channel.Close(code, text, 60, 40))
 
     def _confirm(self) -> None:
+        if not self._server.confirms:
+            return
         for number, tag in self._unsaid.items():
             self._say(number, spec.Basic.Ack(tag, multiple=True))
         self._unsaid.clear()

@@ -12,10 +12,18 @@ import pytest
 from pika import BasicProperties
 
 from shield import Shield
-from shield_rabbitmq import BlockingConnection, Publisher, RefusedError, publisher
+from shield_rabbitmq import (
+    BlockingConnection,
+    DeliveryUnknownError,
+    Publisher,
+    RefusedError,
+    publisher,
+    write_thread,
+)
 from shield_rabbitmq.publishing import Publishing
 from tests.adapters.shield_rabbitmq.amqp_server import AmqpServer
 from tests.contracts.poison import PoisonContract
+from tests.eventually import eventually
 
 PERSISTENT = BasicProperties(delivery_mode=2)
 KNOWN = {
@@ -95,6 +103,7 @@ class TestPublisher(OnServer):
     """Pipelined, hundreds on the wire."""
 
     reasons = (*KNOWN, *ELSEWHERE, *ASKED, *UNKNOWN)
+    in_doubt = ("unknown topic", "unknown size", "unknown reason")
 
     def open(self) -> None:
         self.publisher = Publisher(self.server.url, shield=self._shield)
@@ -156,6 +165,51 @@ class TestConfirmingChannel(TestBlockingChannel):
         self.channel.confirm_delivery()
 
 
+@pytest.mark.parametrize("bad", ["topic", "reason"])
+def test_without_a_confirm_nothing_counts_as_delivered(server, bad):
+    """What was written before the one that ends the channel: its end is that nobody knows."""
+    server.odd.clear()
+    one = Publisher(server.url, shield={"rules": []})
+    assert one.publish(TOPICS, "ok", b"first").exception(10) is None
+    server.confirms = False
+    before = [one.publish(TOPICS, "ok", b"before %d" % n) for n in range(5)]
+    eventually(lambda: len(server.queues[QUEUE]) == 6)
+    if bad == "reason":
+        server.odd.add(b"bad")
+    error = one.publish(TOPICS, "forbidden" if bad == "topic" else "ok", b"bad").exception(10)
+    assert isinstance(error, RefusedError)
+    one.close(1)
+    assert all(isinstance(future.exception(0), DeliveryUnknownError) for future in before)
+    assert one.shield.ledger().delivered == 1
+    assert one.shield.ledger().balanced
+
+
+def test_what_has_no_confirm_is_sent_again_where_that_is_wanted(server):
+    """`resend_unconfirmed` chooses duplicates."""
+    with Publisher(server.url, shield={"rules": []}, resend_unconfirmed=True) as one:
+        assert one.publish(TOPICS, "ok", b"first").exception(10) is None
+        server.confirms = False
+        before = [one.publish(TOPICS, "ok", b"before %d" % n) for n in range(5)]
+        eventually(lambda: len(server.queues[QUEUE]) == 6)
+        server.confirms = True
+        bad = one.publish(TOPICS, "forbidden", b"bad")
+        assert isinstance(bad.exception(10), RefusedError)
+        assert [future.exception(10) for future in before] == [None] * 5
+    assert Counter(server.queues[QUEUE])[b"before 0"] == 2
+    assert one.shield.ledger().delivered == 6
+
+
+def test_a_queue_that_does_not_answer_does_not_hold_up_other_exchanges(server, monkeypatch):
+    """The first message for an exchange goes alone, for a while."""
+    monkeypatch.setattr(write_thread, "ALONE_WITHIN_S", 0.2)
+    server.confirms = False
+    one = Publisher(server.url, shield={"rules": []})
+    one.publish("", QUEUE, b"default")
+    one.publish(TOPICS, "ok", b"topics")
+    eventually(lambda: len(server.queues[QUEUE]) == 2)
+    one.close(0.1)
+
+
 def test_what_is_refused_once_is_refused_at_once_for_a_while(server):
     """A forbidden topic closes the channel once, not once for each of a hundred messages."""
     with Publisher(server.url, shield={"rules": []}) as one:
@@ -172,8 +226,9 @@ def test_an_exchange_that_refuses_topics_is_found_out_key_by_key(server):
         futures = {}
         for n in range(200):
             futures[n] = one.publish(TOPICS, f"no.{n % 5}" if n % 40 == 7 else f"ok.{n % 9}", b"x")
-        failed = {n for n, future in futures.items() if future.exception(10)}
-    assert failed == {n for n in range(200) if n % 40 == 7}
+        ends = {n: type(future.exception(10)) for n, future in futures.items()}
+    assert {n for n in ends if ends[n] is RefusedError} == set(range(7, 200, 40))
+    assert {n for n in ends if ends[n] is DeliveryUnknownError} <= set(range(7))
     assert len(server.queues[QUEUE]) == 195
 
 
