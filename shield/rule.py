@@ -41,6 +41,11 @@ def carry_nothing(url: URL) -> Transport:
     raise ValueError(f"nothing sends to {url}")
 
 
+def raise_it(_who: object, error: BaseException) -> None:
+    """Let it out: the rule is no Shield's, so that nobody counts what its plugins raise."""
+    raise error
+
+
 @dataclass(eq=False)
 class Rule:
     """One `[[rules]]` table, compiled. Every rule that covers a message applies, in file order."""
@@ -63,6 +68,8 @@ class Rule:
     """Reads a URL, with user and password from the settings' credentials where it has none."""
     source: Callable[[URL], Source] = read_nothing
     """Finds what reads back what was sent to a URL."""
+    failed: Callable[[object, BaseException], None] = raise_it
+    """Counts, and names, a method of one policy that has failed when another asked it."""
     policies: list[Policy] = field(default_factory=list)
     chain: list[Action] = field(default_factory=list)
 

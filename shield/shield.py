@@ -79,6 +79,8 @@ class Shield(Admission, Runs, Intake, Ends, Queues, Aside, InLine, Lifecycle, Ov
         return cls(load_settings(path, plugins))
 
     def _start_empty(self) -> None:
+        for rule in self.rules:
+            rule.failed = self._hooks.failed
         self._core = Core(self, self._hooks)
         self.lines, self.answers = self._core.lines, self._core.answers
         self.retries = process.retry_budget(self.clock, self._core.books)
@@ -96,7 +98,7 @@ class Shield(Admission, Runs, Intake, Ends, Queues, Aside, InLine, Lifecycle, Ov
         self.rules = compile_rules(self.settings, self.registry)
         new = [policy for rule in self.rules for policy in rule.policies]
         for policy, before in zip(new, old, strict=True):
-            policy.inherit(before)
+            self._hooks.tell([policy.inherit], before)
         self._core.auto.leave_to_the_parent()
         self._start_empty()
 

@@ -27,17 +27,40 @@ def test_one_at_a_time():
 
 def test_who_insists_gets_it_when_it_is_free():
     """However long that takes: it ends up asleep on it."""
-    lock, entered = BriefLock(), threading.Event()
+    lock, entered, found = BriefLock(), threading.Event(), []
+
+    def want():
+        found.append(lock.acquire(blocking=False))
+        found.append(lock.acquire(timeout=0.01))
+        lock.insist()
+        entered.set()
+        lock.release()
+
     with lock:
-        assert not lock.acquire(blocking=False)
-        assert not lock.acquire(timeout=0.01)
-        waiting = threading.Thread(target=lambda: (lock.insist(), entered.set()))
+        waiting = threading.Thread(target=want)
         waiting.start()
         assert not entered.wait(0.05)
     assert entered.wait(60)
     waiting.join()
-    lock.release()
+    assert found == [False, False]
     assert YIELDS > 0
+
+
+def test_its_owner_may_take_it_again_and_others_only_when_it_has_let_go_as_often():
+    """A signal's handler that publishes finds it taken by the code that it has interrupted."""
+    lock, found = BriefLock(), []
+
+    def try_it():
+        thread = threading.Thread(target=lambda: found.append(lock.acquire(blocking=False)))
+        thread.start()
+        thread.join()
+
+    with lock:
+        with lock:
+            try_it()
+        try_it()
+    try_it()
+    assert found == [False, False, True]
 
 
 def test_a_condition_can_be_built_on_it():

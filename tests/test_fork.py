@@ -7,9 +7,11 @@ import sys
 import textwrap
 
 PRELUDE = """
-import json, os, sys, threading
+import json, logging, os, sys, threading
 import shield
 from shield import Message, Outcome, Permit, Shield
+
+logging.getLogger("shield").setLevel(logging.ERROR)  # that a rule refuses is no news here
 
 RULES = {"rules": [
     {"name": "quota", "match": "*", "quota": {"rate": "3/h", "burst": 3}},
@@ -250,3 +252,29 @@ def test_a_childs_buffer_is_empty_and_its_own():
         print(sum(future.done() for future in kept), one.ledger().delivered)
     """)
     assert out.splitlines() == ["[0, 'child', 2]", "20 20"]
+
+
+def test_a_policy_that_fails_to_inherit_leaves_the_child_its_others():
+    """The child admits as it should, and the one that failed is named."""
+    said = run("""
+        from shield import Policy, hookimpl
+
+        class Nasty(Policy):
+            def check(self, message, now):
+                return None
+
+            def inherit(self, old):
+                raise RuntimeError("broken")
+
+        class Plugin:
+            @hookimpl
+            def shield_policies(self):
+                return {"nasty": Nasty}
+
+        logging.disable()
+        rule = {"name": "r", "match": "*", "nasty": {}, "quota": {"rate": "2/h", "burst": 2}}
+        one = Shield({"rules": [rule]}, plugins=[Plugin()])
+        assert admits(one)
+        print(in_child(lambda: [[admits(one) for _ in range(2)], list(one.plugin_errors)]))
+    """)
+    assert said == "[[True, False], ['r.nasty']]"

@@ -240,17 +240,25 @@ def test_what_it_was_charged_is_given_back():
 
 def test_each_connection_has_a_queue_of_its_own(own):
     """One that stands says nothing of the others, and is forgotten with its client."""
+    held: list[Permit] = []
+
+    def hold(queue: Signals) -> Permit:
+        held.append(permit(own, signals=queue))
+        return held[-1]
 
     def stands(queue: Signals) -> bool:
-        return own.newest_first(permit(own, signals=queue), own.clock.now())
+        return own.newest_first(hold(queue), own.clock.now())
 
     stuck, well = Signals(own.clock.now), Signals(own.clock.now)
-    late_refusal(own, permit(own, signals=stuck))
-    permit(own, signals=well).waited(100.0, own.clock.now())
+    late_refusal(own, hold(stuck))
+    hold(well).waited(100.0, own.clock.now())
     found = stands(stuck), stands(well)
     assert found == (True, False)
+    for one in held:
+        one.cancel()
+    held.clear()
     own._core.sent.clear()
-    del stuck
+    del stuck, one
     gc.collect()
     assert len(own.rules[0].policies[0]._delays) == 1
 

@@ -17,8 +17,8 @@ SIZE = 'allowed is a whole number of bytes or a text as "64MiB" (B KiB MiB GiB T
 TIME = 'allowed is a time above 0 with its unit, as "200ms", "1.5s", "2m" (ms s m h d)'
 ACTIONS = "allowed: buffer, drop, overflow, raise, retry, spool, wait"
 TOP = (
-    "answer_within, credentials, mode, on_plugin_error, plugins, producer, redrive_attempts, "
-    "redrive_park, rules"
+    "answer_within, credentials, mode, on_plugin_error, plugins, producer, redrive_allow, "
+    "redrive_attempts, redrive_park, rules"
 )
 IN_RULE = (
     "adaptive, backlog, blocked, confirm_latency, confirm_window, direction, except, in_flight, "
@@ -46,11 +46,12 @@ def problems(load) -> tuple[str, ...]:
 WRONG = {
     "an unknown table": (
         '[sheild]\nmode = "off"\n',
-        f"sheild: unknown key; did you mean 'shield'? allowed: {TOP}, shield, spool_dir",
+        f"sheild: unknown key; did you mean 'shield'? allowed: {TOP}, shield, signing_key, "
+        "spool_dir",
     ),
     "an unknown key of the process": (
         '[shield]\nmoed = "off"\n',
-        f"shield.moed: unknown key; did you mean 'mode'? allowed: {TOP}, spool_dir",
+        f"shield.moed: unknown key; did you mean 'mode'? allowed: {TOP}, signing_key, spool_dir",
     ),
     "an unknown key of a rule": (
         RULE + 'quotas = "5/s"\n',

@@ -6,7 +6,7 @@ import itertools
 import random
 from collections import Counter, deque
 from datetime import UTC, datetime
-from math import inf
+from math import inf, nan
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -19,7 +19,9 @@ from shield import (
     Outcome,
     OverLimit,
     Permit,
+    Policy,
     SettingsError,
+    Shield,
     hookimpl,
 )
 from shield.plugins.shed.balance import Balance
@@ -28,7 +30,7 @@ from shield.plugins.shed.deadline import seconds_of
 from shield.plugins.shed.levels import KEPT, Levels
 from shield.plugins.shed.pace import Pace
 from shield.testing import FakeClient, PolicyContract
-from tests.making import counts, message, shield_with
+from tests.making import Kinds, admits, counts, message, shield_with
 
 SHED = {"match": "*", "shed": "priority", "over_limit": "drop"}
 WALL = 1_800_000_000.0
@@ -546,3 +548,21 @@ def test_settings_that_make_no_sense_are_refused(table, says):
     with pytest.raises(SettingsError) as caught:
         shield_with({"match": "*", "shed": table})
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["pressure", "excess"])
+@pytest.mark.parametrize(
+    "says",
+    [lambda: "soon", lambda: nan, lambda: inf, lambda: -1.0, lambda: 1e300, lambda: 1 / 0],
+    ids=["text", "nan", "endless", "below-zero", "huge", "raises"],
+)
+def test_what_another_policy_says_wrong_sheds_nobody(method, says):
+    """It is that policy that is named, and not the one that asked it."""
+    own = {"check": lambda self, message, now: None, method: lambda self, message, now: says()}
+    nasty = Kinds({"nasty": type("Nasty", (Policy,), own)})
+    shield = Shield(
+        {"rules": [{"match": "*", "nasty": {}, "shed": {"by": "priority"}}]}, plugins=[nasty]
+    )
+    for _ in range(20):
+        assert admits(shield, headers={"shield-criticality": "sheddable"})
+    assert list(shield.plugin_errors) == ["rule-1.nasty"]

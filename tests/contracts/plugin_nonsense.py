@@ -244,19 +244,20 @@ class PluginNonsense:
         wrong = _wrong(method)
         places = {name: adapter.destination() for name in wrong}
         kinds = {f"nasty_{n}": _policy(method, wrong[name]) for n, name in enumerate(wrong)}
+        refused = (method, mode) == ("line", "closed")  # for as long as it fails
         rules = [
             {
                 "name": name,
                 "match": places[name],
                 f"nasty_{n}": {},
-                "quota": {"rate": "20/s", "burst": 1},
+                "quota": {"rate": "1/h" if refused else "20/s", "burst": 1},
                 "over_limit": ["buffer", "drop"],
             }
             for n, name in enumerate(wrong)
         ]
         one = self._use(adapter, rules, [Kinds(kinds)], mode)
         futures = [one.publish(place, b"%d" % n) for place in places.values() for n in range(3)]
-        if (method, mode) == ("line", "closed"):  # refused for as long as it fails
+        if refused:
             self._closes_well(one)
             assert counts(one.shield)["dropped"] == 3 * len(places) - 1  # all but the very first
             return

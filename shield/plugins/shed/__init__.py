@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from math import inf
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from shield import Message, Outcome, Policy, Refusal, Rule, StrictModel, hookimpl
+from shield.plugin_results import part_of
 from shield.plugins.shed.balance import Balance
 from shield.plugins.shed.criticality import NAMES, RANKS, Criticality, level_of
 from shield.plugins.shed.deadline import seconds_of
@@ -224,7 +225,7 @@ class Shed(Policy):
         rank = self._rank(message)
         if rank == RANKS["critical-plus"] or not len(self._held):
             return False
-        pressure = max((bound(message, now) for bound in self._bounds), default=0.0)
+        pressure = self._highest(self._bounds, message, now)
         if pressure < self._above:
             return False
         places = len(self._held) / pressure
@@ -244,8 +245,8 @@ class Shed(Policy):
             share = max(share, self._balance.excess(now, self._above))
         else:
             share = self._balance.corrected(now, pressure, self._above)
-        for excess in self._excesses:
-            share = max(share, excess(message, now))
+        if self._excesses:
+            share = max(share, self._highest(self._excesses, message, now))
         self._shares = now, message, share
         return share
 
@@ -256,10 +257,23 @@ class Shed(Policy):
             return highest
         if self._pressures is None:
             self._look_around()
-        highest = 0.0
-        for pressure in self._pressures or ():
-            highest = max(highest, pressure(message, now))
+        highest = self._highest(self._pressures or (), message, now)
         self._felt = now, message, highest
+        return highest
+
+    def _highest(self, others: Sequence[Measure], message: Message, now: float) -> float:
+        """Return the highest part that others tell of; one that fails tells of none, by name."""
+        highest = 0.0
+        for asked in others:
+            try:
+                part = asked(message, now)
+                if type(part) is not float or not 0.0 <= part <= 1.0:
+                    part = part_of(part)
+            except Exception as error:
+                self.rule.failed(asked, error)
+                continue
+            if part > highest:
+                highest = part
         return highest
 
     def _forget(self) -> None:
