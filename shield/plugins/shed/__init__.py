@@ -11,7 +11,6 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from shield import Message, Outcome, Policy, Refusal, Rule, StrictModel, hookimpl
-from shield.plugin_results import part_of
 from shield.plugins.shed.balance import Balance
 from shield.plugins.shed.criticality import NAMES, RANKS, Criticality, level_of
 from shield.plugins.shed.deadline import seconds_of
@@ -268,7 +267,7 @@ class Shed(Policy):
             try:
                 part = asked(message, now)
                 if type(part) is not float or not 0.0 <= part <= 1.0:
-                    part = part_of(part)
+                    part = _as_part(part)
             except Exception as error:
                 self.rule.failed(asked, error)
                 continue
@@ -319,6 +318,13 @@ class Shed(Policy):
             else:
                 message.deadline = now + seconds - self.wall()
         return message.deadline
+
+
+def _as_part(said: object) -> float:
+    """Read what another policy has said, where that is no float from 0 to 1."""
+    if isinstance(said, int | float) and not isinstance(said, bool) and 0 <= said <= 1 + 1e-6:
+        return min(1.0, float(said))
+    raise ValueError(f"found {said!r:.80}; allowed is a number from 0 to 1")
 
 
 @hookimpl
