@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from math import inf
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from shield.action import Divert, Drop, Wait
 from shield.ledger import End
 from shield.sync import step_of
 from shield.verdict import OverLimit, Permit, Refusal
 
+if TYPE_CHECKING:
+    from shield.shield import Shield
+
+log = logging.getLogger("shield")
+LOG_EVERY_S = 60.0
 LOOK_EVERY_S = 0.1
 """When to ask again where only others' acknowledgements can end it; the consumer's own tell it."""
 ANEW_S = 1.0
@@ -77,6 +85,8 @@ class Held:
         permit = self._shield.let_through(self.over) if self._hopeless else None
         if permit is not None:
             return permit
+        if not self.stuck:  # else who sent has said so
+            _note_run_out(self.over, now)
         self._until_s = now + ANEW_S
         return self._wait_s(now)
 
@@ -149,3 +159,21 @@ class Held:
         wait_s = LOOK_EVERY_S if asked_s is None else asked_s
         assert self._until_s is not None
         return min(wait_s, max(0.0, self._until_s - now))
+
+
+_run_out: WeakKeyDictionary[Shield, tuple[int, float]] = WeakKeyDictionary()
+"""By Shield: how often a chain ran out that only declined, and when that was last said."""
+
+
+def _note_run_out(over: OverLimit, now: float) -> None:
+    """Say once a minute, with a number, that every action declines and deliveries stand still."""
+    times, said_s = _run_out.get(over.shield, (0, -inf))
+    times += 1
+    if now - said_s >= LOG_EVERY_S:
+        said_s = now
+        log.warning(
+            "rule %s: every action declines a delivery from %s, which waits; its chain begins "
+            "anew (%d so far): %s",
+            *(over.rule.name, over.message.destination, times, over.declined or over.reason),
+        )
+    _run_out[over.shield] = times, said_s

@@ -283,6 +283,20 @@ def test_a_chain_that_runs_out_begins_anew():
     assert isinstance(one.next(shield.clock.now()), Divert)
 
 
+def test_a_chain_that_only_declines_says_so_with_a_number(caplog):
+    """Once a minute: what stands still is never silent."""
+    caplog.set_level("WARNING", "shield")
+    shield = shield_with(rule(quota={"rate": "1/h", "burst": 1}, over_limit="wait 1s"))
+    shield.receive(delivery())
+    one = held(shield)
+    for _ in range(70):
+        assert isinstance(one.next(shield.clock.now()), float)
+        shield.clock.advance(1.1)
+    said = [text for text in caplog.messages if "every action declines" in text]
+    assert [("(1 so far)" in text) for text in said] == [True, False]
+    assert all("orders" in text for text in said)
+
+
 def test_one_that_no_place_will_ever_take_is_handed_over():
     """Where the chain has no more to say: it may neither be lost nor hold up those behind it."""
     shield = shield_with(rule(max_age="1s", over_limit="overflow late"))
