@@ -353,8 +353,11 @@ class WayBack:
         if redriver is None or source is None:
             return
         redriver.stop()
-        redriver.settle(CLOSE_WITHIN_S)
-        source.settle(CLOSE_WITHIN_S)
+        try:
+            redriver.settle(CLOSE_WITHIN_S)
+            source.settle(CLOSE_WITHIN_S)
+        except Exception as error:
+            log.warning("what was brought back last is not answered for: %s", text_of(error))
         try:
             source.close()
         except Exception as error:

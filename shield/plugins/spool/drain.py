@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from typing import cast
 
 from shield import End, Kind, Shield, Taken, Transport
@@ -16,6 +18,8 @@ from shield.plugins.spool.store import Position
 from shield.redrive import KeyOf, Redriver
 
 log = logging.getLogger("shield.spool")
+TRY_AGAIN_S = 1.0
+LOG_EVERY_S = 60.0
 
 
 class Drain:
@@ -51,6 +55,8 @@ class Drain:
         self._ended = ended
         self._before = before
         self.stopped = False
+        self._stopping = threading.Event()
+        self._say_at_s = -inf
         self._redriver = Redriver(
             source,
             self.clients,
@@ -73,6 +79,7 @@ class Drain:
     def stop(self) -> None:
         """Take no more; the thread ends when what is under way is answered."""
         self.stopped = True
+        self._stopping.set()
         self._redriver.stop()
         self._source.wake()
 
@@ -86,12 +93,27 @@ class Drain:
             self._before.join(None)
             self._before = None
         try:
-            self._redriver.run(ended=lambda: self.clients.current is None)
-        except Exception:
-            log.exception("what is spooled for %s is not brought back any more", self.origin)
+            while not self._comes_to_its_end():
+                self._stopping.wait(TRY_AGAIN_S)
         finally:
             self.stopped = True
             self._ended(self)
+
+    def _comes_to_its_end(self) -> bool:
+        """Bring back what there is; False where an error that nobody foresaw has cut it short."""
+        try:
+            self._redriver.run(ended=lambda: self.clients.current is None)
+        except Exception:
+            self._say()
+            return self.stopped or self.clients.current is None
+        return True
+
+    def _say(self) -> None:
+        """Log the error that is being handled, once a minute."""
+        now = time.monotonic()
+        if now >= self._say_at_s:
+            self._say_at_s = now + LOG_EVERY_S
+            log.exception("what is spooled for %s is brought back after an error", self.origin)
 
     def _gives_up(self, taken: Taken, error: Exception) -> bool:
         """Count a failure that is the message's own; True where that makes one too many."""
