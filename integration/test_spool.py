@@ -207,6 +207,9 @@ def test_a_rabbitmq_message_arrives_as_it_would_have(rabbitmq, tmp_path):
         assert headers.pop("shield-attempt") == "1"
         assert len(headers.pop("shield-message-id")) == 36
         came.properties.headers = headers
+        left_ms = int(came.properties.expiration)
+        assert 0 < left_ms < 60_000  # its age counts from when it was first sent
+        came.properties.expiration = properties.expiration
         assert came.properties == properties
 
 
