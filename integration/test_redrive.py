@@ -141,7 +141,10 @@ def test_ctrl_c_loses_nothing_and_repeats_nothing(kafka, topics):
 
 @pytest.mark.timeout(400)
 def test_a_broker_that_was_down_gets_all_of_it_back(kafka, private_kafka, topics):
-    """Producers overflow to another cluster; when theirs returns, each message goes back to it."""
+    """Producers overflow to another cluster; when theirs returns, each message goes back to it.
+
+    Once the operator allows that: a header alone says so to nobody.
+    """
     other, _ = topics
     own = private_kafka()
     orders, first = create_topic(own.address, 2), create_topic(own.address, 1)
@@ -160,7 +163,10 @@ def test_a_broker_that_was_down_gets_all_of_it_back(kafka, private_kafka, topics
     assert len(overflowed) >= 280, Counter(map(shield.fate, futures))
     own.restart()
     producer.flush(120)
-    done = run(f"kafka://{kafka.address}/{other}", "--where", "rule==orders")
+    source = f"kafka://{kafka.address}/{other}"
+    assert run(source, "--where", "rule==orders", status=1)["refused"] == len(overflowed)
+    allowed = ("--allow", f"kafka://{own.address}")
+    done = run(source, "--where", "rule==orders", *allowed)
     assert (done["sent"], done["complete"]) == (len(overflowed), True)
     records = read(own.address, orders)
     assert sorted(int(record.value) for record in records) == list(range(-1, 300))
