@@ -98,6 +98,7 @@ def _refusal(
     try:
         channel.queue_declare(queue, **how, arguments=asked)
     except ChannelClosedByBroker as error:
+        error.with_traceback(None)  # pika keeps it, and it all our callers
         return str(error.reply_text) if error.reply_code == REFUSED else None
     channel.close()
     return None

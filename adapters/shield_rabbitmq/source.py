@@ -183,7 +183,8 @@ class QueueSource(Source):
         try:
             channel.basic_consume(self._queue, lambda *_: None, arguments=FROM_THE_FIRST)
             channel.basic_get(self._queue)
-        except ChannelClosedByBroker:
+        except ChannelClosedByBroker as error:
+            error.with_traceback(None)  # as in `queue_type`
             return
         except ConnectionClosedByBroker as error:
             raise self._unreadable(error) from None

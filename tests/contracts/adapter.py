@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
@@ -38,6 +38,8 @@ class Adapter(ABC):
         AssertionError,
     )
     """What the client raises for arguments that it refuses."""
+    remembers: ClassVar[Mapping[str, str]] = {}
+    """Which further headers of a message that is elsewhere say where it was going."""
 
     @abstractmethod
     def publisher(self, chosen: Shield, name: str) -> Publisher:
@@ -311,6 +313,7 @@ class AdapterContract:
             "shield-policy": "quota",
             "shield-producer": "shop",
             "shield-attempt": "1",
+            **adapter.remembers,
         }
         assert counts(one.shield) == {"offered": 2, "delivered": 1, "overflowed": 1}
 

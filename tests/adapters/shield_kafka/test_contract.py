@@ -29,6 +29,7 @@ class KafkaAdapter(Adapter):
     """kafka-python's producer against librdkafka's mock cluster."""
 
     over_limit_error = kafka.errors.KafkaError
+    remembers = {"shield-original-partition": "0"}  # its own partitioner chose it
 
     def __init__(self, bootstrap: str, read: Callable[[str], list[Any]]) -> None:
         self._bootstrap = bootstrap
