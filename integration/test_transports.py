@@ -362,9 +362,10 @@ class _Restoring:
 # --- processes ------------------------------------------------------------------------------------
 
 SCRIPT = """
-import os, sys
+import logging, os, sys
 from shield import Shield
 from shield.testing import AdmitNothing, FakeClient
+logging.getLogger("shield.refusals").setLevel("ERROR")  # that it refuses is what is meant
 rule = {"match": "*", "admit_nothing": {}, "over_limit": f"overflow {sys.argv[1]}"}
 shield = Shield({"rules": [rule]}, plugins=[AdmitNothing])
 client = FakeClient(shield)
