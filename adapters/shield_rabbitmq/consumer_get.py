@@ -30,7 +30,7 @@ class Gets(Line):
         self.ended = True
         self._not_before_s = 0.0
         self._given_back = 0
-        """How many could not be diverted, and come again."""
+        """How many can go nowhere, through a fault of their own, and come again."""
 
     @property
     def most_aside(self) -> int:
@@ -38,7 +38,7 @@ class Gets(Line):
         return 0
 
     def _come_back(self, arrival: Arrival, faulty: bool) -> None:
-        self._given_back += 1
+        self._given_back += faulty  # a place that is not there may be there later
         super()._come_back(arrival, faulty)
 
     def _hold_up(self, arrival: Arrival, step: Divert, now: float) -> float | None:
