@@ -41,7 +41,7 @@ class KafkaAdapter(Adapter):
             shield=chosen,
             shield_producer=name,
             api_version=API_VERSION,
-            max_block_ms=2000,
+            max_block_ms=10_000,  # a busy machine takes its time to make a topic
             partitioner=FirstPartition(),
         )
 
