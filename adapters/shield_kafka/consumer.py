@@ -24,6 +24,19 @@ JOIN_WITHIN_MS = 1000
 """How long a poll may last that joins the group, though records wait: first it may commit."""
 
 
+class _Nothing:
+    """In the place of what hands over, after a bare `__new__`: there all is the client's own."""
+
+    def __init__(self) -> None:
+        self.paused: set[TopicPartition] = set()
+
+    def end_iteration(self) -> None:
+        """Nothing was handed over."""
+
+    def drop_lost(self) -> None:
+        """Nothing waits."""
+
+
 class KafkaConsumer(Client):  # type: ignore[misc] # kafka-python is untyped
     """`kafka.KafkaConsumer` under rules with `direction = "consume"`: same arguments and results.
 
@@ -47,7 +60,7 @@ class KafkaConsumer(Client):  # type: ignore[misc] # kafka-python is untyped
 
     shield: Shield
     """The Shield that decides; `consumer.shield.ledger()` accounts for every record."""
-    _hand_over: HandOver
+    _hand_over: HandOver | _Nothing = _Nothing()
 
     def __init__(
         self,
@@ -81,6 +94,8 @@ class KafkaConsumer(Client):  # type: ignore[misc] # kafka-python is untyped
     ) -> Records:
         """Fetch as `kafka.KafkaConsumer.poll` does, and return what the rules admit in time."""
         hand_over = self._hand_over
+        if isinstance(hand_over, _Nothing):
+            return self._client_poll(timeout_ms, max_records, update_offsets)
         deadline = time.monotonic() + timeout_ms / 1000
         most = self.config["max_poll_records"] if max_records is None else max_records
         left_ms = timeout_ms
@@ -88,9 +103,9 @@ class KafkaConsumer(Client):  # type: ignore[misc] # kafka-python is untyped
             hand_over.begin()
             internals.unpark(self)
             if hand_over.waits:
-                fetched = self._fetch_others(left_ms, max_records, update_offsets)
+                fetched = self._fetch_others(hand_over, left_ms, max_records, update_offsets)
             else:
-                fetched = super().poll(left_ms, max_records, update_offsets)
+                fetched = self._client_poll(left_ms, max_records, update_offsets)
             given = hand_over.hand_over(fetched, most, update_offsets=update_offsets)
             if given or self._closed:
                 return given
@@ -98,11 +113,16 @@ class KafkaConsumer(Client):  # type: ignore[misc] # kafka-python is untyped
             if not left_ms:
                 return given
 
+    def _client_poll(
+        self, timeout_ms: float, max_records: int | None, update_offsets: bool
+    ) -> Records:
+        fetched: Records = super().poll(timeout_ms, max_records, update_offsets)
+        return fetched
+
     def _fetch_others(
-        self, left_ms: float, max_records: int | None, update_offsets: bool
+        self, hand_over: HandOver, left_ms: float, max_records: int | None, update_offsets: bool
     ) -> Records:
         """Poll while records of some partitions wait, until those may be handed over."""
-        hand_over = self._hand_over
         if hand_over.commit_is_due():
             internals.commit_now(self)
         wait_ms = hand_over.wait_s() * 1000
@@ -110,8 +130,7 @@ class KafkaConsumer(Client):  # type: ignore[misc] # kafka-python is untyped
             wait_ms = max(wait_ms, JOIN_WITHIN_MS)
         wait_ms = min(left_ms, wait_ms)
         with hand_over.pausing():
-            fetched: Records = super().poll(wait_ms, max_records, update_offsets)
-        return fetched
+            return self._client_poll(wait_ms, max_records, update_offsets)
 
     # --- what the user has paused, and where he goes ------------------------------------------
 
@@ -153,7 +172,8 @@ class KafkaConsumer(Client):  # type: ignore[misc] # kafka-python is untyped
     ) -> None:
         """Subscribe as the client does, and ask for the topics' metadata in any case."""
         super().subscribe(topics, pattern, listener)
-        internals.ask_for_topics(self)
+        if isinstance(self._hand_over, HandOver):
+            internals.ask_for_topics(self)
 
     def assign(self, partitions: Sequence[TopicPartition]) -> None:
         """Assign as the client does; what waits of other partitions goes back to the broker."""
@@ -171,13 +191,15 @@ class KafkaConsumer(Client):  # type: ignore[misc] # kafka-python is untyped
 
         What is on its way elsewhere is waited for, five seconds at the most.
         """
-        if self._closed:
+        hand_over = self._hand_over
+        if self._closed or isinstance(hand_over, _Nothing):
+            super().close(autocommit, timeout_ms)
             return
         within_s = CLOSE_WITHIN_S if timeout_ms is None else min(CLOSE_WITHIN_S, timeout_ms / 1000)
         deadline = time.monotonic() + within_s
-        self._hand_over.end_sending(deadline)
+        hand_over.end_sending(deadline)
         super().close(autocommit, timeout_ms)
-        self._hand_over.close()
+        hand_over.close()
         self._aside.close(max(0.0, deadline - time.monotonic()))
 
 
