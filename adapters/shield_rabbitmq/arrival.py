@@ -15,7 +15,7 @@ from shield_rabbitmq.guard import headers_of
 class Arrival:
     """A message on its way to the user's code, with what the rules have said of it so far."""
 
-    __slots__ = ("answered", "body", "came_s", "held", "method", "properties", "tag")
+    __slots__ = ("answered", "body", "came_s", "held", "kept", "method", "properties", "tag")
 
     came_s: float
     """When it began to wait, in seconds of the Shield's clock."""
@@ -29,6 +29,8 @@ class Arrival:
         self.held: Held | None = None
         self.answered = False
         """Whether it is known what became of it elsewhere."""
+        self.kept = False
+        """Whether `basic_get` keeps it, as it could not go elsewhere."""
 
     @property
     def waits_for_an_ack(self) -> bool:

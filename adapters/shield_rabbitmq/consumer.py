@@ -31,6 +31,8 @@ MOST_LEAVING = 1_000
 """How many may be on their way elsewhere where no prefetch bounds that."""
 Terms = tuple[Shield, str]
 """Whose rules, and who receives, to quotas and ledger."""
+Handed = tuple[Permit, Arrival]
+"""A message that may be handed over, and what it holds until it is acknowledged."""
 
 
 class Line:
@@ -78,7 +80,7 @@ class Line:
             self._waiting[0].waits_for_an_ack or self._waiting[-1].waits_for_an_ack
         )
 
-    def ready(self) -> tuple[Permit, Arrival] | float | None:
+    def ready(self) -> Handed | float | None:
         """Return the first that may be handed over, and is not in line any more.
 
         Seconds where it has to wait so long; None where nobody is in line. Those that the rules
@@ -98,7 +100,7 @@ class Line:
             if wait_s == 0.0:
                 continue  # its chain has gone on
             step = step if wait_s is None else wait_s
-            if isinstance(step, float) and arrival.is_stuck and self.standing is None:
+            if isinstance(step, float) and self._goes_aside(arrival):
                 permit = self._let_through(arrival)
                 if permit is None:
                     self._take_out(arrival)
@@ -202,6 +204,10 @@ class Line:
         assert arrival.held is not None
         arrival.held.failed(hopeless=hopeless)
         return 0.0
+
+    def _goes_aside(self, arrival: Arrival) -> bool:
+        """Tell whether the others go on while it waits."""
+        return arrival.is_stuck and self.standing is None
 
     def _let_through(self, arrival: Arrival) -> Permit | None:
         """Admit what can go nowhere, and would hold up all others: it is handed over, late."""

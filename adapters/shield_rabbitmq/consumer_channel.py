@@ -6,9 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from pika.exceptions import DuplicateGetOkCallback
+
 from shield import Outcome, Shield
 from shield_rabbitmq import internals
-from shield_rabbitmq.consumer import Consumer, Line, Terms
+from shield_rabbitmq.consumer import Consumer, Handed, Line, Terms
 from shield_rabbitmq.consumer_generator import Drawn, generate
 from shield_rabbitmq.consumer_intake import Intake
 from shield_rabbitmq.prefetch import prefetch_for
@@ -203,23 +205,30 @@ class ConsumingChannel(Consuming):
         if not shield.receives(queue, name):
             return get(queue, intake.passed_on(callback, bool(auto_ack)), auto_ack)
         gets = intake.gets_of(terms, queue)
+        if intake.asks_later:
+            raise DuplicateGetOkCallback
 
-        def got(channel: Any, method: Any, properties: Any, body: Any) -> None:
-            permit = gets.take((method, properties, body))
-            if permit is None:
+        def seen_to(handed: Handed | None) -> None:
+            if handed is None:
                 ask()
-                return
-            intake.tags.handed[method.delivery_tag] = permit
-            if auto_ack:
-                self.basic_ack(method.delivery_tag)
-            callback(channel, method, properties, body)
+            else:
+                callback(self, *gets.hand_over(*handed, auto_ack))
 
         def ask() -> None:
             if gets.may_ask():
-                get(queue, got, False)
+                get(queue, lambda _channel, *item: seen_to(gets.take(item)), False)
             else:
                 internals.call_later(self.connection, 0, partial(internals.say_empty, self))  # type: ignore[attr-defined]
 
+        def look() -> None:
+            intake.asks_later = False
+            if intake.open:
+                seen_to(gets.next())
+
+        if len(gets):  # what is here may be handed over, but not inside of this call
+            intake.asks_later = True
+            internals.call_later(self.connection, 0, look)  # type: ignore[attr-defined]
+            return None
         ask()
         return None
 
@@ -310,16 +319,14 @@ class BlockingConsuming(Consuming):
         if not shield.receives(queue, name):
             return intake.got(get(queue, auto_ack), auto_ack)
         gets = intake.gets_of(terms, queue)
-        while gets.may_ask():
+        handed = gets.next()
+        while handed is None and gets.may_ask():
             item = get(queue, False)
             if item[0] is None:
                 return item
-            permit = gets.take(item)
-            if permit is not None:
-                intake.tags.handed[item[0].delivery_tag] = permit
-                if auto_ack:
-                    self.basic_ack(item[0].delivery_tag)
-                return item
+            handed = gets.take(item)
+        if handed is not None:
+            return gets.hand_over(*handed, auto_ack)
         internals.serve(self)
         return None, None, None
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
+from math import inf
 from typing import Any
 
 from shield import Delivery, Permit
 from shield.action import Divert
 from shield.receiving import ANEW_S
+from shield_rabbitmq import internals
 from shield_rabbitmq.arrival import Arrival
-from shield_rabbitmq.consumer import Line, Terms
+from shield_rabbitmq.consumer import MOST_LEAVING, Handed, Line, Terms
+from shield_rabbitmq.consumer_generator import Item
 from shield_rabbitmq.consumer_intake import Intake
 
 EMPTY_FIRST_S, EMPTY_LONGEST_S = 0.01, 0.5
 """How long `wait_for_message` leaves a queue alone that had nothing: twice as long each time."""
+KEPT_S = 60.0
+"""How long a message that could not go elsewhere is kept while nobody asks for another."""
 
 
 class Gets(Line):
@@ -22,32 +27,50 @@ class Gets(Line):
     The rules are asked first, so that over the limit nothing is taken at all. What is known of a
     message only once it is there, as its size, its age or a header, may refuse it then: it goes
     back to its place in the queue, and the queue is left alone until that may have changed.
+
+    One that was to go elsewhere and could not is kept: back in its place it would be the next
+    again, before all others, and its queue may count it as delivered. Later calls let its chain
+    go on.
     """
 
     def __init__(self, intake: Intake, terms: Terms, queue: str) -> None:
         super().__init__(intake, terms, queue, auto_ack=False)
         self.standing = None  # what is refused goes back at once: nothing waits here
-        self.ended = True
-        self._not_before_s = 0.0
-        self._given_back = 0
-        """How many can go nowhere, through a fault of their own, and come again."""
+        self._not_before_s = -inf
+        self._asked_s = -inf
+        self._looks = False
 
     @property
-    def most_aside(self) -> int:
-        """None: what is taken is handed over, or goes back."""
-        return 0
+    def most_leaving(self) -> int:
+        """How many may be on their way elsewhere: a prefetch bounds only what is pushed."""
+        return MOST_LEAVING
 
-    def _come_back(self, arrival: Arrival, faulty: bool) -> None:
-        self._given_back += faulty  # a place that is not there may be there later
-        super()._come_back(arrival, faulty)
+    def _goes_aside(self, arrival: Arrival) -> bool:
+        return arrival.kept
 
     def _hold_up(self, arrival: Arrival, step: Divert, now: float) -> float | None:
-        """Let the chain go on for one that has come again: it could not go there before."""
-        if not self._given_back or not arrival.method.redelivered:
-            return super()._hold_up(arrival, step, now)
-        self._given_back -= 1
-        step.done()
-        return self._goes_on(arrival, hopeless=True)
+        wait_s = super()._hold_up(arrival, step, now)
+        arrival.kept = arrival.kept or wait_s is not None
+        return wait_s
+
+    def _come_back(self, arrival: Arrival, faulty: bool) -> None:
+        arrival.kept = True
+        super()._come_back(arrival, faulty)
+        self._keep_for(KEPT_S)
+
+    def _keep_for(self, wait_s: float) -> None:
+        """Look in so many seconds whether anybody asks yet, unless that is seen to."""
+        if len(self) and not self._looks and self.intake.open:
+            self._looks = True
+            internals.call_later(self.intake.channel.connection, wait_s, self._unasked)
+
+    def _unasked(self) -> None:
+        """Give back what is kept, unless somebody has asked since."""
+        self._looks = False
+        left_s = self._asked_s + KEPT_S - self.shield.clock.now()
+        if left_s <= 0:
+            self.hand_back()
+        self._keep_for(left_s)
 
     def may_ask(self) -> bool:
         """Tell whether a message would be admitted, as far as that is known without it."""
@@ -55,20 +78,32 @@ class Gets(Line):
         like = Delivery(self.queue, 1, self.consumer)
         return now >= self._not_before_s and self.shield.would_receive(like, now)
 
-    def take(self, item: tuple[Any, Any, Any]) -> Permit | None:
-        """Return a permit to hand a message over, or None where that was seen to otherwise."""
+    def take(self, item: Item) -> Handed | None:
+        """Return which message is to be handed over after this one has come, as `next`."""
         self.put(Arrival(*item))
+        return self.next()
+
+    def next(self) -> Handed | None:
+        """Return what may be handed over of those that are here, with its permit.
+
+        None where there is none: what may not be kept has gone back.
+        """
+        self._asked_s = self.shield.clock.now()
         ready = self.ready()
         if isinstance(ready, tuple):
-            return ready[0]
-        if ready is not None:
-            self.hand_back()
-            self.look_again(ready)
+            return ready
+        if ready is not None and self._waiting:
+            self._hand_back(self._waiting.popleft())
+            self._not_before_s = self.shield.clock.now() + (ready or ANEW_S)
         return None
 
-    def look_again(self, wait_s: float) -> None:
-        """Leave the queue alone for so long; for a second where a message could not be diverted."""
-        self._not_before_s = self.shield.clock.now() + (wait_s or ANEW_S)
+    def hand_over(self, permit: Permit, arrival: Arrival, auto_ack: object) -> Item:
+        """Note that the user has it, and acknowledge it for him where he says so."""
+        tag = arrival.method.delivery_tag
+        self.intake.tags.handed[tag] = permit
+        if auto_ack:
+            self.intake.channel.basic_ack(tag)
+        return arrival.method, arrival.properties, arrival.body
 
 
 def wait_for_message(

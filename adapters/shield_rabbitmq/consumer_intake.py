@@ -39,6 +39,8 @@ class Intake:
         self.dispatches = isinstance(channel, BlockingChannel)
         """Whether messages are read first, and handed over afterwards."""
         self.open = True
+        self.asks_later = False
+        """Whether a `basic_get` on an event loop has begun that is yet to ask."""
         self._then: Callable[[], None] | None = None
         beneath.add_on_close_callback(self._closed)
 

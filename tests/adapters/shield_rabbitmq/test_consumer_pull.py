@@ -196,18 +196,115 @@ def test_stale_ones_are_passed_over():
     assert puller.counts() == {"offered": 4, "dropped": 3, "in_flight": 1}
 
 
-def test_what_cannot_be_diverted_goes_back_and_the_queue_is_left_alone():
-    """For a second; then it is tried anew."""
+def with_faults() -> Memories:
+    """Contributes a transport to which a message that fails with ValueError is at fault itself."""
     plugin = Memories()
-    rule = {"max_age": "30s", "over_limit": ["overflow memory://there/late"]}
-    puller = Puller(shield_with(rule, plugins=[plugin]), 1, **OLD)
-    assert puller.channel.basic_get(QUEUE) == NOTHING
-    plugin.memory.sent[0][1](OSError("not there"))
-    puller.broker.publish(b"new")
-    assert puller.channel.basic_get(QUEUE)[2] == b"new"
-    assert puller.broker.rejected == [(1, True)]
-    assert puller.channel.basic_get(QUEUE) == NOTHING
-    assert puller.counts() == {"offered": 2, "failed": 1, "in_flight": 1}
+    plugin.memory.is_hopeless = lambda error: isinstance(error, ValueError)  # type: ignore[method-assign]
+    return plugin
+
+
+class TestKept:
+    """What `basic_get` was to send elsewhere, and could not, is neither lost nor in the way."""
+
+    def puller(self, *more: str, messages: int = 1) -> Puller:
+        self.plugin = with_faults()
+        chain = ["overflow memory://there/late", *more]
+        shield = shield_with({"max_age": "30s", "over_limit": chain}, plugins=[self.plugin])
+        return Puller(shield, messages, **OLD)
+
+    def fail(self, puller: Puller, error: Exception) -> None:
+        """Let all that was sent, and has no answer, fail."""
+        sent, self.plugin.memory.sent[:] = list(self.plugin.memory.sent), []
+        for _, answer in sent:
+            answer(error)
+        puller.channel.connection.process_data_events(0)
+
+    def pass_time(self, puller: Puller, seconds: float) -> None:
+        puller.broker.run(seconds)
+        puller.channel.connection.process_data_events(0)
+
+    def test_it_is_tried_again_and_those_behind_it_come(self):
+        """Its queue is given none of it back; after a second it goes elsewhere."""
+        puller = self.puller()
+        assert puller.channel.basic_get(QUEUE) == NOTHING
+        self.fail(puller, OSError("not there"))
+        puller.broker.publish(b"new", b"newer")
+        assert puller.channel.basic_get(QUEUE)[2] == b"new"
+        assert puller.channel.basic_get(QUEUE)[2] == b"newer"
+        assert self.plugin.memory.sent == []
+        puller.shield.clock.advance(1.1)
+        assert puller.channel.basic_get(QUEUE) == NOTHING
+        self.plugin.memory.sent[0][1](None)
+        assert puller.channel.basic_get(QUEUE) == NOTHING
+        assert puller.broker.acked == [1]
+        assert puller.broker.rejected == []
+        assert puller.counts() == {"offered": 3, "overflowed": 1, "in_flight": 2}
+
+    def test_its_chain_goes_on(self):
+        """To a drop, here."""
+        puller = self.puller("drop")
+        puller.channel.basic_get(QUEUE)
+        self.fail(puller, OSError("not there"))
+        assert puller.channel.basic_get(QUEUE) == NOTHING
+        assert puller.broker.acked == [1]
+        assert puller.counts() == {"offered": 1, "dropped": 1}
+
+    def test_one_that_waits_in_its_chain_holds_up_none(self):
+        """Only what was never to go elsewhere goes back to its queue."""
+        puller = self.puller("wait 1h")
+        puller.channel.basic_get(QUEUE)
+        self.fail(puller, OSError("not there"))
+        puller.broker.publish(b"new")
+        assert puller.channel.basic_get(QUEUE)[2] == b"new"
+        assert puller.broker.rejected == []
+
+    def test_one_at_fault_itself_is_handed_over_and_the_one_asked_for_comes_next(self):
+        """Nothing is lost, or given back, on the way."""
+        puller = self.puller()
+        puller.channel.basic_get(QUEUE)
+        puller.broker.publish(b"new")
+        self.fail(puller, ValueError("never"))
+        got = [puller.channel.basic_get(QUEUE, auto_ack=True)[2] for _ in range(2)]
+        assert sorted(got) == [b"0", b"new"]
+        assert sorted(puller.broker.acked) == [1, 2]
+        assert puller.counts() == {"offered": 2, "delivered": 2}
+
+    def test_beyond_a_bound_they_are_handed_over(self, monkeypatch):
+        """Late, as by all consumers."""
+        monkeypatch.setattr("shield_rabbitmq.consumer_get.MOST_LEAVING", 3)
+        puller = self.puller(messages=5)
+        got = []
+        for _ in range(5):
+            got.append(puller.channel.basic_get(QUEUE)[2])
+            self.fail(puller, OSError("not there"))
+            puller.shield.clock.advance(0.1)
+        assert len([body for body in got if body]) == 3
+        assert puller.broker.rejected == []
+        assert puller.counts() == {"offered": 5, "in_flight": 5}
+
+    def test_who_asks_no_more_keeps_nothing(self):
+        """After a minute it is in its queue again; not while somebody asks."""
+        puller = self.puller()
+        puller.channel.basic_get(QUEUE)
+        self.fail(puller, OSError("not there"))
+        for _ in range(4):
+            assert puller.channel.basic_get(QUEUE) == NOTHING
+            self.fail(puller, OSError("not there"))
+            self.pass_time(puller, 20.0)
+        assert puller.broker.rejected == []
+        self.pass_time(puller, 61.0)
+        assert puller.broker.rejected == [(1, True)]
+        assert puller.counts() == {"offered": 1, "failed": 1}
+
+    def test_a_channel_that_closes_gives_it_back(self):
+        """Counted as failed."""
+        puller = self.puller()
+        puller.channel.basic_get(QUEUE)
+        self.fail(puller, OSError("not there"))
+        puller.channel.basic_get(QUEUE)
+        puller.channel.close()
+        assert puller.broker.acked == []
+        assert puller.counts() == {"offered": 1, "failed": 1}
 
 
 def test_waiting_for_a_message_takes_no_longer_than_it_may(monkeypatch):
@@ -266,6 +363,27 @@ def test_asking_twice_at_once_is_pikas_error():
     asker.channel.basic_get(QUEUE, print)
     with pytest.raises(DuplicateGetOkCallback):
         asker.channel.basic_get(QUEUE, print)
+
+
+def test_on_an_event_loop_what_is_kept_is_handed_over_to_who_asks_later():
+    """Never inside of the call, and asking twice at once is pika's error also then."""
+    plugin = with_faults()
+    rule = {"max_age": "30s", "over_limit": ["overflow memory://there/late"]}
+    shield = shield_with(rule, plugins=[plugin])
+    asker = Asker(shield, 0)
+    asker.broker.publish(b"0", **OLD)
+    asker.get()
+    plugin.memory.sent[0][1](ValueError("never"))
+    asker.broker.run(0.001)
+    assert asker.got == [None]
+    asker.channel.basic_get(QUEUE, lambda c, m, p, body: asker.got.append(body), auto_ack=True)
+    assert asker.got == [None]
+    with pytest.raises(DuplicateGetOkCallback):
+        asker.channel.basic_get(QUEUE, print)
+    asker.broker.run(0.001)
+    assert asker.got == [None, b"0"]
+    assert asker.broker.acked == [1]
+    assert counts(shield) == {"offered": 1, "delivered": 1}
 
 
 def test_a_lost_connection_is_heard_of_over_the_limit_too():
