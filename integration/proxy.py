@@ -12,24 +12,32 @@ from urllib.parse import urlsplit
 class Proxy:
     """Listens on a free port of 127.0.0.1 and passes bytes on to where a URL points.
 
-    `url` is that URL, by way of the proxy.
+    `url` is that URL, by way of the proxy; `port` is there before it, for a broker that is to tell
+    its clients to come this way. While nobody answers there, connections are ended at once.
     """
 
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        assert parts.hostname
-        assert parts.port
-        self._target = (parts.hostname, parts.port)
+    def __init__(self, url: str | None = None) -> None:
+        self._target = ("127.0.0.1", 0)
+        self.url = ""
         self._listener = socket.create_server(("127.0.0.1", 0))
-        port = self._listener.getsockname()[1]
-        user = f"{parts.username}:{parts.password}@" if parts.username else ""
-        self.url = parts._replace(netloc=f"{user}127.0.0.1:{port}").geturl()
+        self.port = self._listener.getsockname()[1]
+        if url is not None:
+            self.lead_to(url)
         self.accepted = 0
         """How many connections there were so far."""
         self._open: list[socket.socket] = []
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
+
+    def lead_to(self, url: str) -> None:
+        """Pass on to where this URL points, from the next connection on."""
+        parts = urlsplit(url)
+        assert parts.hostname
+        assert parts.port
+        self._target = (parts.hostname, parts.port)
+        user = f"{parts.username}:{parts.password}@" if parts.username else ""
+        self.url = parts._replace(netloc=f"{user}127.0.0.1:{self.port}").geturl()
 
     def cut(self) -> None:
         """Reset all connections; new ones are taken at once."""
@@ -63,7 +71,11 @@ class Proxy:
             except OSError:
                 return
             self.accepted += 1
-            server = socket.create_connection(self._target)
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:
+                client.close()
+                continue
             with self._lock:
                 self._open += [client, server]
             for source, sink in ((client, server), (server, client)):
