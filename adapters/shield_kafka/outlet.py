@@ -86,8 +86,15 @@ class KafkaOutlet:
         self._complete(metadata)
 
     def _missed(self, over: OverLimit, step: Divert, position: int, error: Exception) -> None:
-        """Go on with the chain: the overflow send failed. What ends it completes the future."""
+        """Go on with the chain: the overflow send failed. What ends it completes the future.
+
+        Not in a transaction: a send that fails there, or is aborted, ends all of its messages.
+        """
         step.done()
+        if self._producer._transaction is not None:
+            over.end(End.FAILED)
+            self.fail(error)
+            return
         resume(over, self, position + 1, error)
 
     # --- a future of the client's own class -----------------------------------------------------

@@ -508,6 +508,20 @@ def test_a_transaction_decides_the_fate_of_all_its_messages(producers, topic, re
     assert (after.in_flight, after.delivered, after.overflowed) == (0, 1, 1)
 
 
+def test_an_aborted_transaction_fails_what_it_has_not_sent_yet(producers, topic):
+    """Also what was overflowed: its send is over with the transaction, and no chain goes on."""
+    rules = over_limit(topic, f"overflow {topic}.overflow", "drop")
+    producer = producers(rules, transactional_id=f"t-{topic}", linger_ms=60_000)
+    producer.partitions_for(topic)
+    producer.init_transactions()
+    producer.begin_transaction()
+    futures = [producer.send(topic, b"v") for _ in range(5)]
+    producer.abort_transaction()
+    ledger = producer.shield.ledger()
+    assert (ledger.failed, ledger.offered, ledger.in_flight) == (5, 5, 0)
+    assert all(future.failed() for future in futures)
+
+
 @pytest.mark.parametrize("way", ["abort", "close"])
 def test_an_aborted_transaction_fails_all_its_messages(producers, topic, way):
     """Aborted, or closed without a commit: also the overflowed ones count as failed."""
