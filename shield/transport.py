@@ -204,6 +204,14 @@ def outcome_of(transport: Transport, error: Exception) -> Outcome:
         return Outcome.FAILED
 
 
+def is_hopeless(transport: Transport, error: Exception) -> bool:
+    """Tell whether the message is at fault; no where the transport cannot say so."""
+    try:
+        return transport.is_hopeless(error) is True
+    except Exception:
+        return False
+
+
 @dataclass(slots=True, unsafe_hash=True)  # not frozen: that doubles what each costs to make
 class Taken:
     """One message read back, with the mark by which its source knows it again."""

@@ -81,7 +81,7 @@ class Unanswered:
 
     def _give_up(self, messages: list[GiveUp], why: str) -> None:
         if messages:
-            log.error("%d messages are counted as failed: %s", len(messages), why)
+            log.error("%d messages are given up: %s", len(messages), why)
         for give_up in messages:
             try:
                 give_up(DeliveryUnknownError(why))

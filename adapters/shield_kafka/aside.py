@@ -15,6 +15,7 @@ from typing import Any
 from shield import Envelope, Kind, OverLimit, Transport
 from shield.action import Divert
 from shield.headers import BROKER, diverted, split_sent
+from shield.transport import is_hopeless, once
 from shield_kafka import internals
 from shield_kafka.address import address_like
 from shield_kafka.elsewhere import KafkaTransport
@@ -73,22 +74,20 @@ class Aside:
         with self._lock:
             self._messages += 1
             self._bytes += size
-        unanswered = [step.done]
 
-        def ended(error: Exception | None) -> None:
-            try:
-                done = unanswered.pop()
-            except IndexError:
-                return  # a transport that answers twice, or answers and raises
-            done()
+        def end(error: Exception | None) -> None:
+            over.shield.heard_of(number)
+            step.done()
             with self._lock:
                 self._messages -= 1
                 self._bytes -= size
             if error is not None:
-                sending.hopeless = transport.is_hopeless(error)
+                sending.hopeless = is_hopeless(transport, error)
                 self._note_failed(record, over, step, error)
             sending.error, sending.ended = error, True
 
+        ended = once(end)
+        number = over.shield.hands_on(transport, ended)
         marks = diverted(over)
         envelope = envelope_of(record, over.message.producer)
         if step.transport is not None:

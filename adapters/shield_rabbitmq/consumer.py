@@ -15,6 +15,7 @@ from shield.errors import Reject
 from shield.receiving import Held
 from shield.standing import LOOK_EVERY_S
 from shield.sync import ROUNDING_S
+from shield.transport import is_hopeless
 from shield_rabbitmq import internals
 from shield_rabbitmq.arrival import Arrival, delivery_of
 from shield_rabbitmq.consumer_overflow import send_away
@@ -351,7 +352,7 @@ class Line:
 def _is_at_fault(step: Divert, error: Exception) -> bool:
     """Tell whether a message could not be sent for a reason of its own."""
     if step.transport is not None:
-        return step.transport.is_hopeless(error)
+        return is_hopeless(step.transport, error)
     return isinstance(error, TypeError | ValueError)
 
 

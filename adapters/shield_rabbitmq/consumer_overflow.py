@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from shield import ShieldError
+from shield import ShieldError, Transport
 from shield.action import Divert
 from shield.headers import BROKER, ROUTING_KEY, diverted, signed
 from shield.receiving import Held
+from shield.transport import once
 from shield_rabbitmq import internals
 from shield_rabbitmq.address import origin_of
 from shield_rabbitmq.diverting import kept, now_ms, received, set_aside
@@ -31,25 +32,36 @@ def send_away(connection: Any, held: Held, arrival: Arrival, step: Divert, ended
     Confirmed and mandatory: on the same broker through a publisher on a connection of its own,
     which all connections to that broker share. It is not to go where it comes from.
     """
-    unanswered = [ended]
-
-    def once(error: Exception | None) -> None:
-        if unanswered:  # a transport that answers twice, or answers and raises
-            unanswered.pop()(error)
-
+    if step.transport is not None:
+        _carry(connection, held, arrival, step.transport, ended)
+        return
+    finish = once(ended)  # who answers may also raise
     try:
-        if step.transport is None:
-            _relay(connection, held, arrival, step, once)
-        else:
-            marks = _marks(held) | {BROKER: origin_of(internals.parameters_of(connection))}
-            parcel = Parcel("", held.over.message.destination, arrival.body, None, mandatory=True)
-            copy = _copy(connection, arrival)
-            envelope = envelope_of(parcel, copy, held.over.message.producer)
-            step.transport.send(envelope.diverted(marks, held.over.shield.signer), once)
+        _relay(connection, held, arrival, step, finish)
     except Exception as error:
-        if step.transport is not None:
-            held.over.shield.plugin_failed(step.transport, error)
-        once(error)
+        finish(error)
+
+
+def _carry(
+    connection: Any, held: Held, arrival: Arrival, transport: Transport, ended: Ended
+) -> None:
+    """Send through a transport, which has `answer_within` to say what became of it."""
+    over = held.over
+
+    def end(error: Exception | None) -> None:
+        over.shield.heard_of(number)
+        ended(error)
+
+    finish = once(end)
+    number = over.shield.hands_on(transport, finish)
+    try:
+        marks = _marks(held) | {BROKER: origin_of(internals.parameters_of(connection))}
+        parcel = Parcel("", over.message.destination, arrival.body, None, mandatory=True)
+        envelope = envelope_of(parcel, _copy(connection, arrival), over.message.producer)
+        transport.send(envelope.diverted(marks, over.shield.signer), finish)
+    except Exception as error:
+        over.shield.plugin_failed(transport, error)
+        finish(error)
 
 
 def _relay(connection: Any, held: Held, arrival: Arrival, step: Divert, ended: Ended) -> None:

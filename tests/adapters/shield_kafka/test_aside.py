@@ -8,11 +8,12 @@ import pytest
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
-from shield import URL, Delivery, Envelope, OverLimit, Transport
+from shield import URL, Delivery, DeliveryUnknownError, Envelope, OverLimit, Transport
 from shield.action import Divert
 from shield_kafka import aside
 from shield_kafka.aside import Aside
 from shield_kafka.elsewhere import KafkaTransport
+from tests.eventually import eventually
 from tests.making import shield_with
 
 CONFIGS = {
@@ -148,3 +149,32 @@ def test_its_own_producer_is_made_with_the_first_record_and_connects_as_the_cons
     assert transport._address.servers == ("a:9092", "b:9092")
     assert transport._address.configs == CONFIGS
     ours.close(0.0)
+
+
+def test_a_transport_that_never_answers_has_a_limit_of_time(caplog):
+    """Then the record goes on in its chain; what is said of it after that changes nothing."""
+    rule = {"name": "fresh", "match": "*", "direction": "consume", "max_age": "1s"}
+    shield = shield_with(rule | {"over_limit": "drop"}, answer_within=0.05)
+    over = shield.receive(Delivery("orders", 4, "c", b"k", None, written_s=1.0))
+    ended: list[int] = []
+    transport = Held()
+    ours = Aside(CONFIGS)
+    sending = ours.send(record(), over, Divert("x", lambda: ended.append(1), transport))
+    eventually(lambda: sending.ended)
+    assert isinstance(sending.error, DeliveryUnknownError)
+    transport.sent[0][1](None)
+    assert (sending.hopeless, ours.under_way, ended) == (False, 0, [1])
+    assert "nothing has answered for it in 0.05 s" in caplog.text
+
+
+def test_a_transport_that_does_not_know_whose_fault_it_is_has_failed(over):
+    """It is asked for a yes or a no."""
+
+    class Unsure(Held):
+        def is_hopeless(self, error):
+            raise RuntimeError("who knows")
+
+    transport = Unsure()
+    sending = Aside(CONFIGS).send(record(), over, Divert("x", lambda: None, transport))
+    transport.sent[0][1]("stored")
+    assert (sending.ended, sending.hopeless) == (True, False)

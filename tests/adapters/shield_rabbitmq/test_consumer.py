@@ -18,15 +18,16 @@ from shield_rabbitmq.consumer_tags import Tags
 from shield_rabbitmq.prefetch import AHEAD, prefetch_for
 from tests.adapters.shield_rabbitmq.broker import QUEUE, Blocking, Broker, shielded_channel
 from tests.contracts.adapter import counts
+from tests.eventually import eventually
 
 KINDS = ("blocking", "select")
 QUOTA = {"rate": "10/s", "burst": 2}
 
 
-def shield_with(*rules: dict[str, Any], plugins: Any = ()) -> Shield:
+def shield_with(*rules: dict[str, Any], plugins: Any = (), **others: Any) -> Shield:
     """A Shield with rules for consuming, on a manual clock."""
     made = [{"match": "*", "direction": "consume", **rule} for rule in rules]
-    return Shield({"rules": made}, plugins=plugins, clock=ManualClock())
+    return Shield({"shield": others, "rules": made}, plugins=plugins, clock=ManualClock())
 
 
 class Worker:
@@ -569,6 +570,35 @@ def test_where_it_cannot_be_diverted_the_chain_goes_on(kind):
         done(ConnectionError("not there"))
     worker.run(0.1)
     assert sorted(worker.broker.acked) == [1, 2, 3]
+    assert worker.counts() == {"offered": 3, "delivered": 1, "dropped": 2}
+
+
+def test_a_transport_that_never_answers_has_a_limit_of_time(kind):
+    """Then the chain goes on; an answer that comes after that changes nothing."""
+    plugin = Memories()
+    rule = {"max_age": "30s", "over_limit": ["overflow memory://there/late", "drop"]}
+    worker = Worker(kind, shield_with(rule, plugins=[plugin], answer_within=0.05))
+    worker.broker.publish(b"0", timestamp=1)
+
+    def answered() -> bool:
+        worker.run(0.01)
+        return worker.broker.acked == [1]
+
+    worker.run()
+    assert worker.counts() == {"offered": 1, "in_flight": 1}
+    eventually(answered)
+    plugin.memory.sent[0][1](None)
+    worker.run()
+    assert worker.counts() == {"offered": 1, "dropped": 1}
+
+
+def test_a_transport_that_cannot_tell_whose_fault_it_is_has_failed(kind):
+    """What it says is taken for no: the message is tried again."""
+    worker, memory = stale(kind, "drop")
+    memory.is_hopeless = lambda error: 1 / 0
+    for _, done in memory.sent:
+        done("stored")
+    worker.run(0.1)
     assert worker.counts() == {"offered": 3, "delivered": 1, "dropped": 2}
 
 
