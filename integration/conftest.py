@@ -1,12 +1,13 @@
 """Fixtures that give tests their brokers; a shared one starts when a test first asks for it."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from integration.alone import last, turn_of
 from integration.brokers import (
     KAFKA,
     RABBITMQ,
@@ -33,6 +34,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(_HERE) and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(_TIMEOUT_S, func_only=True))
+    last(items)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # outermost: no time limit counts the wait
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Wait for the test's turn."""
+    with turn_of(item):
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -85,6 +85,7 @@ def paced(match: str) -> Shield:
 # --- producing ------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 @STEPS
 def test_a_kafka_producers_quota_and_its_waits_do_not_notice(kafka, wall, step_s):
     """Each waits its turn, all arrive in order, none is dropped."""
@@ -100,6 +101,7 @@ def test_a_kafka_producers_quota_and_its_waits_do_not_notice(kafka, wall, step_s
     assert found == list(range(BURST + 2 * RATE))
 
 
+@pytest.mark.alone
 @STEPS
 def test_a_rabbitmq_publishers_quota_and_its_deadlines_do_not_notice(
     rabbitmq, queues, wall, step_s

@@ -55,6 +55,7 @@ def test_what_is_over_the_quota_is_in_the_overflow_topic(kafka, new_topic):
     assert ledger.balanced
 
 
+@pytest.mark.alone
 def test_eight_threads_at_three_times_the_quota_are_held_to_it(kafka, new_topic):
     """200,000 messages: admitted is what quota and burst allow, and every one is accounted for.
 
@@ -129,6 +130,7 @@ def values(kafka: Broker, topic: str, **configs: Any) -> list[bytes]:
         consumer.close()
 
 
+@pytest.mark.alone
 def test_a_wait_on_a_real_broker_spreads_sends_over_time(kafka, topic):
     """Threads that wait get their turn at the quota's rate; none is refused."""
     quota = {"rate": "200/s", "burst": 1}

@@ -15,6 +15,8 @@ from integration.reading import count
 from shield_kafka import KafkaProducer
 from tests.eventually import eventually
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def own_kafka(private_kafka) -> Broker:

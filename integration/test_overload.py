@@ -11,6 +11,8 @@ import pytest
 from benchmarks.overload.load import CAPACITY, CLASSES
 from benchmarks.overload.trial import SHIELD, Trial, run
 
+pytestmark = pytest.mark.alone
+
 BROKERS = ["kafka", "rabbitmq"]
 
 

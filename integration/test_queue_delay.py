@@ -229,6 +229,7 @@ class Offered:
         self.futures.append(future)
 
 
+@pytest.mark.alone
 def test_at_five_times_its_load_what_is_sent_is_sent_in_time(make, queues):
     """A window of one, persistent: as much is confirmed as without, many times sooner.
 

@@ -13,6 +13,8 @@ from shield import Action, Shield, action, hookimpl
 from shield_rabbitmq import BlockingConnection
 from tests.eventually import eventually
 
+pytestmark = pytest.mark.alone
+
 HEARTBEAT_S = 2
 WAIT_S = 8
 ONE = {"rate": "8/m", "burst": 1}  # the next after 7.5 s

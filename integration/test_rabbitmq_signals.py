@@ -30,6 +30,8 @@ from shield_rabbitmq import (
 )
 from tests.eventually import eventually
 
+pytestmark = pytest.mark.alone
+
 PERSISTENT = BasicProperties(delivery_mode=2)
 
 

@@ -16,6 +16,8 @@ from shield import Shield
 from shield_kafka import KafkaProducer
 from shield_rabbitmq import Publisher
 
+pytestmark = pytest.mark.alone
+
 NAMES = ("critical-plus", "critical", *["sheddable-plus"] * 28, *["sheddable"] * 70)
 """Of a hundred messages: of the first kind one, ..."""
 SECONDS, AT_LEAST = 3.0, 10_000
