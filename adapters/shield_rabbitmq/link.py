@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any, Protocol
 
 from pika import SelectConnection
@@ -81,7 +82,7 @@ class Link:
         self._owner = owner
         self._signals = signals
         self._backoff = Backoff()
-        self._closing = False
+        self._closing = self._retired = False
         self._idle = True
         self._connecting: SelectConnection | None = None
         self.was_open = False
@@ -112,6 +113,9 @@ class Link:
             self._refused(None, error)
 
     def _opened(self, connection: SelectConnection) -> None:
+        if self._retired:
+            internals.abort(connection)
+            return
         self._backoff.reset()
         self.was_open = True
         self._signals.blocked = False
@@ -146,6 +150,8 @@ class Link:
         self._owner.channel_closed(reason)
 
     def _refused(self, _connection: object, error: Any) -> None:
+        if self._retired:
+            return
         self._connecting = None
         if self._closing:
             self._owner.link_ended()
@@ -155,6 +161,8 @@ class Link:
         self._try_again(error)
 
     def _lost(self, _connection: object, error: Any) -> None:
+        if self._retired:
+            return
         self._connecting = self.connection = None
         self._signals.blocked = None
         self._owner.link_lost(error)
@@ -199,6 +207,14 @@ class Link:
         self._loop.call_later(CLOSE_WITHIN_S, self.abort)
         if not self._connecting.is_closing:
             self._connecting.close()
+
+    def retire(self) -> None:
+        """Cut it, and tell the owner nothing any more."""
+        self._closing = self._retired = True
+        connection, self.connection = self._connecting, None
+        if connection is not None and not connection.is_closed:
+            with suppress(Exception):  # it may be what has failed
+                internals.abort(connection)
 
     def abort(self) -> None:
         """Cut it."""

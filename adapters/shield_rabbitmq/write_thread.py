@@ -50,6 +50,8 @@ CONNECT_WITHIN_S = 5.0
 """How long messages wait for the first connection."""
 RECONNECT_WITHIN_S = 300.0
 """How long messages wait for a connection that was lost."""
+FAILED_PAUSE_S = 0.1
+"""How long the thread pauses after an error that nobody foresaw."""
 END_WITHIN_S = 3.0
 """How long the thread may take to end, beyond the time its user gives it."""
 EXIT_WITHIN_S = 10.0
@@ -246,20 +248,46 @@ class WriteThread:
     # --- the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        error: Exception = PublisherClosedError("the publisher was closed")
+        closed = PublisherClosedError("the publisher was closed")
         try:
-            self._loop.start()
-        except Exception as crashed:
-            error = crashed
-            raise
+            while not self._served():
+                pass
         finally:
             self._ended = True
-            self._fail(self._emptied_window() + self._cleared_suspects(), _unknown(error))
+            self._fail(self._emptied_window() + self._cleared_suspects(), _unknown(closed))
             self._fail(self._unsent(), _closed)
             for done in list(self._flushes):
                 done.set()
             self._loop.close()
             _running.discard(self)
+
+    def _served(self) -> bool:
+        """Run the loop until it is stopped; False where an error that nobody foresaw did that."""
+        try:
+            self._loop.start()
+        except BaseException as error:  # also `sys.exit` in somebody's callback
+            log.exception("the write thread has failed; what it had fails, and it begins anew")
+            self._begin_anew(error)
+            time.sleep(FAILED_PAUSE_S)
+            return False
+        return True
+
+    def _begin_anew(self, error: BaseException) -> None:
+        """Fail all there is, with a new connection for what comes."""
+        self._link.retire()
+        self._link = Link(self._loop, self._parameters, self, self._signals)
+        self._signals.blocked = None
+        self._exchanges = Exchanges(self._exchange_answered)
+        self._forget_broker()
+        self._drains_for = None
+        written = self._emptied_window() + self._cleared_suspects()
+        self._fail(written, _unknown(error))
+        reason = f"the write thread has failed: {error!r}"
+        self._fail(self._unsent(), lambda _sending: CannotConnectError(reason))
+        self._down_since, self._looks, self._awake = None, False, False
+        if self._queue:  # put there meanwhile
+            self._wake()
+        self._note_drained()
 
     def _drain(self) -> None:
         """Write from the queue while the broker takes it and the window has room."""
@@ -281,37 +309,43 @@ class WriteThread:
         now = self._signals.now()
         parts: list[bytes] = []
         size = messages = written_bytes = 0
-        while not self._is_full():
-            try:
-                sending = self._next()
-            except IndexError:
-                break
-            parcel = sending.parcel
-            if parcel.exchange not in self._exchanges.known or parcel.doubts or sending.may_decline:
-                turn = self._turn(sending, body_max)
-                if turn is Turn.SEEN_TO:
-                    continue
-                if turn is Turn.LATER:
-                    self._queue.extendleft([sending])
-                    self._awake = True  # the answers that it waits for bring it on
+        try:
+            while not self._is_full():
+                try:
+                    sending = self._next()
+                except IndexError:
                     break
-            sending.written_at = now
-            self._window.add(sending)
-            parts += parcel.frames(body_max)
-            written = len(parcel.body)
-            self._window_bytes += written
-            messages += 1
-            written_bytes += written
-            size += written + 100
-            if size >= WRITE_BYTES:
+                parcel = sending.parcel
+                if (
+                    parcel.exchange not in self._exchanges.known
+                    or parcel.doubts
+                    or sending.may_decline
+                ):
+                    turn = self._turn(sending, body_max)
+                    if turn is Turn.SEEN_TO:
+                        continue
+                    if turn is Turn.LATER:
+                        self._queue.extendleft([sending])
+                        self._awake = True  # the answers that it waits for bring it on
+                        break
+                sending.written_at = now
+                self._window.add(sending)
+                written = len(parcel.body)
+                self._window_bytes += written
+                messages += 1
+                written_bytes += written
+                parts += parcel.frames(body_max)
+                size += written + 100
+                if size >= WRITE_BYTES:
+                    internals.write(connection, b"".join(parts))
+                    parts, size = [], 0
+            else:
+                self._awake = True  # the answers that make room are what it waits for
+            if parts:
                 internals.write(connection, b"".join(parts))
-                parts, size = [], 0
-        else:
-            self._awake = True  # the answers that make room are what it waits for
-        if parts:
-            internals.write(connection, b"".join(parts))
-        if messages:
+        finally:
             self._signals.queued(-messages, -written_bytes)
+        if messages:
             self._window_changed()
         if self._waiting is not None:
             self._refuse(self._waiting)
@@ -335,7 +369,10 @@ class WriteThread:
         refused = waiting.refused()
         for sending, refusal in refused:
             self._left(sending)
-            sending.refuse(refusal)
+            try:
+                sending.refuse(refusal)
+            except BaseException:
+                _note_unheard(sending)
         if refused:
             self._signals.changed()
             self._note_drained()
@@ -357,8 +394,7 @@ class WriteThread:
                 waiting.remove(sending)
             except ValueError:
                 continue
-            self._left(sending)
-            sending.finish(WithdrawnError(f"a message to {place!r} was cancelled"))
+            self._refused(sending, WithdrawnError(f"a message to {place!r} was cancelled"))
             self._note_drained()
             return
         if sending in self._window:
@@ -381,16 +417,26 @@ class WriteThread:
         try:
             check_header(parcel.destination, parcel.header_size, body_max)
             self._doubts.check(parcel)
+            if sending.may_decline and self._is_silent:
+                self._probe(self._link.connection)
+                return Turn.LATER
+            if self._is_doubtful(parcel) and not self._may_go(sending):
+                return Turn.LATER
         except RefusedError as error:
-            self._left(sending)
-            sending.finish(error)
+            self._refused(sending, error)
             return Turn.SEEN_TO
-        if sending.may_decline and self._is_silent:
-            self._probe(self._link.connection)
-            return Turn.LATER
-        if self._is_doubtful(parcel) and not self._may_go(sending):
-            return Turn.LATER
+        except BaseException as error:
+            log.exception("a message to %r cannot be written", parcel.destination)
+            self._refused(sending, CannotConnectError(f"the write thread has failed: {error!r}"))
+            return Turn.SEEN_TO
         return Turn.NOW
+
+    def _refused(self, sending: Sending, error: Exception) -> None:
+        """Fail one that is not written, and waits for nothing any more."""
+        if sending is self._alone:
+            self._alone_ended()
+        self._left(sending)
+        self._fail([sending], lambda _sending: error)
 
     def _is_doubtful(self, parcel: Parcel) -> bool:
         """Tell whether the broker alone knows if it takes such a message, or any there."""
@@ -502,8 +548,7 @@ class WriteThread:
         exchange = sending.parcel.exchange
         error = self._exchanges.missing(exchange)
         if error is not None:
-            self._left(sending)
-            sending.finish(error)
+            self._refused(sending, error)
         elif exchange in self._parked:
             self._parked[exchange].append(sending)
         else:
@@ -529,14 +574,21 @@ class WriteThread:
         method = frame.method
         acked = isinstance(method, spec.Basic.Ack)
         answered = self._window.confirm(method.delivery_tag, method.multiple)
-        if answered:
-            self._feed(answered, acked)
-            if self._alone is not None:
-                self._trust(self._alone.parcel)
-                self._alone_ended()
-        for sending in answered:
-            self._window_bytes -= len(sending.parcel.body)
-            sending.finish(sending.returned if acked else NackedError(sending.parcel.destination))
+        try:
+            if answered:
+                self._feed(answered, acked)
+                if self._alone is not None:
+                    self._trust(self._alone.parcel)
+                    self._alone_ended()
+        finally:
+            for sending in answered:
+                self._window_bytes -= len(sending.parcel.body)
+                try:
+                    sending.finish(
+                        sending.returned if acked else NackedError(sending.parcel.destination)
+                    )
+                except BaseException:
+                    _note_unheard(sending)
         if self._awake and len(self._window) <= self._low:
             self._drain()  # with an empty queue as well: it goes to sleep there
         if self._closing or self._flushes:
@@ -618,9 +670,7 @@ class WriteThread:
         self._awake = True  # the next connection drains the queue
         self._down_since = time.monotonic()
         self._exchanges.forget()
-        self._doubts.forget()
-        self._probes = True
-        self._heard_at, self._asked_at = -inf, None
+        self._forget_broker()
         parked = [sending for waiting in self._parked.values() for sending in waiting]
         self._parked.clear()
         self._queue.extendleft(reversed(parked))
@@ -633,6 +683,12 @@ class WriteThread:
                 self._isolate(written)
                 return
         self._repeat_or_fail([*suspects, *written], error, self._resend and not by_broker)
+
+    def _forget_broker(self) -> None:
+        """Forget what another connection may hear otherwise."""
+        self._doubts.forget()
+        self._probes = True
+        self._heard_at, self._asked_at = -inf, None
 
     def channel_closed(self, error: ChannelClosedByBroker) -> None:
         """Sort what was written: before the message that closed the channel, it, and after it.
@@ -748,8 +804,16 @@ class WriteThread:
 
     def _fail(self, sendings: Iterable[Sending], error_of: Any) -> None:
         for sending in sendings:
-            sending.finish(error_of(sending))
+            try:
+                sending.finish(error_of(sending))
+            except BaseException:
+                _note_unheard(sending)
         self._signals.changed()
+
+
+def _note_unheard(sending: Sending) -> None:
+    """Say that somebody's code has failed, or wanted to end this thread: it is shared by many."""
+    log.exception("who waits for a message to %r has failed", sending.parcel.destination)
 
 
 def _may_decline(sending: Sending) -> bool:
@@ -762,7 +826,7 @@ def _closed(sending: Sending) -> Exception:
     )
 
 
-def _unknown(cause: Exception) -> Any:
+def _unknown(cause: BaseException) -> Any:
     def error(sending: Sending) -> Exception:
         unknown = DeliveryUnknownError(
             f"a message to {sending.parcel.destination!r} was written and not confirmed when its "
