@@ -361,9 +361,10 @@ def test_buffered_messages_outlive_a_broker_that_is_killed(own_kafka, topics):
 def stale(own_kafka: Broker, topics: tuple[str, str]) -> Iterator[KafkaConsumer]:
     """A consumer of 3,000 messages that are too old, and go to the overflow topic; 100 are not."""
     topic, overflow = topics
+    two_hours_ago_ms = int(time.time() - 7200) * 1000  # not older than a broker's retention
     with kafka.KafkaProducer(bootstrap_servers=own_kafka.address) as bare:
         for number in range(3000):
-            bare.send(topic, b"%d" % number, timestamp_ms=1000, partition=0)
+            bare.send(topic, b"%d" % number, timestamp_ms=two_hours_ago_ms, partition=0)
         for number in range(3000, 3100):
             bare.send(topic, b"%d" % number, partition=0)
     rule = {

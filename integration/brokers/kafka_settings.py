@@ -6,6 +6,8 @@ _DEFAULTS: dict[str, Setting] = {
     "num.partitions": 4,
     "auto.create.topics.enable": True,
     "group.initial.rebalance.delay.ms": 0,
+    # Tests write what is years old; Kafka, which looks every five minutes, would delete it.
+    "log.retention.ms": -1,
     # A member that was killed is missed only when its session has run out (default minimum 6 s);
     # kafka-python's own tests have short sessions, too.
     "group.min.session.timeout.ms": 1000,
