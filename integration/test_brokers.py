@@ -37,6 +37,7 @@ from integration.brokers import (
     shared,
 )
 from integration.brokers.native.debian import install_missing
+from integration.brokers.native.guardian import Guardian
 from integration.brokers.ready import accepts, redis_answers
 from tests.eventually import GENEROUS_S, eventually
 
@@ -279,17 +280,25 @@ def test_what_is_missing_is_named_with_all_ways_out(monkeypatch: pytest.MonkeyPa
 # --- make brokers -------------------------------------------------------------------------------
 
 
-def test_the_command_prints_what_a_shell_needs_and_stops_on_ctrl_c() -> None:
+def test_the_command_prints_what_a_shell_needs_and_stops_on_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """`make brokers`: a line to export, a broker that answers there, nothing of it afterwards."""
     command = [sys.executable, "-m", "integration.brokers", "redis"]
+    monkeypatch.delenv("SHIELD_TEST_REDIS", raising=False)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as brokers:
-        assert brokers.stdout
-        line = brokers.stdout.readline().decode()
-        export, _, address = line.strip().partition("=")
-        assert export == "export SHIELD_TEST_REDIS"
-        assert redis_answers(address)
-        brokers.send_signal(signal.SIGINT)
-        brokers.communicate(timeout=150)
+        guardian = Guardian("kill", "-INT", str(brokers.pid))
+        try:
+            assert brokers.stdout
+            line = brokers.stdout.readline().decode()
+            export, _, address = line.strip().partition("=")
+            assert export == "export SHIELD_TEST_REDIS"
+            assert redis_answers(address)
+            brokers.send_signal(signal.SIGINT)
+            brokers.communicate(timeout=150)
+        finally:
+            brokers.kill()  # nothing, where it has ended; else its own guardian ends the broker
+            guardian.dismiss()
     assert brokers.returncode == 0
     assert not listens(address)
 
@@ -313,6 +322,9 @@ redis.pause()
 print(redis.process.pid, redis.folder, flush=True)
 time.sleep(60)
 """
+WITH_A_CHILD = OWNER.replace("time.sleep", "os.fork(); time.sleep").replace(
+    "import time", "import os, time"
+)
 
 
 @pytest.mark.parametrize(
@@ -328,3 +340,23 @@ def test_a_native_broker_does_not_outlive_its_owner(number: signal.Signals) -> N
         pid, folder = owner.stdout.readline().split()
         owner.send_signal(number)
     eventually(lambda: not (psutil.pid_exists(int(pid)) or Path(folder).exists()))
+
+
+def test_a_forked_child_that_hangs_keeps_no_broker_alive() -> None:
+    """Neither process nor folder: the child has a copy of all that its parent had open."""
+    owner = subprocess.Popen(
+        [sys.executable, "-c", WITH_A_CHILD],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert owner.stdout
+        pid, folder = owner.stdout.readline().split()
+        eventually(lambda: psutil.Process(owner.pid).children())
+        owner.kill()
+        eventually(lambda: not (psutil.pid_exists(int(pid)) or Path(folder).exists()))
+    finally:
+        os.killpg(owner.pid, signal.SIGKILL)
+        owner.communicate()

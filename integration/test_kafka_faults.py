@@ -34,6 +34,12 @@ def own_kafka(private_kafka) -> Broker:
     return private_kafka()
 
 
+@pytest.fixture(scope="module")
+def strict_kafka(private_kafka) -> Broker:
+    """A Kafka that creates no topics by itself."""
+    return private_kafka(auto_create_topics_enable=False)
+
+
 @pytest.fixture
 def topics(own_kafka: Broker) -> tuple[str, str]:
     """A topic and its overflow topic."""
@@ -202,23 +208,24 @@ def test_close_with_the_broker_gone_does_what_the_client_does(own_kafka, topics)
     assert ours.shield.ledger().in_flight == 0
 
 
-def test_a_missing_overflow_topic_lets_the_chain_go_on(private_kafka):
+def test_a_missing_overflow_topic_lets_the_chain_go_on(strict_kafka):
     """With auto-creation off nothing hangs; once the topic is made, messages go there."""
-    strict = private_kafka(auto_create_topics_enable=False)
-    topic, overflow = create_topic(strict.address), "made-later"
+    topic, overflow = create_topic(strict_kafka.address), "made-later"
     rule = {
         "match": topic,
         "quota": {"rate": "1/h", "burst": 1},
         "over_limit": [f"overflow {overflow}", "drop"],
     }
-    with KafkaProducer(bootstrap_servers=strict.address, shield={"rules": [rule]}) as producer:
+    with KafkaProducer(
+        bootstrap_servers=strict_kafka.address, shield={"rules": [rule]}
+    ) as producer:
         producer.send(topic, b"first").get(60)
         began = time.monotonic()
         fates = [shield.fate(producer.send(topic, b"v")) for _ in range(100)]
         took_s = time.monotonic() - began
         assert set(fates) == {"dropped"}
         assert took_s < 4
-        create_named(strict.address, overflow)
+        create_named(strict_kafka.address, overflow)
         until = time.monotonic() + 20
         while shield.fate(producer.send(topic, b"v")) != "overflowed":
             assert time.monotonic() < until, "the overflow topic was never found"
@@ -226,15 +233,14 @@ def test_a_missing_overflow_topic_lets_the_chain_go_on(private_kafka):
         producer.flush()
         ledger = producer.shield.ledger()
     assert ledger.balanced
-    assert count(strict.address, overflow) == ledger.overflowed == 1
+    assert count(strict_kafka.address, overflow) == ledger.overflowed == 1
 
 
-def test_a_topic_that_is_not_there_does_what_the_client_does(private_kafka):
+def test_a_topic_that_is_not_there_does_what_the_client_does(strict_kafka):
     """The bare client's error from `send` itself; no quota is charged, the end is `failed`."""
-    strict = private_kafka(auto_create_topics_enable=False)
-    topic = create_topic(strict.address)
+    topic = create_topic(strict_kafka.address)
     rule = {"match": "*", "quota": {"rate": "1/h", "burst": 1}, "over_limit": "raise"}
-    configs = {"bootstrap_servers": strict.address, "max_block_ms": 1500}
+    configs = {"bootstrap_servers": strict_kafka.address, "max_block_ms": 1500}
     with kafka.KafkaProducer(**configs) as bare, pytest.raises(KafkaTimeoutError):
         bare.send("nowhere", b"v")
     with KafkaProducer(shield={"rules": [rule]}, **configs) as producer:

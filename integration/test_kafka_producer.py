@@ -55,7 +55,6 @@ def test_what_is_over_the_quota_is_in_the_overflow_topic(kafka, new_topic):
     assert ledger.balanced
 
 
-@pytest.mark.alone
 def test_eight_threads_at_three_times_the_quota_are_held_to_it(kafka, new_topic):
     """200,000 messages: admitted is what quota and burst allow, and every one is accounted for.
 
