@@ -39,6 +39,7 @@ from integration.brokers import (
 from integration.brokers.native.debian import install_missing
 from integration.brokers.native.guardian import Guardian
 from integration.brokers.ready import accepts, redis_answers
+from integration.brokers.sessions import require_sessions_of
 from tests.eventually import GENEROUS_S, eventually
 
 # --- each broker, in the three things that a test does with any of them -------------------------
@@ -216,11 +217,16 @@ def test_a_memory_alarm_blocks_publishers_until_it_is_cleared(
     connection.close()
 
 
-def test_kafka_takes_settings(private_kafka: Callable[..., Broker]) -> None:
+@pytest.fixture(scope="module")
+def strict_kafka(private_kafka: Callable[..., Broker]) -> Broker:
+    """A Kafka that creates no topics, and takes no session shorter than Kafka's default."""
+    return private_kafka(auto_create_topics_enable=False, group_min_session_timeout_ms=6000)
+
+
+def test_kafka_takes_settings(strict_kafka: Broker) -> None:
     """A private Kafka can be told not to create topics by itself."""
-    broker = private_kafka(auto_create_topics_enable=False)
     with (
-        KafkaProducer(bootstrap_servers=broker.address, max_block_ms=1000) as producer,
+        KafkaProducer(bootstrap_servers=strict_kafka.address, max_block_ms=1000) as producer,
         pytest.raises(KafkaTimeoutError, match="update metadata"),
     ):
         producer.send("not-created", b"")
@@ -275,6 +281,15 @@ def test_what_is_missing_is_named_with_all_ways_out(monkeypatch: pytest.MonkeyPa
         install_missing({"no-such-program": "some-package"}, instead="SHIELD_TEST_REDIS")
     for way_out in ("apt-get install some-package", "Docker", "SHIELD_TEST_REDIS"):
         assert way_out in str(caught.value)
+
+
+def test_sessions_that_are_too_short_for_a_kafka_are_refused_with_what_to_set(
+    strict_kafka: Broker,
+) -> None:
+    """As where an external one has Kafka's default, and a test kills a member of a group."""
+    require_sessions_of(6000, strict_kafka.address)
+    with pytest.raises(BrokerError, match=r"group\.min\.session\.timeout\.ms=3000 or less"):
+        require_sessions_of(3000, strict_kafka.address)
 
 
 # --- make brokers -------------------------------------------------------------------------------

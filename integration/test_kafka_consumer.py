@@ -16,7 +16,8 @@ import pytest
 from kafka import KafkaProducer
 from kafka.cluster import ClusterMetadata
 
-from integration.consuming import ASSIGNORS, committed
+from integration.brokers.sessions import require_sessions_of
+from integration.consuming import ASSIGNORS, SESSION_MS, committed
 from integration.reading import count, read
 from shield_kafka import KafkaConsumer
 
@@ -138,6 +139,7 @@ def test_through_rebalances_and_a_kill_every_record_is_handed_over_or_shed(kafka
     over to anybody, or has not arrived in the overflow topic. Where members keep partitions through
     a rebalance, they go on with what waits of them: none of it comes twice.
     """
+    require_sessions_of(SESSION_MS, kafka.address)
     first, second = members("poll"), members("poll")
     with Load(kafka.address, members.topic) as load:
         until(lambda: len(second.handed) > 200, 90, "the second is handed nothing")

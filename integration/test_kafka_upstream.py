@@ -16,8 +16,11 @@ from xml.etree import ElementTree
 import pytest
 from kafka import KafkaProducer
 
+from integration.brokers.sessions import require_sessions_of
+
 ROOT = Path(__file__).parents[1]
 AT_LEAST = {"producer": 17, "consumer": 17}  # in 3.0.12
+SHORTEST_SESSION_MS = 3000
 FOR_OLDER_BROKERS = {"test_kafka_consumer_offsets_for_time_old"}
 WIDE = """
 [[rules]]
@@ -85,6 +88,7 @@ def unpack_tests(archive: Path, folder: Path) -> None:
 @pytest.mark.parametrize("settings", ["", WIDE], ids=["no rules", "wide rules"])
 def test_the_clients_own_tests_pass(kafka, upstream, tmp_path, settings, client):
     """All run and pass, none is skipped, and the ledger accounts for their messages."""
+    require_sessions_of(SHORTEST_SESSION_MS, kafka.address)
     (tmp_path / "shield.toml").write_text(settings)
     report = tmp_path / "report.xml"
     tests = f"test/integration/test_{client}_integration.py"

@@ -3,7 +3,8 @@
 Each broker comes by the first of three ways that is open, decided for each broker apart:
 
 1. external: the variable SHIELD_TEST_KAFKA=host:port, SHIELD_TEST_AMQP=amqp://... or
-   SHIELD_TEST_REDIS=redis://... names one that already runs;
+   SHIELD_TEST_REDIS=redis://... names one that already runs (tests that kill a member of a Kafka
+   group need group.min.session.timeout.ms=3000 or less there, and say so);
 2. docker: testcontainers, where a Docker engine answers;
 3. native: processes that this package installs, starts on free ports of 127.0.0.1 and stops.
 
