@@ -9,13 +9,14 @@ import uuid
 from collections import Counter
 from typing import Any
 
+import pika
 import pytest
 
 from integration.queues import Queues
 from integration.redriving import command, fill_queue, refusal, run
 from integration.test_transports import amqp_url
 from shield import Shield
-from shield_rabbitmq import Publisher
+from shield_rabbitmq import BlockingConnection, Publisher
 
 MESSAGES = 500
 LIMIT = {"x-queue-type": "quorum", "x-delivery-limit": 2}
@@ -158,3 +159,75 @@ def test_twenty_pauses_and_restarts_of_auto_lose_nothing(rabbitmq):
     assert set(back) == expected
     assert sum(back.values()) == len(expected)
     quorum.delete()
+
+
+# --- consuming under rules ------------------------------------------------------------------------
+
+
+def _calls_back(channel: Any, queue: str, handle: Any) -> None:
+    channel.basic_consume(queue, lambda _channel, method, _properties, body: handle(method, body))
+    while not handle.done():
+        channel.connection.process_data_events(0.05)
+
+
+def _generates(channel: Any, queue: str, handle: Any) -> None:
+    for method, _properties, body in channel.consume(queue, inactivity_timeout=0.05):
+        if method is not None:
+            handle(method, body)
+        if handle.done():
+            return
+
+
+def _gets(channel: Any, queue: str, handle: Any) -> None:
+    while not handle.done():
+        method, _properties, body = channel.basic_get(queue)
+        if method is None:
+            channel.connection.sleep(0.01)
+        else:
+            handle(method, body)
+
+
+class Handler:
+    """Acknowledges what it is handed; it is slow now and then."""
+
+    def __init__(self, channel: Any, messages: int) -> None:
+        self._channel = channel
+        self._messages = messages
+        self._end_s = time.monotonic() + 90
+        self.got: list[bytes] = []
+
+    def __call__(self, method: Any, body: bytes) -> None:
+        self.got.append(body)
+        if len(self.got) % 50 == 0:
+            self._channel.connection.sleep(0.3)
+        self._channel.basic_ack(method.delivery_tag)
+
+    def done(self) -> bool:
+        return len(self.got) >= self._messages or time.monotonic() > self._end_s
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("quota", [("200/s", 10), ("800B/s", "50B")], ids=["messages", "bytes"])
+@pytest.mark.parametrize("consume", [_calls_back, _generates, _gets])
+def test_a_small_quota_beside_a_large_prefetch_costs_no_delivery(rabbitmq, consume, quota):
+    """What is held back stays with its consumer: a limit of 2 is never reached, and all come once.
+
+    Messages of three bytes each, pauses between them, a prefetch for all of them.
+    """
+    bodies = [b"%03d" % number for number in range(300)]
+    with Queues(rabbitmq.address) as queues:
+        queue = queues.queue(x_queue_type="quorum", x_delivery_limit=2)
+        queues.channel.confirm_delivery()
+        for body in bodies:
+            queues.channel.basic_publish("", queue, body)
+        rule: dict[str, Any] = {"match": queue, "direction": "consume"}
+        rule["quota"] = dict(zip(("rate", "burst"), quota, strict=True))
+        parameters = pika.URLParameters(rabbitmq.address)
+        with BlockingConnection(parameters, shield={"rules": [rule]}) as connection:
+            channel = connection.channel()
+            channel.basic_qos(prefetch_count=len(bodies))
+            handler = Handler(channel, len(bodies))
+            consume(channel, queue, handler)
+        assert handler.got == bodies
+        until(lambda: queues.depth(queue) == 0)
+        queues.channel.queue_delete(queue)
