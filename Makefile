@@ -64,7 +64,7 @@ types: $(INSTALLED) ## mypy, strict
 smoke: $(INSTALLED) ## the few tests that prove each real broker works
 	$(BIN)/python -m pytest integration -m smoke $(PYTEST_ARGS)
 
-soak: $(INSTALLED) ## kill processes at many more random moments than `test` does; ten minutes
+soak: $(INSTALLED) ## kill processes at many more random moments than `test` does; half an hour
 	SHIELD_SOAK=1 $(BIN)/python -m pytest integration -m soak -s $(PYTEST_ARGS)
 
 bench: $(INSTALLED) ## the benchmarks, side by side with bare clients (BENCH_ARGS="NAME --json")
