@@ -117,6 +117,13 @@ class Registry:
             "shield_setups"
         )
 
+    @property
+    def names(self) -> frozenset[tuple[str, str]]:
+        """What there is: the kind of thing, and its name in settings."""
+        kinds = vars(self)
+        gathered = ("policies", "actions", "resolvers", "transports", "demos", "setups")
+        return frozenset((kind, name) for kind in gathered for name in kinds[kind])
+
     def check(self, *, needs_all: bool = False) -> None:
         """Refuse to work with plugins of which one is wrong; or, where all are needed, missing.
 
@@ -266,6 +273,11 @@ def registry_of(plugins: Iterable[object], disable: Iterable[str]) -> Registry:
     if extra:
         return Registry(extra, disable)
     return _of_entry_points(_entry_points(), frozenset(disable))
+
+
+def installed() -> tuple[metadata.EntryPoint, ...]:
+    """Return the entry points of all plugins that are installed."""
+    return _entry_points()
 
 
 @lru_cache(maxsize=8)

@@ -15,9 +15,7 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "explore")
 
 NOBODY = 65534
 
-pytest.register_assert_rewrite(
-    "tests.contracts.adapter", "tests.contracts.plugin_nonsense", "shield.testing"
-)
+pytest.register_assert_rewrite("tests.contracts.adapter", "tests.contracts.plugin_nonsense")
 
 
 @pytest.fixture(autouse=True)

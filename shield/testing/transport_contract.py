@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import replace
-from typing import ClassVar
 
 from shield.envelope import Envelope
 from shield.headers import DESTINATION, MESSAGE_ID, ROUTING_KEY
-from shield.registry import Registry
-from shield.transport import Source, Taken, Transport
+from shield.testing.contract import PATIENCE_S, expect, registry_of
+from shield.testing.source_contract import SourceContract, take_from
+from shield.testing.watching import expect_nothing_left, in_threads
+from shield.transport import Transport
 from shield.url import URL
 
-PATIENCE_S = 20.0
-"""How long a broker may take for what a test waits for."""
+A_MOMENT_S = 1.0
+"""Longer than `send` may block: it is called while a message's caller waits."""
 
 ENVELOPES: tuple[Envelope, ...] = (
     Envelope("orders", b"body", "kafka"),
@@ -48,12 +48,12 @@ class Answers:
         """Return the ends of so many sends; AssertionError where they do not come."""
         with self._changed:
             came = self._changed.wait_for(lambda: len(self.errors) >= number, PATIENCE_S)
-        assert came, f"{len(self.errors)} of {number} sends have ended"
+        expect(came, f"{number} sends to end", f"{len(self.errors)} of them")
         return self.errors
 
 
-class TransportContract:
-    """What every transport promises. Inherit it in a test class that says what to test.
+class TransportContract(SourceContract):
+    """What every transport and its source promise. Inherit it in a test class.
 
     Example:
         >>> class TestS3(TransportContract):
@@ -63,12 +63,20 @@ class TransportContract:
         ...         return f"s3://localhost:9000/{uuid4()}"
     """
 
-    plugins: ClassVar[Sequence[object]] = ()
-    """Plugin modules or objects to register; none where an entry point names the transport's."""
-
     def place(self) -> str:
         """Return the URL of a fresh, empty place, in which messages keep their order."""
         raise NotImplementedError
+
+    def filled(self, number: int) -> str:
+        """Return a fresh place to which so many were sent."""
+        place = self.place()
+        transport, answers = self._transport(place), Answers()
+        for one in range(number):
+            transport.send(_numbered(one), answers)
+        ends = answers.wait(number)
+        transport.close(PATIENCE_S)
+        expect(ends == [None] * number, f"{number} sends without an error", ends)
+        return place
 
     # --- sending and reading --------------------------------------------------------------------
 
@@ -76,9 +84,9 @@ class TransportContract:
         """Body, key, headers, timestamp and properties, whatever client they came from."""
         place = self.place()
         for error in self._send(place, *map(_diverted, ENVELOPES)):
-            assert error is None, error
+            expect(error is None, "no error", error)
         with self._open(place) as source:
-            back = [taken.envelope.restored() for taken in _take(source, len(ENVELOPES))]
+            back = [taken.envelope.restored() for taken in take_from(source, len(ENVELOPES))]
         for sent, came in zip(ENVELOPES, back, strict=True):
             ours = {"marks": (), "producer": "", "timestamp_ms": sent.timestamp_ms}
             assert replace(came, **ours) == sent  # type: ignore[arg-type]
@@ -95,16 +103,12 @@ class TransportContract:
             for number in range(50):
                 transport.send(_numbered(number, b"%d" % thread), answers)
 
-        threads = [threading.Thread(target=send, args=(n,)) for n in range(8)]
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join()
+        in_threads(8, send)
         assert answers.wait(400) == [None] * 400
         transport.close(PATIENCE_S)
-        assert len(answers.errors) == 400
+        expect(len(answers.errors) == 400, "one answer to each of 400", len(answers.errors))
         with self._open(place) as source:
-            came = [taken.envelope.restored() for taken in _take(source, 400)]
+            came = [taken.envelope.restored() for taken in take_from(source, 400)]
         for key in (b"%d" % number for number in range(8)):
             own = [envelope.body for envelope in came if envelope.key == key]
             assert own == [b"%d" % number for number in range(50)]
@@ -118,14 +122,61 @@ class TransportContract:
         assert answers.errors == [None] * 100
         late = Answers()
         transport.send(_numbered(1), late)
-        assert isinstance(late.wait(1)[0], Exception)
+        (answer,) = late.wait(1)
+        expect(isinstance(answer, Exception), "an error", answer)
         transport.close(0.0)
+
+    def test_closing_without_time_ends_all_sends(self) -> None:
+        """What has no answer by then fails; none is answered again later."""
+        transport, answers = self._transport(self.place()), Answers()
+        for number in range(100):
+            transport.send(_numbered(number), answers)
+        began = time.monotonic()
+        transport.close(0.0)
+        took_s = time.monotonic() - began
+        expect(took_s < PATIENCE_S / 2, "an end at once", f"one after {took_s:.1f} s")
+        answers.wait(100)
+        time.sleep(A_MOMENT_S / 2)  # one that comes twice has no other sign
+        expect(len(answers.errors) == 100, "one answer to each of 100", len(answers.errors))
+
+    def test_sending_does_not_block(self) -> None:
+        """The message's caller waits for its answer, or does not; that is no transport's matter."""
+        transport, answers = self._transport(self.place()), Answers()
+        longest_s = 0.0
+        for number in range(100):
+            began = time.monotonic()
+            transport.send(_numbered(number), answers)
+            longest_s = max(longest_s, time.monotonic() - began)
+        transport.close(PATIENCE_S)
+        expect(longest_s < A_MOMENT_S, f"less than {A_MOMENT_S} s", f"{longest_s:.2f} s")
+
+    def test_an_answer_that_raises_stops_no_other(self) -> None:
+        """Nobody's error ends the thread that hands out the answers."""
+        transport, answers = self._transport(self.place()), Answers()
+
+        def fails(error: Exception | None) -> None:
+            answers(error)
+            raise RuntimeError("who hears of this answer fails")
+
+        for number in range(10):
+            with suppress(RuntimeError):  # where it is answered before `send` returns
+                transport.send(_numbered(number), fails)
+            transport.send(_numbered(number), answers)
+        answers.wait(20)
+        transport.close(PATIENCE_S)
+        expect(len(answers.errors) == 20, "one answer to each of 20", len(answers.errors))
+
+    def test_a_transport_that_is_closed_leaves_nothing_open(self) -> None:
+        """Neither a thread nor a file, nor a connection."""
+        place = self.place()
+        expect_nothing_left(lambda: self._send(place, _numbered(1)), "transports that are closed")
 
     def test_a_transport_that_was_never_used_closes_at_once(self) -> None:
         """It has not connected."""
         began = time.monotonic()
         self._transport(self.place()).close(PATIENCE_S)
-        assert time.monotonic() - began < 1
+        took_s = time.monotonic() - began
+        expect(took_s < A_MOMENT_S, f"less than {A_MOMENT_S} s", f"{took_s:.1f} s")
 
     def test_its_url_is_shown_without_secrets(self) -> None:
         """Neither its origin nor its repr has user or password."""
@@ -135,57 +186,10 @@ class TransportContract:
             url = replace(url, username="bob", password="s3cr3t-canary")
         assert "canary" not in self._shown(url)
 
-    # --- the way back ---------------------------------------------------------------------------
-
-    def test_what_is_forgotten_does_not_come_again(self) -> None:
-        """And what is not comes again when the place is opened anew: nothing is lost between."""
-        place = self._filled(10)
-        with self._open(place) as source:
-            for taken in _take(source, 5):
-                source.forget(taken)
-        with self._open(place) as source:
-            assert _bodies(_take(source, 5)) == [b"5", b"6", b"7", b"8", b"9"]
-
-    def test_messages_are_forgotten_in_any_order(self) -> None:
-        """A hole in the middle comes again, maybe with what stands behind it, never less."""
-        place = self._filled(6)
-        with self._open(place) as source:
-            taken = _take(source, 6)
-            for number in (4, 0, 5, 1, 3):
-                source.forget(taken[number])
-        with self._open(place) as source:
-            again = _bodies(_take(source, 1))
-            assert again[0] == b"2"
-
-    def test_what_failed_comes_again_before_those_behind_it(self) -> None:
-        """In the order in which they stood."""
-        place = self._filled(6)
-        with self._open(place) as source:
-            taken = _take(source, 3)
-            source.failed(taken[2])
-            source.failed(taken[1])
-            source.forget(taken[0])
-            again = _take(source, 5)
-            assert _bodies(again) == [b"1", b"2", b"3", b"4", b"5"]
-            for one in again:
-                source.forget(one)
-        with self._open(place) as source:
-            assert source.take(1, 0.5) == []
-
-    def test_it_tells_how_many_are_left(self) -> None:
-        """Those that are not taken; or None where it cannot tell."""
-        place = self._filled(6)
-        with self._open(place) as source:
-            taken = _take(source, 2)
-            assert _until(lambda: source.left() in (4, None))
-            for one in (*taken, *_take(source, 4)):
-                source.forget(one)
-            assert _until(lambda: source.left() in (0, None))
-
     # --- short ways -----------------------------------------------------------------------------
 
     def _to(self, url: URL) -> Transport:
-        return Registry(self.plugins).transport(url.scheme).to(url)
+        return registry_of(self.plugins).transport(url.scheme).to(url)
 
     def _shown(self, url: URL) -> str:
         """Return what is seen of a transport, or of its refusal."""
@@ -199,15 +203,6 @@ class TransportContract:
     def _transport(self, place: str) -> Transport:
         return self._to(URL.parse(place))
 
-    @contextmanager
-    def _open(self, place: str) -> Iterator[Source]:
-        url = URL.parse(place)
-        source = Registry(self.plugins).transport(url.scheme).source(url)
-        try:
-            yield source
-        finally:
-            source.close()
-
     def _send(self, place: str, *envelopes: Envelope) -> list[Exception | None]:
         """Send one after another; return how each ended."""
         transport = self._transport(place)
@@ -218,11 +213,6 @@ class TransportContract:
             ends += answers.wait(1)
         transport.close(PATIENCE_S)
         return ends
-
-    def _filled(self, number: int) -> str:
-        place = self.place()
-        assert self._send(place, *map(_numbered, range(number))) == [None] * number
-        return place
 
 
 def _numbered(number: int, key: bytes | None = None) -> Envelope:
@@ -235,24 +225,3 @@ def _diverted(envelope: Envelope) -> Envelope:
     if envelope.routing_key is not None:
         marks[ROUTING_KEY] = envelope.routing_key
     return envelope.diverted(marks)
-
-
-def _take(source: Source, number: int) -> list[Taken]:
-    """Take so many; AssertionError where they do not come."""
-    taken: list[Taken] = []
-    deadline = time.monotonic() + PATIENCE_S
-    while len(taken) < number and time.monotonic() < deadline:
-        taken += source.take(number - len(taken), 0.2)
-    assert len(taken) == number, f"{len(taken)} of {number} messages came"
-    return taken
-
-
-def _bodies(taken: Sequence[Taken]) -> list[bytes | None]:
-    return [one.envelope.body for one in taken]
-
-
-def _until(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return condition()
