@@ -45,6 +45,8 @@ class Aside(Room):
             for over in overs:
                 if over.open:
                     over.flow.account.keep(over, where)
+                if where is End.SPOOLED:  # nobody ends it any more: what is read back is another
+                    core.claims.discard(over)
         if core.hooks.observers:
             for over, was_open in zip(overs, open_ones, strict=True):
                 if was_open:
