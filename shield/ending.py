@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 
 from shield import process
 
@@ -22,7 +22,8 @@ LOST = ("raised", "dropped", "failed")
 
 log = logging.getLogger("shield")
 Ending = Callable[[float], None]
-_endings: set[Ending] = set()
+_endings: dict[Ending, Callable[[], object]] = {}
+"""What is to be called, and what takes that back in a child of `multiprocessing`."""
 _deadline: list[float] = []
 
 
@@ -32,7 +33,7 @@ def at_exit(ending: Ending, turn: int = 1) -> None:
     Who was registered last comes first; in a child of `multiprocessing`, who has the higher turn.
     """
     if ending not in _endings:
-        atexit.register(_end, ending)
+        atexit.register(_End(ending))
     at_childs_end(ending, turn)
 
 
@@ -40,12 +41,18 @@ def at_childs_end(ending: Ending, turn: int = 0) -> None:
     """Have it called in a child of `multiprocessing` alone: elsewhere its client does it."""
     if ending in _endings:
         return
-    _endings.add(ending)
+    _endings[ending] = _nothing
     module = sys.modules.get("multiprocessing.process")
     if module is not None and module.parent_process() is not None:
         from multiprocessing.util import Finalize
 
-        Finalize(None, partial(_end, ending), exitpriority=turn)
+        _endings[ending] = Finalize(None, _End(ending), exitpriority=turn).cancel
+
+
+def not_at_exit(ending: Ending) -> None:
+    """Take it back: it has ended before the program does."""
+    _endings.pop(ending, _nothing)()
+    atexit.unregister(_End(ending))
 
 
 def left_s() -> float:
@@ -55,10 +62,18 @@ def left_s() -> float:
     return max(0.0, _deadline[0] - time.monotonic())
 
 
-def _end(ending: Ending) -> None:
-    if ending not in _endings:
-        return
-    _endings.discard(ending)
+@dataclass(frozen=True)
+class _End:
+    """Calls it; one that is equal takes it back from `atexit`."""
+
+    ending: Ending
+
+    def __call__(self) -> None:
+        if _endings.pop(self.ending, None) is not None:
+            _call(self.ending)
+
+
+def _call(ending: Ending) -> None:
     before = process.ledger()
     ending(left_s())
     after = process.ledger()
@@ -68,6 +83,10 @@ def _end(ending: Ending) -> None:
         log.warning(
             "%d messages could not be sent before the program ended: %s", sum(lost.values()), ends
         )
+
+
+def _nothing() -> None:
+    """Take nothing back."""
 
 
 def _forget() -> None:

@@ -7,6 +7,7 @@ reads it back.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,13 +15,16 @@ from typing import ClassVar
 
 from shield.envelope import Envelope
 from shield.errors import ShieldError
-from shield.plugin_results import error_in, outcome_in
+from shield.outside import is_from_outside
+from shield.plugin_results import error_in, outcome_in, shown
 from shield.retention import Retention
 from shield.selection import Selection
 from shield.setup import Setup
 from shield.signals import Signals
 from shield.url import URL
 from shield.verdict import Outcome
+
+log = logging.getLogger("shield")
 
 Done = Callable[[Exception | None], None]
 """Told the end of one send: None when it is durable there, else what went wrong."""
@@ -194,6 +198,17 @@ def once(done: Done) -> Done:
         answered(error_in(error))
 
     return ended
+
+
+def is_open(transport: Transport) -> bool:
+    """Tell whether it can still send; one that cannot say so cannot."""
+    try:
+        return bool(transport.is_open)
+    except Exception as error:
+        if is_from_outside(error):
+            raise
+        log.warning("%s cannot tell whether it is open: %s", shown(transport), shown(error))
+        return False
 
 
 def outcome_of(transport: Transport, error: Exception) -> Outcome:

@@ -18,7 +18,7 @@ from shield.plugin_results import text_of
 from shield.redrive import Redriver, key_on_any
 from shield.retention import Retention
 from shield.selection import Selection
-from shield.transport import Done, Source, Transport
+from shield.transport import Done, Source, Transport, is_open
 from shield.url import URL, is_url
 from shield.verdict import Outcome
 
@@ -127,7 +127,7 @@ class Clients(Transport):
     def first(self) -> Transport | None:
         """One that can send; those whose clients are gone are forgotten."""
         with self._lock:
-            self._clients = [client for client in self._clients if client.is_open]
+            self._clients = [client for client in self._clients if is_open(client)]
             return self._clients[0] if self._clients else None
 
     @property

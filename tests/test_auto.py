@@ -276,6 +276,30 @@ def test_one_thread_serves_all_clients_and_ends_with_the_last(shield):
     until(lambda: not redrivers())
 
 
+class Unspeakable(Memory):
+    """A client that cannot say whether it is open."""
+
+    @property
+    def is_open(self):
+        raise RuntimeError("who knows")
+
+
+def test_a_client_that_cannot_say_whether_it_is_open_is_taken_for_closed(shield, overflow, caplog):
+    """It is named in the log, and what another can send comes back all the same."""
+    shield.opened(Unspeakable(Memory.brokers["c"], ""))
+    until(lambda: not redrivers())
+    assert "Unspeakable" in caplog.text
+    assert "who knows" in caplog.text
+    overflow.append(diverted(0))
+    client = FakeClient(shield)
+    shield.opened(Unspeakable(Memory.brokers["c"], ""))
+    until(lambda: client.unanswered)
+    client.ack()
+    until(lambda: overflow == [])
+    client.close()
+    until(lambda: not redrivers())
+
+
 def test_a_shield_without_such_a_rule_has_no_thread():
     """Nothing is started that is not asked for."""
     shield = shield_with({**RULE, "redrive": None}, plugins=PLUGINS)

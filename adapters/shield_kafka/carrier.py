@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from shield import Envelope, UnavailableError
+from shield.ending import at_exit, not_at_exit
 from shield.transport import Done
 from shield_kafka import internals
 from shield_kafka.address import Address
@@ -24,7 +24,6 @@ LEARN_WITHIN_MS = 2000
 DELIVER_WITHIN_MS = 20_000
 """When a send that the cluster has not answered is given up."""
 ANSWER_WITHIN_MS = 10_000
-EXIT_WITHIN_S = 10.0
 REQUEST_BYTES = 16 * 2**20
 """How much goes into one request, unless one message alone is larger."""
 COMPRESSED_FROM = 256 * 1024
@@ -69,7 +68,7 @@ class Carrier:
         self._large: BareProducer | None = self._producer if self._compresses_all else None
         self._process = os.getpid()
         # The client has its own end at exit registered now, without waiting: ours goes before it.
-        atexit.register(self.close, EXIT_WITHIN_S)
+        at_exit(self.close)
 
     def _connected(self, **configs: object) -> BareProducer:
         try:
@@ -132,7 +131,7 @@ class Carrier:
 
     def close(self, timeout_s: float) -> None:
         """Wait for the answers to all sends; fail what has none in time."""
-        atexit.unregister(self.close)
+        not_at_exit(self.close)
         if os.getpid() != self._process:
             return  # forked: what is unanswered is the parent's
         deadline = time.monotonic() + timeout_s

@@ -54,8 +54,6 @@ FAILED_PAUSE_S = 0.1
 """How long the thread pauses after an error that nobody foresaw."""
 END_WITHIN_S = 3.0
 """How long the thread may take to end, beyond the time its user gives it."""
-EXIT_WITHIN_S = 10.0
-"""How long a program that ends waits for what its write threads still hold."""
 WRITE_BYTES = 64 * 1024
 WINDOW_BYTES = 64 * 2**20
 LOOK_EVERY_S = 0.02
