@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from typing import TYPE_CHECKING
 
 from pika.connection import Parameters
 
 from shield import Envelope, Outcome, ShieldError, Source, Transport
+from shield.outside import is_from_outside
 from shield.transport import Done
 from shield_rabbitmq.address import Address, origin_of
 from shield_rabbitmq.enveloping import parcel_of
@@ -22,6 +24,9 @@ from shield_rabbitmq.sending import Sending
 
 if TYPE_CHECKING:
     from shield_rabbitmq.client import Publisher
+
+
+log = logging.getLogger("shield.rabbitmq")
 
 
 class PublisherTransport(Transport):
@@ -95,8 +100,13 @@ class Carried(Sending):
         self.may_decline = may_decline
 
     def finish(self, error: Exception | None) -> None:
-        """Tell who sent it."""
-        self._done(error)
+        """Tell who sent it; what that raises is not to end the connection of all others."""
+        try:
+            self._done(error)
+        except Exception as failed:
+            if is_from_outside(failed):
+                raise
+            log.exception("who sent to %s cannot take the answer", self.parcel.destination)
 
 
 def overloaded(error: Exception) -> bool:
