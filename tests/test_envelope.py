@@ -16,6 +16,7 @@ from shield.testing import AdmitNothing
 from tests.making import over, shield_with
 
 NOTHING = {"name": "orders", "match": "*", "admit_nothing": {}}
+REFUSING = shield_with(NOTHING, plugins=[AdmitNothing])
 
 names = st.text(string.ascii_lowercase, min_size=1, max_size=8)
 lookalikes = st.builds(
@@ -49,8 +50,7 @@ amqp = st.builds(
 
 def carried(envelope: Envelope, kind: str) -> Envelope:
     """Divert it, as a transport of that kind stores it, and read it back."""
-    shield = shield_with(NOTHING, plugins=[AdmitNothing])
-    verdict = over(shield, envelope.destination, routing_key=envelope.routing_key)
+    verdict = over(REFUSING, envelope.destination, routing_key=envelope.routing_key)
     stored = envelope.diverted(diverted(verdict)).foreign_headers(kind)
     own, marks = split_stored(stored)
     same = kind == envelope.kind
