@@ -134,23 +134,25 @@ def test_python_m_shield_runs_the_same_command():
         ("kafka", ("setup", "--broker", "kafka"), "kafka"),
     ],
 )
-def test_what_needs_a_client_says_how_to_get_it_and_the_rest_works_without(
-    module, arguments, extra
-):
-    """In a process where importing the client fails, as where it is not installed."""
-    code = f"import sys\nsys.modules[{module!r}] = None\nfrom shield.cli import main\nmain()"
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True
-        )
-
-    plugins = json.loads(run("plugins", "--json").stdout)
-    assert {plugin["state"] for plugin in plugins} == {"on"}
-    refused = run(*arguments)
+def test_what_needs_a_client_says_how_to_get_it(module, arguments, extra):
+    """In one line, with the extra that brings it."""
+    refused = run_without(module, *arguments)
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()
     assert f"pip install 'broker-shield[{extra}]'" in line
+
+
+@pytest.mark.parametrize("module", ["kafka", "confluent_kafka", "pika"])
+def test_without_a_client_no_plugin_is_off(module):
+    """They load; only what needs it does not work."""
+    plugins = json.loads(run_without(module, "plugins", "--json").stdout)
+    assert {plugin["state"] for plugin in plugins} == {"on"}
+
+
+def run_without(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command where importing a client fails, as where it is not installed."""
+    code = f"import sys\nsys.modules[{module!r}] = None\nfrom shield.cli import main\nmain()"
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
 
 
 def test_main_is_the_entry_point():
