@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pika import BasicProperties
+from pika import BasicProperties, URLParameters
 
 from integration.queues import Queues
 from integration.redriving import fill_queue, run
 from integration.test_transports import amqp_url
 from shield import Shield
-from shield_rabbitmq import ExchangeError, Publisher, RefusedError
+from shield_rabbitmq import BlockingConnection, ExchangeError, Publisher, RefusedError
 from tests.contracts.poison import BODIES, GOOD
 from tests.eventually import eventually
 
@@ -118,3 +119,38 @@ def test_a_redrive(forbidden: Forbidden, reason: str) -> None:
         assert document["sent"] == GOOD
         assert exchange in str(document)
         assert forbidden.arrived() == Counter(good)
+
+
+def test_a_consumer_that_diverts(broker: Any, forbidden: Forbidden) -> None:
+    """What may not go there is handed over; the others go, once each, before and behind it."""
+    broker.ctl("set_topic_permissions", "limited", "late", "^open", ".*")
+    with Queues(forbidden.admin) as queues:
+        source, exchange = queues.queue(), queues.exchange("fanout")
+        queues.channel.queue_bind(source, exchange)
+        queues.channel.exchange_declare("late", "topic")
+        queues.channel.queue_bind(forbidden.queue, "late", "#")
+        old = BasicProperties(timestamp=int(time.time()) - 3600, delivery_mode=2)
+        for body in (*BODIES[:150], BAD, *BODIES[150:]):
+            queues.channel.basic_publish(exchange, "secret" if body == BAD else "open", body, old)
+        rule = {"match": source, "direction": "consume", "max_age": "1m"}
+        own = Shield({"rules": [{**rule, "over_limit": "overflow late"}]})
+        got: list[bytes] = []
+        with BlockingConnection(URLParameters(forbidden.url), shield=own) as connection:
+            channel = connection.channel()
+
+            def handle(_channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+                got.append(body)
+                channel.basic_ack(method.delivery_tag)
+
+            channel.basic_qos(prefetch_count=50)
+            channel.basic_consume(source, handle)
+
+            def all_seen() -> bool:
+                connection.process_data_events(0.1)
+                return own.ledger().overflowed == GOOD and bool(got)
+
+            eventually(all_seen)
+        assert got == [BAD]
+        assert forbidden.arrived() == Counter(BODIES)
+        assert queues.depth(source) == 0
+        assert own.ledger().balanced
