@@ -25,7 +25,7 @@ from functools import partial
 from benchmarks import decide, instructed
 from benchmarks.measure import Effort, Noise, Report, Result, interleave, result_of, versions_of
 from shield import ShieldError
-from shield_kafka.embedded import EmbeddedKafka
+from shield_kafka.demo.embedded import EmbeddedKafka
 
 FEW = 200
 LIMIT_S = 600

@@ -13,7 +13,7 @@ import psutil
 from kafka import TopicPartition
 
 from shield import Shield
-from shield.redriving import Redriving
+from shield.operations.redrive_job import Redriving
 
 RULE = {
     "name": "bench",

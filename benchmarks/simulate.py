@@ -33,9 +33,9 @@ from rich.table import Table
 
 from shield import End, Message, Outcome, Permit, Refusal, Shield, Signals
 from shield.testing import ManualClock
-from shield_rabbitmq.parcel import Parcel
-from shield_rabbitmq.sending import Sending
-from shield_rabbitmq.waiting import Waiting
+from shield_rabbitmq.client.frames import Frames
+from shield_rabbitmq.connection.pending_publish import PendingPublish
+from shield_rabbitmq.connection.send_queue import SendQueue
 
 TICK_S = 0.01
 NETWORK_S = 0.02
@@ -53,7 +53,7 @@ GOOD_WITHIN_S = 1.0
 """An answer that takes longer is of no use to anyone."""
 WINDOW = 50
 """How many messages a client that keeps a queue has with the broker at once."""
-PARCEL = Parcel("", "simulated", b"", None, mandatory=False)
+PARCEL = Frames("", "simulated", b"", None, mandatory=False)
 CRITICALITIES = ["critical-plus"] + 2 * ["critical"] + 3 * ["sheddable-plus"] + 4 * ["sheddable"]
 """What ten messages in a row are."""
 CRITICAL = {"critical-plus", "critical"}
@@ -163,7 +163,7 @@ class Trace:
         return max(1.0, sum(last) / len(last))
 
 
-class _Sent(Sending):
+class _Sent(PendingPublish):
     """One message that was admitted: in its client's queue, with the broker, or answered."""
 
     __slots__ = ("answered", "at_s", "permit")
@@ -209,7 +209,7 @@ class Simulation:
                 policy.random = self._random.random
         self._signals = Signals(self._clock.now)
         keeps = any(policy.overrides("waited") for policy in self.shield.rules[0].policies)
-        self._waiting = Waiting(self._signals) if keeps else None
+        self._waiting = SendQueue(self._signals) if keeps else None
         self._queue: deque[_Sent] = deque()
         self._unanswered: deque[_Sent] = deque()
         self._to_offer = self._to_serve = self._ideal_queue = 0.0

@@ -11,9 +11,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from shield.cli.file_schema import TABLES
-from shield.credentials import Credential
-from shield.registry import Registry
-from shield.settings import PluginSettings, RuleSettings, ShieldSettings
+from shield.config.credentials import Credential
+from shield.config.registry import Registry
+from shield.config.settings import PluginSettings, RuleSettings, ShieldSettings
 
 PAGE = Path(__file__).with_name("settings.md")
 

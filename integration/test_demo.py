@@ -10,7 +10,7 @@ from pika.exceptions import ChannelClosedByBroker
 from typer.testing import CliRunner
 
 from shield.cli import app
-from shield_rabbitmq.demo import EXCHANGE, OVERFLOW, RabbitMQDemo
+from shield_rabbitmq.demo.demo import EXCHANGE, OVERFLOW, RabbitMQDemo
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from integration.event_loop import EventLoop
 from integration.queues import Queues
 from shield import Shield
 from shield_rabbitmq import BlockingConnection, Publisher, SelectConnection, publisher
-from shield_rabbitmq.publishing import Publishing
+from shield_rabbitmq.publishing.properties import Publishing
 from tests.contracts.poison import BODIES, GOOD, PoisonContract
 from tests.eventually import eventually
 

@@ -16,7 +16,7 @@ import shield
 from integration.brokers import RabbitMQ
 from integration.queues import Queues
 from shield import Shield
-from shield_rabbitmq import OverLimitError, Publisher
+from shield_rabbitmq import Publisher, RabbitMQOverLimitError
 from tests.eventually import eventually
 
 PERSISTENT = BasicProperties(delivery_mode=2)
@@ -130,7 +130,7 @@ def test_what_is_shed_and_raised_fails_its_future(make, queues, freeze, chain):
     go_on, written = frozen_with_a_full_window(publisher, queue, freeze, 1)
     future = publisher.publish("", queue, b"late")
     error = future.exception(5)
-    assert isinstance(error, OverLimitError)
+    assert isinstance(error, RabbitMQOverLimitError)
     assert (error.policy, error.reason) == ("queue_delay", "queue delay")
     assert publisher.shield.ledger().raised == 1
     go_on()

@@ -35,10 +35,11 @@ from integration.event_loop import EventLoop
 from integration.queues import Queues
 from shield import Shield
 from shield.action import Keep
-from shield.kept import Kept
-from shield.sync import wait_in_line
+from shield.chain.retained import Retained
+from shield.chain.runner import wait_in_line
 from shield.testing import ManualClock
-from shield_rabbitmq import BlockingConnection, SelectConnection, shielded
+from shield_rabbitmq import BlockingConnection, SelectConnection
+from shield_rabbitmq.channels import decorator
 from tests.contracts.adapter import Adapter, AdapterContract, HoldBack, counts, rule
 from tests.eventually import eventually
 
@@ -318,7 +319,7 @@ def test_a_drop_in_connection_makes_shielded_channels(connect, queues):
         with connection.channel() as channel:
             assert isinstance(channel, BlockingChannel)
             assert channel.connection is connection
-            assert shielded(channel) is channel
+            assert decorator(channel) is channel
             for body in (b"1", "2", b"3"):
                 channel.basic_publish("", queue, body)
         assert channel.is_closed
@@ -362,7 +363,7 @@ def test_every_callback_is_handed_the_channel_that_its_user_holds(connect, queue
     """Consumer and return callbacks; what they publish is within the quota, too."""
     queue, replies = queues.queue(), queues.queue()
     own = limited("drop", burst=3)
-    channel = shielded(connect(kind).channel(), shield=own)
+    channel = decorator(connect(kind).channel(), shield=own)
     handed: dict[str, Any] = {}
 
     def consumed(it, method, properties, body):
@@ -461,8 +462,8 @@ def test_a_missing_overflow_exchange_leaves_the_channel_open(connect, queues):
 class Shelf:
     """A plugin whose action `shelve` keeps messages until a test takes them down."""
 
-    def __init__(self, fate: str, keeper: Callable[[Kept], None] | None = None) -> None:
-        self.kept: list[Kept] = []
+    def __init__(self, fate: str, keeper: Callable[[Retained], None] | None = None) -> None:
+        self.kept: list[Retained] = []
         self.step = Keep(fate, keeper or self.kept.append)
 
     @shield.hookimpl
@@ -519,7 +520,7 @@ def test_what_is_spooled_returns_once_it_is_durable(connect, queues):
     """And what could not be spooled goes on in the chain, and reaches its caller."""
     queue = queues.queue()
 
-    def store(kept: Kept) -> None:
+    def store(kept: Retained) -> None:
         assert kept.envelope().destination == queue
         full = kept.envelope().body == b"3"
         threading.Timer(0.05, kept.go_on if full else kept.stored).start()
@@ -537,7 +538,7 @@ def test_what_is_spooled_returns_once_it_is_durable(connect, queues):
 
 def test_a_caller_is_not_kept_for_ever(connect, queues, monkeypatch):
     """After its time the fate is unknown to it; the ledger has the message until that is known."""
-    monkeypatch.setattr("shield_rabbitmq.channel_outlet.CONFIRMED_WITHIN_S", 0.1)
+    monkeypatch.setattr("shield_rabbitmq.channels.sender.CONFIRMED_WITHIN_S", 0.1)
     queue, shelf = queues.queue(), Shelf("spooled")
     own = limited("shelve", plugins=[shelf])
     channel = connect(shield=own).channel()
@@ -573,12 +574,12 @@ def test_connections_of_one_broker_share_a_relay(connect, queues):
     own = limited(f"overflow {elsewhere}", match=queue)
     before = set(threading.enumerate())
 
-    @shielded(shield=own)
+    @decorator(shield=own)
     def publish(channel):
         channel.basic_publish("", queue, b"")
 
     for connection in (connect(), connect(pika.BlockingConnection)):
-        channel = shielded(connection.channel(), shield=own)
+        channel = decorator(connection.channel(), shield=own)
         publish(channel)
         publish(channel)
     relays = [t for t in set(threading.enumerate()) - before if t.name == "shield-rabbitmq"]
@@ -655,7 +656,7 @@ def test_pikas_own_classes_are_left_alone(connect):
     """Other channels, also of the same connection, are pika's and not shielded."""
     connection = connect(pika.BlockingConnection)
     own = limited()
-    shielded(connection.channel(), shield=own)
+    decorator(connection.channel(), shield=own)
     other = connection.channel()
     assert type(other) is BlockingChannel
     for _ in range(3):
@@ -694,7 +695,7 @@ def test_an_asyncio_channel_is_shielded_in_a_coroutine_function(rabbitmq, queues
     """The `Channel` of any of pika's connections will do."""
     queue, own = queues.queue(), limited("drop")
 
-    @shielded(shield=own)
+    @decorator(shield=own)
     async def publish(channel: Any) -> None:
         for body in (b"1", b"2"):
             await asyncio.sleep(0)

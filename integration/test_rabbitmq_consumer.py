@@ -458,7 +458,7 @@ def test_while_the_overflow_exchange_is_missing_nothing_is_acknowledged(
     """What is not stale goes on; the rest is tried again until the exchange is there."""
     queue, late = queues.queue(), queues.queue()
     missing = f"missing-{late}"
-    monkeypatch.setattr("shield_rabbitmq.exchanges.ASK_EVERY_S", 0.2)
+    monkeypatch.setattr("shield_rabbitmq.connection.exchanges.ASK_EVERY_S", 0.2)
     fill(queues, queue, range(10), half_stale)
     worker = Worker(
         rabbitmq.address,

@@ -17,10 +17,10 @@ from integration.brokers import RabbitMQ
 from integration.queues import Queues
 from shield_rabbitmq import (
     CannotConnectError,
-    DeliveryUnknownError,
     NackedError,
     Publisher,
     PublisherClosedError,
+    RabbitMQDeliveryUnknownError,
 )
 from tests.eventually import eventually
 
@@ -118,7 +118,7 @@ def check(publisher: Publisher, route: Route, load: Load, *, unknown: bool) -> N
         error = future.exception()
         if error is None:
             ends["dropped" if shield.fate(future) == "dropped" else "arrived"].add(body)
-        elif isinstance(error, DeliveryUnknownError):
+        elif isinstance(error, RabbitMQDeliveryUnknownError):
             ends["unknown"].add(body)
         else:
             assert isinstance(error, shield.OverLimitError)
@@ -206,7 +206,7 @@ def test_a_frozen_broker_does_not_keep_close_waiting(own_rabbitmq, route):
     finally:
         own_rabbitmq.resume()
     kinds = Counter(type(future.exception(0)) for future in futures)
-    assert kinds == {DeliveryUnknownError: 10, PublisherClosedError: 40}
+    assert kinds == {RabbitMQDeliveryUnknownError: 10, PublisherClosedError: 40}
     assert not threads()
     ledger = publisher.shield.ledger()
     assert (ledger.failed, ledger.in_flight, ledger.balanced) == (50, 0, True)

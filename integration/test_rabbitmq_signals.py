@@ -22,12 +22,12 @@ from shield.testing import ManualClock
 from shield_rabbitmq import (
     BlockingConnection,
     NackedError,
-    OverLimitError,
     Publisher,
+    RabbitMQOverLimitError,
     ReturnedError,
     SelectConnection,
-    shielded,
 )
+from shield_rabbitmq.channels import decorator
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.alone
@@ -131,7 +131,7 @@ def test_messages_of_a_blocked_connection_take_the_chain(make, queues, alarm):
     for _ in range(1000):
         assert dropped(publisher.publish("", drops, b"during"))
         assert dropped(publisher.publish("", overflows, b"during"))
-        with pytest.raises(OverLimitError) as caught:
+        with pytest.raises(RabbitMQOverLimitError) as caught:
             publisher.publish("", raises, b"during")
     assert time.monotonic() - begun < 30
     assert (caught.value.policy, caught.value.reason) == ("blocked", "blocked by the broker")
@@ -190,7 +190,7 @@ def test_messages_that_find_no_queue_are_seen_and_raised(make, queues):
     for _ in range(11):
         error = publisher.publish("", "nowhere", b"lost").exception(10)
         assert isinstance(error, ReturnedError)
-    with pytest.raises(OverLimitError) as caught:
+    with pytest.raises(RabbitMQOverLimitError) as caught:
         publisher.publish("", bound, b"next")
     assert caught.value.policy == "returns"
     assert 0 < caught.value.retry_after <= 10
@@ -335,7 +335,7 @@ def test_a_blocking_channel_that_only_publishes_hears_of_the_alarm(connect, queu
     queue, own = queues.queue(), acting("wait 60s", "drop", blocked="over_limit")
     decorated = connect(pika.BlockingConnection).channel()
 
-    @shielded(shield=own)
+    @decorator(shield=own)
     def publish(channel: Any) -> str:
         channel.basic_publish("", queue, b"", PERSISTENT)
         return shield.fate(channel)
@@ -412,7 +412,7 @@ def test_a_blocking_channel_with_confirms_tells_what_found_no_queue(connect, que
     for _ in range(10):
         with pytest.raises(UnroutableError):
             channel.basic_publish("", "nowhere", b"", mandatory=True)
-    with pytest.raises(OverLimitError) as caught:
+    with pytest.raises(RabbitMQOverLimitError) as caught:
         channel.basic_publish("", queues.queue(), b"")
     assert caught.value.policy == "returns"
     assert own.ledger().failed == 10

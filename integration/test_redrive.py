@@ -37,9 +37,9 @@ def queues(rabbitmq):
 @pytest.fixture
 def impatient(monkeypatch):
     """Messages are given up after two tries, and a quiet is believed after one second."""
-    monkeypatch.setattr("shield.redriving.TRIES", 2)
-    monkeypatch.setattr("shield.redriving.TRY_FOR_S", 1.0)
-    monkeypatch.setattr("shield.way_back.QUIET_S", 1.0)
+    monkeypatch.setattr("shield.operations.redrive_job.TRIES", 2)
+    monkeypatch.setattr("shield.operations.redrive_job.TRY_FOR_S", 1.0)
+    monkeypatch.setattr("shield.redriving.auto_session.QUIET_S", 1.0)
 
 
 def in_order(records):

@@ -28,11 +28,17 @@ from shield_rabbitmq import (
     Publisher,
     Publishing,
     SelectConnection,
-    internals,
     publisher,
-    shielded,
 )
-from shield_rabbitmq.encoded import DELIVERY_MODE, EXPIRATION, TIMESTAMP, Encoded, long_string
+from shield_rabbitmq.channels import decorator
+from shield_rabbitmq.client import internals
+from shield_rabbitmq.client.raw_properties import (
+    DELIVERY_MODE,
+    EXPIRATION,
+    TIMESTAMP,
+    Encoded,
+    long_string,
+)
 from tests.contracts.round_trip import RoundTripContract
 
 LARGE = 20_000_000
@@ -281,7 +287,7 @@ class TestShieldedFunction(Publishers):
     def sending(self, rules: shield.Shield) -> Iterator[Callable[[str, str], Any]]:
         before = set(threading.enumerate())
 
-        @shielded(shield=rules)
+        @decorator(shield=rules)
         def send(channel: Any, name: str, place: str) -> None:
             channel.basic_publish(*arguments_of(name, place))
 

@@ -22,7 +22,7 @@ from kafka.admin import KafkaAdminClient, NewTopic
 import shield
 from integration.queues import Queues
 from integration.reading import read
-from shield.plugins.spool.view import entries_in
+from shield.plugins.actions.spool.snapshot import entries_in
 from shield_kafka import KafkaProducer
 from shield_rabbitmq import Publisher
 from tests.eventually import eventually

@@ -20,14 +20,14 @@ from integration.brokers import Broker, RabbitMQ, create_topic
 from integration.queues import Queues
 from integration.reading import count, read
 from shield import URL, Envelope, Shield
+from shield.config.registry import Registry
 from shield.headers import ATTEMPT, MESSAGE_ID
-from shield.picking import without_broker
-from shield.redrive import Redriver
-from shield.registry import Registry
+from shield.redriving.filter import without_broker
+from shield.redriving.worker import Redriver
 from shield.testing import AdmitNothing, TransportContract
 from shield_kafka import KafkaProducer
 from shield_rabbitmq import Publisher
-from shield_rabbitmq.enveloping import parcel_of
+from shield_rabbitmq.client.envelopes import parcel_of
 
 PATIENCE_S = 60.0
 

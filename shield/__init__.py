@@ -3,7 +3,7 @@
 A tour: a `Message` is what Shield sees of one publish. A `Rule` says which messages it covers,
 its `Policy`s (each admits, or refuses) and a chain of `Action`s for what is over the limit. A
 `Shield` holds all rules of a process: `Shield.admit(message)` returns a `Permit`, to be settled
-once with an `Outcome`, or `OverLimit`, whose chain `shield.sync.react` runs on an adapter's
+once with an `Outcome`, or `OverLimit`, whose chain `shield.chain.runner.react` runs on an adapter's
 outlet. `Signals` are what a broker tells a client, for policies. The `Ledger` says what became of
 every message, `pressure` how near messages are to being refused. Policies, actions and keys come
 from plugins, the built-in ones too: `shield/hookspecs.py` is the list of what a plugin can do. The
@@ -12,10 +12,13 @@ drop-in clients are in `shield_kafka` and `shield_rabbitmq`. Settings are a `shi
 """
 
 from shield import action
+from shield.accounts import End, Ledger
 from shield.action import Action
-from shield.backlog import BacklogReader, Backlogs, Place, Watch
+from shield.backlog import BacklogReader, Backlogs, BacklogTarget, Watch
+from shield.clients.fate import fate
 from shield.deduplicator import Deduplicator
 from shield.delivery import Delivery
+from shield.engine.process import ledger, pressure, ready, wait_ready
 from shield.envelope import Envelope
 from shield.errors import (
     DeliveryUnknownError,
@@ -28,17 +31,14 @@ from shield.errors import (
     UnavailableError,
 )
 from shield.events import Event, Kind
-from shield.fate import fate
 from shield.hookspecs import Labels, hookimpl
-from shield.ledger import End, Ledger
 from shield.message import Message
+from shield.operations.redrive_job import Redriven, redrive
 from shield.policy import KeyOf, Policy
-from shield.process import ledger, pressure, ready, wait_ready
-from shield.redriving import Redriven, redrive
 from shield.rule import Rule
+from shield.settings_model import StrictModel
 from shield.shield import Shield, default, shield_of
 from shield.signals import Signals
-from shield.strict import StrictModel
 from shield.transport import Source, Taken, Transport
 from shield.url import URL
 from shield.verdict import Outcome, OverLimit, Permit, Refusal, Verdict
@@ -47,6 +47,7 @@ __all__ = [
     "URL",
     "Action",
     "BacklogReader",
+    "BacklogTarget",
     "Backlogs",
     "Deduplicator",
     "Delivery",
@@ -64,7 +65,6 @@ __all__ = [
     "OverLimit",
     "OverLimitError",
     "Permit",
-    "Place",
     "PluginError",
     "Policy",
     "Redriven",

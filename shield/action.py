@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel
 
-from shield.strict import StrictModel
+from shield.settings_model import StrictModel
 
 if TYPE_CHECKING:
-    from shield.kept import Kept
+    from shield.chain.retained import Retained
     from shield.rule import Rule
     from shield.shield import Shield
     from shield.transport import Source, Transport
@@ -70,7 +70,7 @@ class Keep:
     """
 
     fate: str
-    keeper: Callable[[Kept], None]
+    keeper: Callable[[Retained], None]
 
 
 @dataclass(frozen=True, slots=True)

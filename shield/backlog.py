@@ -27,7 +27,7 @@ END_WITHIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BacklogTarget:
     """Where messages wait: in a queue, or in a topic for a group of consumers."""
 
     destination: str
@@ -40,7 +40,7 @@ class Place:
         return f"{self.destination}{group}{f', by {self.via}' if self.via else ''}"
 
 
-Changed = Callable[[Place, str | None], None]
+Changed = Callable[[BacklogTarget, str | None], None]
 """Told that what waits at a place is unknown, and why, or with None that it is known again."""
 
 
@@ -48,7 +48,7 @@ class BacklogReader(ABC):
     """Reads how much waits at one broker. An adapter's; used by one thread."""
 
     @abstractmethod
-    def read(self, places: Sequence[Place]) -> Mapping[Place, int | str]:
+    def read(self, places: Sequence[BacklogTarget]) -> Mapping[BacklogTarget, int | str]:
         """Return how many messages wait at each place, or in words why that is not known.
 
         May block for some seconds. Raises what ails all of them, as a broker that is away.
@@ -64,7 +64,7 @@ class Watch:
 
     __slots__ = ("due_s", "error", "every_s", "place", "sample")
 
-    def __init__(self, place: Place, every_s: float = EVERY_S) -> None:
+    def __init__(self, place: BacklogTarget, every_s: float = EVERY_S) -> None:
         self.place = place
         self.every_s = every_s
         """How often it is read: as often as the most impatient of its rules asks."""
@@ -110,13 +110,13 @@ class Poller:
         self._clock = clock
         self._changed = changed
         self._lock = threading.Lock()
-        self._watches: dict[Place, Watch] = {}
+        self._watches: dict[BacklogTarget, Watch] = {}
         self._reader: BacklogReader | None = None
         self._stopped = False
         self._woken = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def watch(self, place: Place, every_s: float = EVERY_S) -> Watch:
+    def watch(self, place: BacklogTarget, every_s: float = EVERY_S) -> Watch:
         """Return what is known of a place, from now on; beyond a thousand of them, nothing is.
 
         The first reading comes at once, the next ones every so many seconds, or more often where
@@ -173,7 +173,7 @@ class Poller:
             }
         if not any(watch.due_s <= now for watch in watches.values()):
             return
-        found: Mapping[Place, int | str]
+        found: Mapping[BacklogTarget, int | str]
         try:
             if self._reader is None:
                 self._reader = self._make_reader()
@@ -221,7 +221,7 @@ class Backlogs:
         self._changed = None if changed is None else weakref.WeakMethod(changed)
         self._open = True
 
-    def watch(self, place: Place, every_s: float = EVERY_S) -> Watch | None:
+    def watch(self, place: BacklogTarget, every_s: float = EVERY_S) -> Watch | None:
         """Return what is known of a place, and have it read from now on; None once closed."""
         with _lock:
             if not self._open:
@@ -260,7 +260,7 @@ class _Shared:
         self.poller = Poller(make_reader, clock, self._changed)
         self.users: dict[int, weakref.WeakMethod[Changed] | None] = {}
 
-    def _changed(self, place: Place, error: str | None) -> None:
+    def _changed(self, place: BacklogTarget, error: str | None) -> None:
         with _lock:
             told = {user() for user in self.users.values() if user is not None}
         for changed in told:

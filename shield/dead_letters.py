@@ -35,7 +35,7 @@ Fields = Mapping[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class OriginHeaders:
     """How one kind of dead letter says where it was going: by which headers.
 
     Args:
@@ -72,11 +72,11 @@ class Form:
 
 
 FORMS = (
-    Form("kafka_dlt-original-", binary=True),
-    Form("kafka_original-", binary=True),
-    Form("__connect.errors."),
-    Form("__streams.errors."),
-    Form("__dlq.errors."),
+    OriginHeaders("kafka_dlt-original-", binary=True),
+    OriginHeaders("kafka_original-", binary=True),
+    OriginHeaders("__connect.errors."),
+    OriginHeaders("__streams.errors."),
+    OriginHeaders("__dlq.errors."),
 )
 """Spring Kafka's dead letters, and those of its retry topics; Connect; Streams; share groups."""
 PREFIXES = ("kafka_dlt-", "kafka_original-", *(form.prefix for form in FORMS[2:]))

@@ -23,7 +23,7 @@ class DemoProducer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
+class DemoQueue:
     """A queue inside a client, which fills when its producer is faster than the broker.
 
     The demo bounds it to what the broker takes in about a second, which is measured.
@@ -54,7 +54,7 @@ class Demo(ABC):
     """What to try next, each a command or a line of code, and what it does."""
     title: str
     """Which broker this is, for the head of the screen; known once it is entered."""
-    queue: Queue | None = None
+    queue: DemoQueue | None = None
     """Known once it is entered; None where the client's own queue is not shown."""
 
     @abstractmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from shield.ledger import End
+from shield.accounts import End
 from shield.message import Message
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from shield.events import Event
     from shield.message import Message
     from shield.policy import KeyOf, Policy
-    from shield.setup import Setup
+    from shield.provisioning import Provisioner
     from shield.transport import Transport
     from shield.verdict import Outcome
 
@@ -154,7 +154,7 @@ def shield_demos() -> Mapping[str, Callable[[str | None], Demo]]:  # type: ignor
 
 
 @hookspec
-def shield_setups() -> Mapping[str, Callable[[str | None, int | None], Setup]]:  # type: ignore[empty-body]
+def shield_setups() -> Mapping[str, Callable[[str | None, int | None], Provisioner]]:  # type: ignore[empty-body]
     """Return how `shield setup --broker NAME` makes overflow destinations on a broker.
 
     The function gets the broker's address, or None for the usual one on this machine, and how

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from shield.action import Decline, Divert, Drop, Keep, Raise, Retry, Step, Wait
 from shield.errors import PluginResultError
 from shield.hookspecs import Labels
-from shield.outside import is_from_outside
+from shield.interrupts import is_from_outside
 from shield.policy import Policy
 from shield.verdict import Outcome, Refusal
 

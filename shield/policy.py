@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel
 
-from shield.strict import StrictModel
+from shield.settings_model import StrictModel
 from shield.verdict import Outcome, Refusal
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import ClassVar
 
-from shield import dead_letters, spans
+from shield import dead_letters
+from shield.algorithms import spans
 from shield.envelope import Envelope
 from shield.signing import Signer
 from shield.where import Predicate, where
@@ -64,7 +65,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class Mark:
     """How far a log has been redriven, for sources that cannot forget single messages.
 
     Up to `at` everything is forgotten. Of some selections more is, up to offsets further on: what
@@ -90,15 +91,15 @@ class Position:
             )
         )
 
-    def moved(self, at: int, selection: Selection, upto: int) -> Position:
+    def moved(self, at: int, selection: Selection, upto: int) -> Mark:
         """Return it with all forgotten up to `at`, and what the selection means up to `upto`."""
         kept = [(one, to) for one, to in self.done if one != selection and to > at]
         upto = max([upto, *(to for one, to in self.done if one == selection)])
         if upto > at:
             kept.append((selection, upto))
-        return Position(max(at, self.at), tuple(kept), self.apart).besides(())
+        return Mark(max(at, self.at), tuple(kept), self.apart).besides(())
 
-    def besides(self, forgotten: Iterable[spans.Span]) -> Position:
+    def besides(self, forgotten: Iterable[spans.Span]) -> Mark:
         """Return it with these forgotten, too."""
         apart, at = spans.merged((*self.apart, *forgotten), self.at), self.at
         if apart and apart[0][0] <= at:
@@ -118,7 +119,7 @@ class Position:
         return f"{apart}|{text}" if apart else text
 
     @classmethod
-    def read(cls, at: int, text: str) -> Position:
+    def read(cls, at: int, text: str) -> Mark:
         """Return a position from an offset and its text; what cannot be read says nothing."""
         packed, _, rows_text = ("", "", text) if text.startswith("[") else text.partition("|")
         apart = spans.read(packed, at) if packed else ()

@@ -9,26 +9,37 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from shield import process
 from shield.clock import SYSTEM_CLOCK, Clock
-from shield.compile import compile_rules
-from shield.hooks import Hooks
-from shield.rooms.admission import Admission
-from shield.rooms.aside import Aside
-from shield.rooms.core import Core
-from shield.rooms.ends import Ends
-from shield.rooms.in_line import InLine
-from shield.rooms.intake import Intake
-from shield.rooms.lifecycle import Lifecycle
-from shield.rooms.overview import Overview
-from shield.rooms.queues import Queues
-from shield.rooms.reports import Reports
-from shield.rooms.runs import Runs
+from shield.config.build import compile_rules
+from shield.config.settings import ShieldSettings, load_settings, read_settings
+from shield.engine import process
+from shield.engine.admission import Admission
+from shield.engine.batches import Batches
+from shield.engine.consume_hints import ConsumeHints
+from shield.engine.core import Core
+from shield.engine.diversion import Diversion
+from shield.engine.hooks import Hooks
+from shield.engine.lifecycle import Lifecycle
+from shield.engine.queueing.sojourn import Sojourns
+from shield.engine.queueing.waiting import Waiting
+from shield.engine.reporting.inspection import Inspection
+from shield.engine.reporting.observation import Observation
+from shield.engine.settlement import Settlement
 from shield.rule import Rule
-from shield.settings import ShieldSettings, load_settings, read_settings
 
 
-class Shield(Admission, Runs, Intake, Ends, Queues, Aside, InLine, Lifecycle, Overview, Reports):
+class Shield(
+    Admission,
+    Batches,
+    ConsumeHints,
+    Settlement,
+    Sojourns,
+    Diversion,
+    Waiting,
+    Lifecycle,
+    Inspection,
+    Observation,
+):
     """Rules over messages, one account of each message's end. Thread-safe.
 
     Args:

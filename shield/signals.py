@@ -87,7 +87,7 @@ class Signals:
         """Until when that is, in monotonic seconds."""
         self.backlogs: Backlogs | None = None
         """What reads how much waits at this client's broker; None where the client cannot."""
-        self.answers = Answers()
+        self.answers = AnswerCounts()
         """What the broker has answered recently."""
         self.latency = Latency()
         """How long it has taken to answer."""
@@ -100,7 +100,7 @@ class Signals:
             self.queue_bytes = (self.queue_bytes or 0) + size
 
 
-class Slice:
+class AnswerSlice:
     """The answers of one second."""
 
     __slots__ = ("answers", "nacks", "returns", "start")
@@ -110,7 +110,7 @@ class Slice:
         self.answers = self.nacks = self.returns = 0
 
 
-class Answers:
+class AnswerCounts:
     """Counts of the last ten seconds' answers, in slices of one second.
 
     One thread counts, any may read: a tuple of slices is replaced as a whole.
@@ -119,13 +119,13 @@ class Answers:
     __slots__ = ("_slices",)
 
     def __init__(self) -> None:
-        self._slices: tuple[Slice, ...] = ()
+        self._slices: tuple[AnswerSlice, ...] = ()
 
     def count(self, now: float, answers: int, nacks: int = 0, returns: int = 0) -> None:
         """Count so many answers, of which so many were nacks and so many returns."""
         slices = self._slices
         if not slices or now - slices[-1].start >= SLICE_S:
-            slices = self._slices = (*self._recent(now), Slice(now))
+            slices = self._slices = (*self._recent(now), AnswerSlice(now))
         newest = slices[-1]
         newest.answers += answers
         newest.nacks += nacks
@@ -154,7 +154,7 @@ class Answers:
             above_until = oldest.start + WINDOW_S
         return above_until - now
 
-    def _recent(self, now: float) -> tuple[Slice, ...]:
+    def _recent(self, now: float) -> tuple[AnswerSlice, ...]:
         return tuple(each for each in self._slices if each.start + WINDOW_S > now)
 
 

@@ -15,11 +15,11 @@ from typing import ClassVar
 
 from shield.envelope import Envelope
 from shield.errors import ShieldError
-from shield.outside import is_from_outside
+from shield.interrupts import is_from_outside
 from shield.plugin_results import error_in, outcome_in, shown
+from shield.provisioning import Provisioner
 from shield.retention import Retention
 from shield.selection import Selection
-from shield.setup import Setup
 from shield.signals import Signals
 from shield.url import URL
 from shield.verdict import Outcome
@@ -114,7 +114,7 @@ class Transport(ABC):
         return (envelope.destination,)
 
     @classmethod
-    def setup(cls, url: URL, partitions: int | None) -> tuple[Setup, str] | None:  # noqa: ARG003
+    def setup(cls, url: URL, partitions: int | None) -> tuple[Provisioner, str] | None:  # noqa: ARG003
         """Return what makes what the place of a URL needs on its broker, and its name there.
 
         For `shield setup`, as a `shield_setups` does for a rule's own broker. None where nothing

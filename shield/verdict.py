@@ -5,12 +5,12 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from shield.accounts import End
 from shield.errors import OverLimitError
-from shield.ledger import End
 
 if TYPE_CHECKING:
     from shield.action import Action
-    from shield.flow import Flow
+    from shield.engine.policy_set import PolicySet
     from shield.message import Message
     from shield.policy import Policy
     from shield.rule import Rule
@@ -62,7 +62,7 @@ class Refusal:
 class Permit:
     """What an admitted message holds until its fate is known; settled exactly once.
 
-    One whose owner an exception from outside has taken away is settled (`shield.rooms.claims`).
+    One whose owner an exception from outside has taken away is settled (`shield.engine.claims`).
     """
 
     __slots__ = ("flow", "held", "hold_s", "message", "open")
@@ -72,14 +72,14 @@ class Permit:
     hold_s: float
     """Set where policies of its flow may ask for a delay; `delay_s` is there always."""
 
-    def __init__(self, flow: Flow, message: Message) -> None:
+    def __init__(self, flow: PolicySet, message: Message) -> None:
         self.flow = flow
         self.message = message
         self.held = self.open = True
 
     @property
     def delay_s(self) -> float:
-        """How long policies want it held back before it is sent: `shield.sync.hold_back`."""
+        """How long policies want it held back before it is sent: `chain.runner.hold_back`."""
         return self.hold_s if self.flow.delays else 0.0
 
     @property
@@ -124,7 +124,7 @@ class Permit:
     def refuse(self, refusal: Refusal) -> OverLimit | None:
         """Take it back: it was not sent, and is over the limit now; None where it has its end.
 
-        What was charged is given back. `shield.sync.resume` runs its chain.
+        What was charged is given back. `shield.chain.runner.resume` runs its chain.
         """
         return self.flow.shield.refuse(self, refusal)
 
@@ -144,7 +144,7 @@ class OverLimit:
 
     admits = False
 
-    def __init__(self, flow: Flow, message: Message, refusal: Refusal) -> None:
+    def __init__(self, flow: PolicySet, message: Message, refusal: Refusal) -> None:
         self.flow = flow
         self.message = message
         self.refusal = refusal

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import shield
 from shield import End, OverLimitError, Shield
-from shield.plugins.drain import Drain, drain_of
+from shield.plugins.actions.buffer.sender import BufferSender, drain_of
 from shield.testing import FakeClient
 
 DESTINATIONS = ("orders", "payments", "elsewhere")
@@ -75,7 +75,7 @@ class Ways(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(Drain, "_start", lambda self: None)
+        self.patch.setattr(BufferSender, "_start", lambda self: None)
         self.futures: dict[bytes, Any] = {}
         self.raised: set[bytes] = set()
         self.not_begun: set[bytes] = set()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shield.selection import Position, Selection
+from shield.selection import Mark, Selection
 from tests.memory import diverted
 
 RULES = ("a", "b", "c")
@@ -23,7 +23,7 @@ SELECTIONS.append(Selection("rule!=a", 2))
 def test_each_message_is_brought_back_once_and_none_is_passed_over(log, runs):
     """Whatever is selected, and wherever each run is broken off, also through its text."""
     messages = [diverted(n, rule=rule, attempt=tried) for n, (rule, tried) in enumerate(log)]
-    position, back = Position(0), []
+    position, back = Mark(0), []
     for selection, most in [*runs, *((one, 99) for one in SELECTIONS)]:
         left, upto = None, 0
         for offset, envelope in enumerate(messages):
@@ -39,7 +39,7 @@ def test_each_message_is_brought_back_once_and_none_is_passed_over(log, runs):
             upto = offset + 1
         if upto:
             position = position.moved(upto if left is None else min(left, upto), selection, upto)
-        position = Position.read(position.at, position.text)
+        position = Mark.read(position.at, position.text)
     assert sorted(back) == [n for n, (_, tried) in enumerate(log) if tried < 5]
     assert len(back) == len(set(back))
 
@@ -54,14 +54,14 @@ def test_a_selection_that_does_not_ask_for_it_means_what_says_where_it_was_going
 @pytest.mark.parametrize("text", ["", "?", "[]", "{}", "[[1]]", '[["rule=",null,false,3]]', "[3]"])
 def test_a_text_that_says_nothing_is_none(text):
     """Of another program, or a later version: then messages may come back twice."""
-    assert Position.read(7, text) == Position(7)
+    assert Mark.read(7, text) == Mark(7)
 
 
 def test_the_text_is_short_enough_for_a_commit():
     """The oldest selections are left out: what they meant may come back twice."""
-    position = Position(0)
+    position = Mark(0)
     for number in range(500):
         position = position.moved(0, Selection(f"rule==a-rule-of-some-length-{number}"), 10)
     assert len(position.text) <= 4000
-    read = Position.read(0, position.text)
+    read = Mark.read(0, position.text)
     assert read.done[-1][0].where == "rule==a-rule-of-some-length-499"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shield import Message, Signals
-from shield.signals import BASELINE_S, WINDOW_S, Answers, Latency
+from shield.signals import BASELINE_S, WINDOW_S, AnswerCounts, Latency
 
 COUNTS = st.lists(
     st.tuples(st.floats(0, 3), st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=60
@@ -54,7 +54,7 @@ def test_threads_that_queue_at_once_are_all_counted():
 
 def test_a_share_is_of_the_answers_of_ten_seconds():
     """Older ones are forgotten, a second's worth at a time."""
-    answers = Answers()
+    answers = AnswerCounts()
     answers.count(100.0, 10, nacks=10)
     answers.count(105.0, 30, returns=3)
     assert answers.share("nacks", 105.0) == pytest.approx(0.25)
@@ -65,7 +65,7 @@ def test_a_share_is_of_the_answers_of_ten_seconds():
 
 def test_a_share_of_too_few_answers_is_not_known():
     """One nacked message alone is no 100%."""
-    answers = Answers()
+    answers = AnswerCounts()
     answers.count(100.0, 19, nacks=19)
     assert answers.share("nacks", 100.0, minimum=20) is None
     answers.count(100.0, 1)
@@ -75,7 +75,7 @@ def test_a_share_of_too_few_answers_is_not_known():
 @given(COUNTS)
 def test_a_share_is_exact_over_its_slices(counts):
     """It counts all answers of the last nine seconds and none older than eleven."""
-    answers, now, seen = Answers(), 0.0, []
+    answers, now, seen = AnswerCounts(), 0.0, []
     for after_s, good, bad in counts:
         now += after_s
         answers.count(now, good + bad, nacks=bad)
@@ -94,7 +94,7 @@ def test_a_share_is_exact_over_its_slices(counts):
 @given(COUNTS, st.floats(0, 0.99), st.integers(1, 30))
 def test_the_time_above_is_when_it_ends_and_no_sooner(counts, above, minimum):
     """Just before it the share is above the limit, just after it is not; ten seconds at most."""
-    answers, now = Answers(), 0.0
+    answers, now = AnswerCounts(), 0.0
     for after_s, good, bad in counts:
         now += after_s
         answers.count(now, good + bad, nacks=bad)

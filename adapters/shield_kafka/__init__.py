@@ -8,17 +8,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shield_kafka.consumer import KafkaConsumer
-    from shield_kafka.errors import ForkedProducerError, OverLimitError
-    from shield_kafka.producer import KafkaProducer
+    from shield_kafka.client.errors import ForkedProducerError, KafkaOverLimitError
+    from shield_kafka.consuming.consumer import KafkaConsumer
+    from shield_kafka.producing.producer import KafkaProducer
 
-__all__ = ["ForkedProducerError", "KafkaConsumer", "KafkaProducer", "OverLimitError"]
+__all__ = ["ForkedProducerError", "KafkaConsumer", "KafkaOverLimitError", "KafkaProducer"]
 
 _MODULES = {
-    "ForkedProducerError": "errors",
-    "KafkaConsumer": "consumer",
-    "KafkaProducer": "producer",
-    "OverLimitError": "errors",
+    "ForkedProducerError": "client.errors",
+    "KafkaConsumer": "consuming.consumer",
+    "KafkaProducer": "producing.producer",
+    "KafkaOverLimitError": "client.errors",
 }
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 from shield import ShieldError, Transport, hookimpl
 from shield.demo import Demo
-from shield.setup import Setup
-from shield_kafka.elsewhere import KafkaTransport
+from shield.provisioning import Provisioner
+from shield_kafka.remote.transport import KafkaTransport
 
 
 def kafka_demo(bootstrap: str | None) -> Demo:
@@ -17,7 +17,7 @@ def kafka_demo(bootstrap: str | None) -> Demo:
         ShieldError: the clients are not installed.
     """
     try:
-        from shield_kafka.demo import KafkaDemo
+        from shield_kafka.demo.demo import KafkaDemo
     except ImportError as error:
         raise ShieldError(
             f"the demo needs kafka-python and confluent-kafka ({error}): "
@@ -26,20 +26,20 @@ def kafka_demo(bootstrap: str | None) -> Demo:
     return KafkaDemo(bootstrap)
 
 
-def kafka_setup(bootstrap: str | None, partitions: int | None) -> Setup:
+def kafka_setup(bootstrap: str | None, partitions: int | None) -> Provisioner:
     """Return what makes topics on the Kafka there.
 
     Raises:
         ShieldError: kafka-python is not installed.
     """
     try:
-        from shield_kafka.setup import KafkaSetup, address_at
+        from shield_kafka.operations.provisioning import KafkaProvisioner, address_at
     except ImportError as error:
         raise ShieldError(
             f"setting up Kafka needs kafka-python ({error}): pip install 'broker-shield[kafka]'"
         ) from error
     hint = "; name yours with --bootstrap HOST:PORT"
-    return KafkaSetup(address_at(bootstrap), partitions, hint)
+    return KafkaProvisioner(address_at(bootstrap), partitions, hint)
 
 
 @hookimpl
@@ -49,7 +49,7 @@ def shield_demos() -> Mapping[str, Callable[[str | None], Demo]]:
 
 
 @hookimpl
-def shield_setups() -> Mapping[str, Callable[[str | None, int | None], Setup]]:
+def shield_setups() -> Mapping[str, Callable[[str | None, int | None], Provisioner]]:
     """Contribute `shield setup --broker kafka`."""
     return {"kafka": kafka_setup}
 

@@ -13,35 +13,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shield_rabbitmq.client import Publisher
-    from shield_rabbitmq.connections import BlockingConnection, SelectConnection
-    from shield_rabbitmq.consumer_get import wait_for_message
-    from shield_rabbitmq.decorator import publisher
-    from shield_rabbitmq.errors import (
+    from shield_rabbitmq.channels.connections import BlockingConnection, SelectConnection
+    from shield_rabbitmq.channels.decorator import shielded
+    from shield_rabbitmq.client.errors import (
         CannotConnectError,
-        DeliveryUnknownError,
         ExchangeError,
         ForkedPublisherError,
         NackedError,
-        OverLimitError,
         PublisherClosedError,
+        RabbitMQDeliveryUnknownError,
+        RabbitMQOverLimitError,
         RefusedError,
         ReturnedError,
     )
-    from shield_rabbitmq.publishing import Publishing
-    from shield_rabbitmq.shielded import shielded
+    from shield_rabbitmq.consuming.get import wait_for_message
+    from shield_rabbitmq.publishing.decorator import publisher
+    from shield_rabbitmq.publishing.properties import Publishing
+    from shield_rabbitmq.publishing.publisher import Publisher
 
 __all__ = [
     "BlockingConnection",
     "CannotConnectError",
-    "DeliveryUnknownError",
     "ExchangeError",
     "ForkedPublisherError",
     "NackedError",
-    "OverLimitError",
     "Publisher",
     "PublisherClosedError",
     "Publishing",
+    "RabbitMQDeliveryUnknownError",
+    "RabbitMQOverLimitError",
     "RefusedError",
     "ReturnedError",
     "SelectConnection",
@@ -51,22 +51,22 @@ __all__ = [
 ]
 
 _MODULES = {
-    "BlockingConnection": "connections",
-    "CannotConnectError": "errors",
-    "DeliveryUnknownError": "errors",
-    "ExchangeError": "errors",
-    "ForkedPublisherError": "errors",
-    "NackedError": "errors",
-    "OverLimitError": "errors",
-    "Publisher": "client",
-    "PublisherClosedError": "errors",
-    "RefusedError": "errors",
-    "Publishing": "publishing",
-    "ReturnedError": "errors",
-    "SelectConnection": "connections",
-    "publisher": "decorator",
-    "shielded": "shielded",
-    "wait_for_message": "consumer_get",
+    "BlockingConnection": "channels.connections",
+    "CannotConnectError": "client.errors",
+    "RabbitMQDeliveryUnknownError": "client.errors",
+    "ExchangeError": "client.errors",
+    "ForkedPublisherError": "client.errors",
+    "NackedError": "client.errors",
+    "RabbitMQOverLimitError": "client.errors",
+    "Publisher": "publishing.publisher",
+    "PublisherClosedError": "client.errors",
+    "RefusedError": "client.errors",
+    "Publishing": "publishing.properties",
+    "ReturnedError": "client.errors",
+    "SelectConnection": "channels.connections",
+    "publisher": "publishing.decorator",
+    "shielded": "channels.decorator",
+    "wait_for_message": "consuming.get",
 }
 
 

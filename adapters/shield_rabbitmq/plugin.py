@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 from shield import SettingsError, ShieldError, Transport, hookimpl
 from shield.demo import Demo
-from shield.setup import Setup
-from shield_rabbitmq.elsewhere import AmqpTransport
+from shield.provisioning import Provisioner
+from shield_rabbitmq.remote.transport import AmqpTransport
 
 
 def rabbitmq_demo(address: str | None) -> Demo:
@@ -17,13 +17,13 @@ def rabbitmq_demo(address: str | None) -> Demo:
         ShieldError: pika is not installed.
     """
     try:
-        from shield_rabbitmq.demo import RabbitMQDemo
+        from shield_rabbitmq.demo.demo import RabbitMQDemo
     except ImportError as error:
         raise _no_pika("the demo on RabbitMQ", error) from error
     return RabbitMQDemo(address)
 
 
-def rabbitmq_setup(address: str | None, partitions: int | None) -> Setup:
+def rabbitmq_setup(address: str | None, partitions: int | None) -> Provisioner:
     """Return what makes exchanges and queues on the RabbitMQ at that URL or HOST:PORT.
 
     Raises:
@@ -31,15 +31,15 @@ def rabbitmq_setup(address: str | None, partitions: int | None) -> Setup:
         SettingsError: there is nothing that could have partitions.
     """
     try:
-        from shield_rabbitmq.place import Place
-        from shield_rabbitmq.setup import RabbitMQSetup
+        from shield_rabbitmq.operations.broker_address import BrokerAddress
+        from shield_rabbitmq.operations.provisioning import RabbitMQProvisioner
     except ImportError as error:
         raise _no_pika("setting up RabbitMQ", error) from error
     if partitions is not None:
         raise SettingsError(
             f"--partitions: found {partitions}; RabbitMQ's exchanges and queues have none"
         )
-    return RabbitMQSetup(Place(address))
+    return RabbitMQProvisioner(BrokerAddress(address))
 
 
 def _no_pika(what: str, error: ImportError) -> ShieldError:
@@ -53,7 +53,7 @@ def shield_demos() -> Mapping[str, Callable[[str | None], Demo]]:
 
 
 @hookimpl
-def shield_setups() -> Mapping[str, Callable[[str | None, int | None], Setup]]:
+def shield_setups() -> Mapping[str, Callable[[str | None, int | None], Provisioner]]:
     """Contribute `shield setup --broker rabbitmq`."""
     return {"rabbitmq": rabbitmq_setup}
 

@@ -25,7 +25,7 @@ from benchmarks.overload.load import (
 )
 from benchmarks.overload.rules import settings
 from benchmarks.overload.trial import PRODUCERS, p99
-from shield import End, Message, Permit, Place, Shield, Signals, Watch
+from shield import BacklogTarget, End, Message, Permit, Shield, Signals, Watch
 from shield.testing import ManualClock
 
 SEND_S = 0.003
@@ -68,9 +68,9 @@ class _Backlogs:
     origin = "simulated"
 
     def __init__(self) -> None:
-        self.watches: dict[Place, Watch] = {}
+        self.watches: dict[BacklogTarget, Watch] = {}
 
-    def watch(self, place: Place, every_s: float) -> Watch:
+    def watch(self, place: BacklogTarget, every_s: float) -> Watch:
         return self.watches.setdefault(place, Watch(place, every_s))
 
 

@@ -19,9 +19,9 @@ from benchmarks.watched import Child
 from integration.brokers import create_topic
 from integration.queues import Queues
 from integration.reading import count
-from shield import BacklogReader, Place
-from shield_kafka.lag import LagReader
-from shield_rabbitmq.depth import DepthReader
+from shield import BacklogReader, BacklogTarget
+from shield_kafka.operations.lag import LagReader
+from shield_rabbitmq.operations.depth import DepthReader
 
 BARE, SHIELD = SIDES = "bare", "shield"
 PRODUCERS = 2
@@ -180,7 +180,7 @@ class _Largest:
     def __init__(self, broker: str, address: str, place: str) -> None:
         self.messages = 0
         self._broker, self._address = broker, address
-        self._place = Place(place, place if broker == "kafka" else "")
+        self._place = BacklogTarget(place, place if broker == "kafka" else "")
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._look_on, daemon=True)
 

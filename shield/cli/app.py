@@ -9,9 +9,11 @@ from typing import Annotated
 
 import typer
 
-from shield import refusals
-from shield.cli import config, demo, plugins, redrive, setup
+from shield.cli import config, plugins, setup
+from shield.cli.demo.command import demo
 from shield.cli.group import ShieldGroup
+from shield.cli.redrive.command import redrive
+from shield.engine.reporting import refusal_log
 
 app = typer.Typer(
     cls=ShieldGroup,
@@ -20,11 +22,11 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("demo")(demo.demo)
+app.command("demo")(demo)
 app.add_typer(config.cli, name="config")
 app.command("setup")(setup.setup)
 app.command("plugins")(plugins.plugins)
-app.command("redrive")(redrive.redrive)
+app.command("redrive")(redrive)
 
 
 def _print_version(wanted: bool) -> None:
@@ -59,4 +61,4 @@ def shield(
     Check the settings of a service:  shield --config shield.toml config check
     """
     ctx.obj = file
-    refusals.log.setLevel(logging.ERROR)  # what a command shows says it better
+    refusal_log.log.setLevel(logging.ERROR)  # what a command shows says it better

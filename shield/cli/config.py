@@ -14,7 +14,7 @@ from shield.cli.effective import effective, origins
 from shield.cli.file_schema import file_schema
 from shield.cli.printing import Json, print_json
 from shield.cli.toml import dumps, inline
-from shield.settings import ShieldSettings, load_settings
+from shield.config.settings import ShieldSettings, load_settings
 from shield.shield import Shield
 
 cli = typer.Typer(no_args_is_help=True, help="Check, show and describe the settings.")

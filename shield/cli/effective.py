@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from shield.settings import ShieldSettings
+from shield.config.env_variables import PREFIX
+from shield.config.settings import ShieldSettings
 from shield.url import is_secret, masked
-from shield.variables import PREFIX
 
 
 def effective(settings: ShieldSettings) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from shield.registry import Registry
-from shield.settings import settings_model
+from shield.config.registry import Registry
+from shield.config.settings import settings_model
 
 TABLES = ("rules", "plugins", "credentials")
 

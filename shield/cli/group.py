@@ -11,10 +11,10 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from shield.config.registry import Registry
+from shield.config.settings import installed
 from shield.errors import ShieldError, UnavailableError
 from shield.plugin_results import shown
-from shield.registry import Registry
-from shield.settings import installed
 
 BAD_INPUT = 2
 FAILED = 1

@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from shield.cli.printing import Json, print_json
-from shield.registry import PluginInfo
-from shield.settings import installed
+from shield.config.registry import PluginInfo
+from shield.config.settings import installed
 
 
 def plugins(ctx: typer.Context, as_json: Json = False) -> None:

@@ -12,12 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from shield.cli.printing import Json, print_json
-from shield.compile import compile_rules
-from shield.credentials import with_credentials
+from shield.config.build import compile_rules
+from shield.config.credentials import with_credentials
+from shield.config.settings import ShieldSettings, load_settings
 from shield.errors import SettingsError, ShieldError
-from shield.settings import ShieldSettings, load_settings
-from shield.setup import Destination, Setup, State, Thing
-from shield.strict import nearest
+from shield.provisioning import Destination, Provisioner, Resource, State
+from shield.settings_model import nearest
 from shield.units import parse_seconds
 from shield.url import URL, is_url
 
@@ -107,11 +107,11 @@ def _destinations(settings: ShieldSettings) -> Iterator[tuple[Destination, URL |
             yield Destination(name, rule.match), action.place
 
 
-def _visit(entered: Setup, wanted: list[Destination], *, make: bool) -> Iterator[Row]:
+def _visit(entered: Provisioner, wanted: list[Destination], *, make: bool) -> Iterator[SetupRow]:
     visit = entered.make if make else entered.look
     for destination in wanted:
         for thing in visit(destination):
-            yield Row.of(entered.title, destination.name, thing)
+            yield SetupRow.of(entered.title, destination.name, thing)
 
 
 def _elsewhere(
@@ -122,7 +122,7 @@ def _elsewhere(
     retention_s: float | None,
     *,
     make: bool,
-) -> list[Row]:
+) -> list[SetupRow]:
     """Visit the broker of a URL; one that cannot be reached is a refusal, and no more than that."""
     transport = settings.registry.transport(url.scheme)
     there = transport.setup(with_credentials(url, settings.credentials), partitions)
@@ -134,12 +134,16 @@ def _elsewhere(
         with setup as entered:
             rows = list(_visit(entered, [Destination(name, destination.match)], make=make))
     except ShieldError as error:
-        rows = [Row.of(setup.title, name, Thing("broker", setup.title, State.REFUSED, str(error)))]
+        rows = [
+            SetupRow.of(
+                setup.title, name, Resource("broker", setup.title, State.REFUSED, str(error))
+            )
+        ]
     return [replace(row, destination=destination.name) for row in rows]
 
 
 @dataclass(frozen=True)
-class Row:
+class SetupRow:
     """One thing that a destination needs, as it is printed."""
 
     broker: str
@@ -152,7 +156,7 @@ class Row:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, broker: str, destination: str, thing: Thing) -> Row:
+    def of(cls, broker: str, destination: str, thing: Resource) -> SetupRow:
         """Return that of a thing on a broker."""
         return cls(
             broker,
@@ -166,7 +170,7 @@ class Row:
         )
 
 
-def _table(found: list[Row]) -> Table:
+def _table(found: list[SetupRow]) -> Table:
     names = ("broker", "destination", "what", "name", "state", "keeps", "")
     table = Table(*names, box=None, pad_edge=False)
     for row in found:

@@ -9,12 +9,12 @@ from importlib.metadata import EntryPoint
 from typing import Any, TypeVar
 
 from shield.clock import Clock
+from shield.config.registry import Registry, installed
 from shield.errors import PluginResultError, SettingsError
 from shield.hookspecs import hookimpl
 from shield.message import Message
 from shield.plugin_results import shown
 from shield.policy import Policy
-from shield.registry import Registry, installed
 from shield.shield import Shield
 from shield.signals import Signals
 from shield.verdict import Refusal

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from shield.action import Divert
+from shield.chain.runner import diverted_ended, hold_back, react
+from shield.clients.fate import fate
+from shield.clients.future import LazyFuture
 from shield.envelope import Envelope
-from shield.fate import fate
 from shield.headers import diverted, split_sent
 from shield.message import Message, added_headers
-from shield.promise import Promise
 from shield.shield import Shield
 from shield.signals import Signals
-from shield.sync import diverted_ended, hold_back, react
 from shield.transport import Done, Transport
 from shield.verdict import Outcome, OverLimit, Permit
 
@@ -63,7 +63,7 @@ class FakeClient:
         body: bytes,
         key: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Promise[FakeRecord | None]:
+    ) -> LazyFuture[FakeRecord | None]:
         """Publish within the quotas; the future completes when the send is answered.
 
         Raises:
@@ -144,10 +144,10 @@ class FakeOutlet:
     def __init__(self, client: FakeClient, record: FakeRecord) -> None:
         self._client = client
         self._record = record
-        self._future: Promise[FakeRecord | None] = Promise()
+        self._future: LazyFuture[FakeRecord | None] = LazyFuture()
         self.client = client.transport
 
-    def send(self, permit: Permit) -> Promise[FakeRecord | None]:
+    def send(self, permit: Permit) -> LazyFuture[FakeRecord | None]:
         """Send where it was going."""
 
         def answered(error: Exception | None) -> None:
@@ -168,7 +168,7 @@ class FakeOutlet:
             raise
         return self._future
 
-    def drop(self, over: OverLimit) -> Promise[FakeRecord | None]:
+    def drop(self, over: OverLimit) -> LazyFuture[FakeRecord | None]:
         """Return a future that is done, with None."""
         self.pending("dropped")
         self.succeed()
@@ -176,7 +176,7 @@ class FakeOutlet:
 
     def divert(
         self, over: OverLimit, step: Divert, position: int
-    ) -> Promise[FakeRecord | None] | None:
+    ) -> LazyFuture[FakeRecord | None] | None:
         """Send to the step's destination; None where that cannot begin."""
         headers = {**self._record.headers, **diverted(over)}
         record = replace(self._record, destination=step.destination, headers=headers)
@@ -205,7 +205,7 @@ class FakeOutlet:
         """Return Shield's own error: this client has none that its users catch."""
         return over.error()
 
-    def pending(self, fate: str) -> Promise[FakeRecord | None]:
+    def pending(self, fate: str) -> LazyFuture[FakeRecord | None]:
         """Return the future, with its fate for `shield.fate`."""
         self._future.shield_fate = fate
         return self._future
@@ -218,7 +218,7 @@ class FakeOutlet:
         """Fail the future."""
         self._future.set_exception(error)
 
-    def follow(self, result: Promise[FakeRecord | None]) -> None:
+    def follow(self, result: LazyFuture[FakeRecord | None]) -> None:
         """Do nothing: there is one future throughout."""
 
     def envelope(self) -> Envelope:

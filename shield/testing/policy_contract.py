@@ -8,7 +8,7 @@ from math import inf
 from typing import Any, ClassVar
 
 from shield import plugin_results as results
-from shield.ledger import End
+from shield.accounts import End
 from shield.message import Message
 from shield.policy import Policy
 from shield.shield import Shield

@@ -31,7 +31,7 @@ ENVELOPES: tuple[Envelope, ...] = (
 """Messages as clients really make them, from the plain to the odd."""
 
 
-class Answers:
+class RecordedAnswers:
     """Hears how sends end: each once."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class TransportContract(SourceContract):
     def filled(self, number: int) -> str:
         """Return a fresh place to which so many were sent."""
         place = self.place()
-        transport, answers = self._transport(place), Answers()
+        transport, answers = self._transport(place), RecordedAnswers()
         for one in range(number):
             transport.send(_numbered(one), answers)
         ends = answers.wait(number)
@@ -97,7 +97,7 @@ class TransportContract(SourceContract):
     def test_every_send_of_every_thread_ends_once(self) -> None:
         """Eight threads at once; each of them finds its own messages in order."""
         place = self.place()
-        transport, answers = self._transport(place), Answers()
+        transport, answers = self._transport(place), RecordedAnswers()
 
         def send(thread: int) -> None:
             for number in range(50):
@@ -115,12 +115,12 @@ class TransportContract(SourceContract):
 
     def test_closing_waits_for_all_sends(self) -> None:
         """After it each has ended, and one that comes later fails without raising."""
-        transport, answers = self._transport(self.place()), Answers()
+        transport, answers = self._transport(self.place()), RecordedAnswers()
         for number in range(100):
             transport.send(_numbered(number), answers)
         transport.close(PATIENCE_S)
         assert answers.errors == [None] * 100
-        late = Answers()
+        late = RecordedAnswers()
         transport.send(_numbered(1), late)
         (answer,) = late.wait(1)
         expect(isinstance(answer, Exception), "an error", answer)
@@ -128,7 +128,7 @@ class TransportContract(SourceContract):
 
     def test_closing_without_time_ends_all_sends(self) -> None:
         """What has no answer by then fails; none is answered again later."""
-        transport, answers = self._transport(self.place()), Answers()
+        transport, answers = self._transport(self.place()), RecordedAnswers()
         for number in range(100):
             transport.send(_numbered(number), answers)
         began = time.monotonic()
@@ -141,7 +141,7 @@ class TransportContract(SourceContract):
 
     def test_sending_does_not_block(self) -> None:
         """The message's caller waits for its answer, or does not; that is no transport's matter."""
-        transport, answers = self._transport(self.place()), Answers()
+        transport, answers = self._transport(self.place()), RecordedAnswers()
         longest_s = 0.0
         for number in range(100):
             began = time.monotonic()
@@ -152,7 +152,7 @@ class TransportContract(SourceContract):
 
     def test_an_answer_that_raises_stops_no_other(self) -> None:
         """Nobody's error ends the thread that hands out the answers."""
-        transport, answers = self._transport(self.place()), Answers()
+        transport, answers = self._transport(self.place()), RecordedAnswers()
 
         def fails(error: Exception | None) -> None:
             answers(error)
@@ -208,7 +208,7 @@ class TransportContract(SourceContract):
         transport = self._transport(place)
         ends = []
         for envelope in envelopes:
-            answers = Answers()
+            answers = RecordedAnswers()
             transport.send(envelope, answers)
             ends += answers.wait(1)
         transport.close(PATIENCE_S)

@@ -7,8 +7,8 @@ from importlib import metadata
 
 import pytest
 
-from shield import registry
 from shield.cli import app as cli_app
+from shield.config import registry
 
 PLUGIN = """
 import typer

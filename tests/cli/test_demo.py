@@ -10,13 +10,13 @@ from collections import Counter
 import pytest
 
 from shield import Event, Kind, Ledger
-from shield.cli.demo_meters import Fill, Rate, Reading
-from shield.cli.demo_run import Snapshot
-from shield.cli.demo_screen import bar
-from shield.cli.demo_script import BURST, QUOTA, script_for
-from shield.cli.demo_shedding import Episode, Shedding, told
-from shield.demo import Queue
-from shield_kafka.demo import KafkaDemo
+from shield.cli.demo.meters import FillGauge, RateGauge, Reading
+from shield.cli.demo.run import Snapshot
+from shield.cli.demo.screen import bar
+from shield.cli.demo.script import BURST, QUOTA, script_for
+from shield.cli.demo.shedding import Episode, Shedding, told
+from shield.demo import DemoQueue
+from shield_kafka.demo.demo import KafkaDemo
 
 PRODUCERS = {"greedy", "bursty", "modest", "patient"}
 
@@ -81,7 +81,7 @@ def test_a_picture_that_cannot_be_written_is_refused_before_the_run(run):
 
 
 def test_a_broker_that_does_not_answer_is_one_line(run, monkeypatch):
-    monkeypatch.setattr("shield_kafka.demo.REACH_S", 0.2)
+    monkeypatch.setattr("shield_kafka.demo.demo.REACH_S", 0.2)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound and not listening
         address = f"127.0.0.1:{unused.getsockname()[1]}"
@@ -137,12 +137,12 @@ def test_an_address_that_is_none_is_refused_without_its_password(run):
 @pytest.mark.parametrize(
     ("value", "gauge", "cells"),
     [
-        (0, Rate(QUOTA), 0),
-        (QUOTA, Rate(QUOTA), 4),
-        (3 * QUOTA, Rate(QUOTA), 12),
-        (100 * QUOTA, Rate(QUOTA), 20),
-        (250, Fill(1000, int), 5),
-        (1000, Fill(1000, int), 20),
+        (0, RateGauge(QUOTA), 0),
+        (QUOTA, RateGauge(QUOTA), 4),
+        (3 * QUOTA, RateGauge(QUOTA), 12),
+        (100 * QUOTA, RateGauge(QUOTA), 20),
+        (250, FillGauge(1000, int), 5),
+        (1000, FillGauge(1000, int), 20),
     ],
 )
 def test_a_bar_marks_the_limit_and_never_outgrows_its_column(value, gauge, cells):
@@ -159,7 +159,7 @@ def test_a_producer_that_has_sent_nothing_has_an_empty_ledger():
 
 def test_a_queue_is_bounded_to_a_second_of_what_the_broker_takes_and_then_sheds():
     demo = KafkaDemo(None)
-    demo.queue = Queue("clicks", 3140.0, int)
+    demo.queue = DemoQueue("clicks", 3140.0, int)
     script = script_for(demo)
     (rule,) = (rule for rule in script.settings["rules"] if rule["name"] == "clicks")
     assert rule["queue"] == {"messages": 3100}
@@ -169,7 +169,7 @@ def test_a_queue_is_bounded_to_a_second_of_what_the_broker_takes_and_then_sheds(
 
 def test_a_peak_outruns_the_broker_until_the_queue_is_full_and_then_rests():
     demo = KafkaDemo(None)
-    demo.queue = Queue("clicks", 1000.0, int)
+    demo.queue = DemoQueue("clicks", 1000.0, int)
     due = script_for(demo).parts[-1].due
     assert due(0.4, 0, 0) == 0
     assert due(0.5, 0, 0) == 0

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from shield import Kind, Shield, registry
+from shield import Kind, Shield
+from shield.config import registry
 from shield.testing import FakeClient
 from tests.making import LISTENING
 from tests.memory import Broker, Memory, diverted

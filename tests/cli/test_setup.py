@@ -5,8 +5,9 @@ import socket
 
 import pytest
 
-from shield import ShieldError, Transport, hookimpl, registry
-from shield.setup import Setup, State, Thing
+from shield import ShieldError, Transport, hookimpl
+from shield.config import registry
+from shield.provisioning import Provisioner, Resource, State
 
 RULES = """
 [[rules]]
@@ -22,7 +23,7 @@ over_limit = [{ overflow = { destination = "set-aside" } }, { overflow = "refuse
 """
 
 
-class Memory(Setup):
+class Memory(Provisioner):
     """A broker that holds names."""
 
     title = "memory"
@@ -37,13 +38,13 @@ class Memory(Setup):
         pass
 
     def look(self, destination):
-        yield Thing("topic", destination.name, State.MISSING)
+        yield Resource("topic", destination.name, State.MISSING)
 
     def make(self, destination):
         if destination.name == "refused":
-            yield Thing("topic", destination.name, State.REFUSED, "no [luck]")
+            yield Resource("topic", destination.name, State.REFUSED, "no [luck]")
         else:
-            yield Thing("topic", destination.name, State.MADE, f"for {destination.match}")
+            yield Resource("topic", destination.name, State.MADE, f"for {destination.match}")
 
 
 class Down(Memory):
@@ -194,7 +195,7 @@ def test_partitions_are_refused_where_the_broker_has_none(run):
     ("broker", "named"), [("rabbitmq", "no RabbitMQ for us"), ("kafka", "no Kafka for us")]
 )
 def test_a_broker_that_does_not_answer_is_one_line(run, broker, named, monkeypatch):
-    monkeypatch.setattr("shield_kafka.setup.REACH_MS", 200)
+    monkeypatch.setattr("shield_kafka.operations.provisioning.REACH_MS", 200)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound and not listening
         address = f"127.0.0.1:{unused.getsockname()[1]}"

@@ -8,13 +8,14 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from shield import Shield, registry
-from shield.plugins.spool.offline import FileSource
-from shield.plugins.spool.store import Failure, Store
-from shield.plugins.spool.view import entries_in
+from shield import Shield
+from shield.config import registry
+from shield.plugins.actions.spool.offline import OfflineSource
+from shield.plugins.actions.spool.snapshot import entries_in
+from shield.plugins.actions.spool.storage.store import Failure, Store
 from shield.testing import FakeClient
 from tests.memory import Broker, Memory
-from tests.plugins.spool.conftest import arrived
+from tests.plugins.actions.spool.conftest import arrived
 
 SHUT = {"match": "*", "name": "orders", "quota": {"rate": "1/d", "burst": 1}}
 
@@ -125,7 +126,7 @@ def test_a_file_can_be_read_back_and_what_is_forgotten_is_gone(client):
     """As `shield redrive` does, once no process uses it."""
     file = client.shield.settings.spool_dir / "checkout+orders.spool"
     client.close(5)
-    source = FileSource(file)
+    source = OfflineSource(file)
     assert source.left() == 3
     first, second, third = source.take(10, 0.0)
     assert [taken.envelope.body for taken in (first, second, third)] == [
@@ -138,7 +139,7 @@ def test_a_file_can_be_read_back_and_what_is_forgotten_is_gone(client):
     source.forget(first)
     source.forget(third)
     source.close()
-    again = FileSource(file)
+    again = OfflineSource(file)
     assert [taken.envelope for taken in again.take(10, 0.0)] == [second.envelope]
     again.close()
 

@@ -16,10 +16,10 @@ import shield.shield
 from docs.generate import PAGE, page
 from docs.ways import PICTURE, WAYS, picture
 from shield.cli import app
-from shield.registry import Registry
-from shield.settings import load_settings
+from shield.config.registry import Registry
+from shield.config.settings import load_settings
 from shield.testing import TransportContract
-from shield_kafka.embedded import API_VERSION, EmbeddedKafka
+from shield_kafka.demo.embedded import API_VERSION, EmbeddedKafka
 
 ROOT = Path(__file__).parents[2]
 ON_A_REAL_BROKER = {"rabbitmq.md"}  # in integration/test_docs.py

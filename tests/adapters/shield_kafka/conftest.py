@@ -12,7 +12,7 @@ from kafka import TopicPartition
 
 import shield
 from shield_kafka import KafkaConsumer, KafkaProducer
-from shield_kafka.embedded import API_VERSION, EmbeddedKafka
+from shield_kafka.demo.embedded import API_VERSION, EmbeddedKafka
 
 Producers = Callable[..., KafkaProducer]
 Consumers = Callable[..., KafkaConsumer]

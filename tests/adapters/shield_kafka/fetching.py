@@ -1,4 +1,4 @@
-"""What `HandOver` needs of a client and of a way elsewhere, without either."""
+"""What `Poll` needs of a client and of a way elsewhere, without either."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from shield import Shield
-from shield_kafka.aside import Sending
-from shield_kafka.hand_over import HandOver, Records
+from shield_kafka.consuming.overflow import OverflowSend
+from shield_kafka.consuming.poll import Poll, Records
 
 Written = Callable[[int], float]
 
@@ -30,7 +30,7 @@ class Sends:
     """Takes records that go elsewhere; the test confirms them, or lets them fail."""
 
     def __init__(self) -> None:
-        self.sent: list[tuple[Any, Sending, Callable[[], None]]] = []
+        self.sent: list[tuple[Any, OverflowSend, Callable[[], None]]] = []
         self.most = 1000
 
     @property
@@ -41,8 +41,8 @@ class Sends:
     def has_room(self) -> bool:
         return self.under_way < self.most
 
-    def send(self, record, over, step) -> Sending:
-        sending = Sending()
+    def send(self, record, over, step) -> OverflowSend:
+        sending = OverflowSend()
         self.sent.append((record, sending, step.done))
         return sending
 
@@ -59,13 +59,13 @@ class Sends:
 
 
 class Fetching:
-    """A client's `poll` around a `HandOver`, on partitions that hold records without end."""
+    """A client's `poll` around a `Poll`, on partitions that hold records without end."""
 
     def __init__(self, shield: Shield, *partitions: int, commits: bool = True, written=None):
         self.shield = shield
         self.states = {TopicPartition("t", number): State() for number in partitions or (0,)}
         self.sends = Sends()
-        self.hand_over = HandOver(shield, "c", self.states.get, self.sends, commits=commits)
+        self.hand_over = Poll(shield, "c", self.states.get, self.sends, commits=commits)
         self.written: Written = written or (lambda offset: -1)
         self.fetch = 10
         """How many of a partition it fetches at once."""

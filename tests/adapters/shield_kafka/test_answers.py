@@ -10,8 +10,8 @@ from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
 from kafka.structs import TopicPartition
 
 from shield import Message, Shield
-from shield_kafka.answers import Answers
-from shield_kafka.errors import outcome_of
+from shield_kafka.client.errors import outcome_of
+from shield_kafka.producing.batches import BatchAnswers
 
 BOUND = {"match": "*", "in_flight": {"messages": 100_000}}
 
@@ -21,7 +21,7 @@ class Batches:
 
     def __init__(self) -> None:
         self.shield = Shield({"rules": [BOUND]})
-        self.answers = Answers(
+        self.answers = BatchAnswers(
             self.shield.delivered, lambda permit, error: permit.settle(outcome_of(error))
         )
 

@@ -10,9 +10,9 @@ from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
 from shield import URL, Delivery, DeliveryUnknownError, Envelope, OverLimit, Transport
 from shield.action import Divert
-from shield_kafka import aside
-from shield_kafka.aside import Aside
-from shield_kafka.elsewhere import KafkaTransport
+from shield_kafka.consuming import overflow
+from shield_kafka.consuming.overflow import ConsumerOverflow
+from shield_kafka.remote.transport import KafkaTransport
 from tests.eventually import eventually
 from tests.making import shield_with
 
@@ -65,7 +65,9 @@ def test_a_record_goes_whole_with_the_headers_that_say_why(over):
     """And with the broker that it was read from, because that may be another one."""
     ended = []
     transport = Held()
-    sending = Aside(CONFIGS).send(record(), over, Divert("x", lambda: ended.append(1), transport))
+    sending = ConsumerOverflow(CONFIGS).send(
+        record(), over, Divert("x", lambda: ended.append(1), transport)
+    )
     ((envelope, done),) = transport.sent
     assert (envelope.destination, envelope.key, envelope.body) == ("orders", b"k", b"val")
     assert (envelope.timestamp_ms, envelope.partition) == (1000, 3)
@@ -83,7 +85,9 @@ def test_a_record_goes_whole_with_the_headers_that_say_why(over):
 def test_tombstones_and_missing_times_stay_what_they_are(over, value, timestamp):
     """The first message format has no times."""
     transport = Held()
-    Aside(CONFIGS).send(record(value, timestamp), over, Divert("x", lambda: None, transport))
+    ConsumerOverflow(CONFIGS).send(
+        record(value, timestamp), over, Divert("x", lambda: None, transport)
+    )
     ((envelope, _),) = transport.sent
     assert envelope.body == value
     assert envelope.timestamp_ms is None
@@ -91,9 +95,9 @@ def test_tombstones_and_missing_times_stay_what_they_are(over, value, timestamp)
 
 def test_there_is_room_until_so_many_are_under_way(over, monkeypatch):
     """Messages or bytes; an answer makes room."""
-    monkeypatch.setattr(aside, "MOST_MESSAGES", 2)
+    monkeypatch.setattr(overflow, "MOST_MESSAGES", 2)
     transport = Held()
-    ours = Aside(CONFIGS)
+    ours = ConsumerOverflow(CONFIGS)
     for number in range(2):
         assert ours.has_room
         ours.send(record(), over, Divert("x", lambda: None, transport))
@@ -101,14 +105,14 @@ def test_there_is_room_until_so_many_are_under_way(over, monkeypatch):
     assert not ours.has_room
     transport.sent[0][1](RuntimeError("no"))
     assert ours.has_room
-    monkeypatch.setattr(aside, "MOST_BYTES", 4)
+    monkeypatch.setattr(overflow, "MOST_BYTES", 4)
     assert not ours.has_room
 
 
 def test_the_first_answer_counts(over):
     """Of a transport that answers twice, or answers and raises."""
     ended = []
-    ours = Aside(CONFIGS)
+    ours = ConsumerOverflow(CONFIGS)
     sending = ours.send(record(), over, Divert("x", lambda: ended.append(1), Raising()))
     assert (sending.ended, sending.error) == (True, None)
     assert ended == [1]
@@ -123,13 +127,13 @@ def test_what_fails_is_told_from_where_it_fails_and_said_with_a_number(
     over, caplog, error, hopeless
 ):
     """A record that no cluster would take is not tried for ever; a cluster may get better."""
-    aside = Aside(CONFIGS)
+    overflow = ConsumerOverflow(CONFIGS)
     transport = KafkaTransport.to(URL.parse("kafka://127.0.0.1:1/late"))
     transport.send = lambda envelope, done: done(error)  # type: ignore[method-assign]
     for _ in range(3):
-        sending = aside.send(record(), over, Divert("late", lambda: None, transport))
+        sending = overflow.send(record(), over, Divert("late", lambda: None, transport))
     assert (sending.error, sending.hopeless) == (error, hopeless)
-    assert aside.failed == 3
+    assert overflow.failed == 3
     (line,) = caplog.messages
     for said in (
         "rule fresh: orders, partition 3, offset 42",
@@ -142,7 +146,7 @@ def test_what_fails_is_told_from_where_it_fails_and_said_with_a_number(
 
 def test_its_own_producer_is_made_with_the_first_record_and_connects_as_the_consumer_does():
     """From what the configuration says about the cluster; nothing is made for nothing."""
-    ours = Aside(CONFIGS | {"group_id": "g", "max_poll_records": 5})
+    ours = ConsumerOverflow(CONFIGS | {"group_id": "g", "max_poll_records": 5})
     ours.close(0.0)
     transport = ours._within()
     assert ours._within() is transport
@@ -158,7 +162,7 @@ def test_a_transport_that_never_answers_has_a_limit_of_time(caplog):
     over = shield.receive(Delivery("orders", 4, "c", b"k", None, written_s=1.0))
     ended: list[int] = []
     transport = Held()
-    ours = Aside(CONFIGS)
+    ours = ConsumerOverflow(CONFIGS)
     sending = ours.send(record(), over, Divert("x", lambda: ended.append(1), transport))
     eventually(lambda: sending.ended)
     assert isinstance(sending.error, DeliveryUnknownError)
@@ -175,6 +179,6 @@ def test_a_transport_that_does_not_know_whose_fault_it_is_has_failed(over):
             raise RuntimeError("who knows")
 
     transport = Unsure()
-    sending = Aside(CONFIGS).send(record(), over, Divert("x", lambda: None, transport))
+    sending = ConsumerOverflow(CONFIGS).send(record(), over, Divert("x", lambda: None, transport))
     transport.sent[0][1]("stored")
     assert (sending.ended, sending.hopeless) == (True, False)

@@ -17,7 +17,7 @@ from kafka.serializer import Deserializer
 
 from shield import Shield
 from shield_kafka import KafkaConsumer
-from shield_kafka.embedded import API_VERSION
+from shield_kafka.demo.embedded import API_VERSION
 from tests.eventually import GENEROUS_S
 from tests.making import counts
 

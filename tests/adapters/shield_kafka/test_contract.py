@@ -12,7 +12,7 @@ from kafka.partitioner import Partitioner
 
 import shield_kafka
 from shield import Shield
-from shield_kafka.embedded import API_VERSION
+from shield_kafka.demo.embedded import API_VERSION
 from tests.contracts.adapter import Adapter, Arrived, FutureContract
 
 _names = itertools.count()

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from shield import URL, Envelope, ShieldError
-from shield_kafka.address import address_of
-from shield_kafka.elsewhere import KafkaTransport
+from shield_kafka.client.address import address_of
+from shield_kafka.remote.transport import KafkaTransport
 
 
 def address(text: str):

@@ -16,7 +16,7 @@ from kafka.errors import (
     UnknownError,
 )
 
-from shield_kafka import internals
+from shield_kafka.client import internals
 
 SPLIT = [InvalidRecordError, InvalidTimestampError, MessageSizeTooLargeError]
 REFUSED = [*SPLIT, TopicAuthorizationFailedError]

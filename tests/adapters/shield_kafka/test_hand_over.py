@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from shield import Reject, hookimpl
-from shield.receiving import ANEW_S
-from shield_kafka.partitions import UNSURE_S
+from shield.chain.deferred import ANEW_S
+from shield_kafka.consuming.partition import UNSURE_S
 from tests.adapters.shield_kafka.fetching import Fetching, State
 from tests.making import counts, shield_with
 

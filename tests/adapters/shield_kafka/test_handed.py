@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shield import Delivery, Permit, Shield
-from shield_kafka.handed import MOST_RUNS, Handed, Run
+from shield_kafka.consuming.in_flight import MOST_RUNS, Outstanding, PermitRun
 from tests.making import counts, shield_with
 
 BOUND = {"name": "in", "match": "*", "direction": "consume", "in_flight": {"messages": 10_000}}
@@ -22,16 +22,18 @@ def shield() -> Shield:
 
 
 @pytest.fixture
-def handed(shield) -> Handed:
-    return Handed(shield, SimpleNamespace())
+def handed(shield) -> Outstanding:
+    return Outstanding(shield, SimpleNamespace())
 
 
-def run(shield: Shield, first: int, end: int, messages: int | None = None, **more: Any) -> Run:
+def run(
+    shield: Shield, first: int, end: int, messages: int | None = None, **more: Any
+) -> PermitRun:
     """Admit a run of records."""
     messages = end - first if messages is None else messages
     permit = shield.receive_run(Delivery("t", messages * 10, "c", messages=messages))
     assert permit is not None
-    return Run(first, end, permit, joins=more.get("joins", True))
+    return PermitRun(first, end, permit, joins=more.get("joins", True))
 
 
 def in_use(shield: Shield) -> tuple[int, int]:
@@ -88,7 +90,7 @@ def test_what_is_taken_back_is_given_back():
     """It was admitted and not handed over: the quota has it again, for when it is fetched anew."""
     quota = {"rate": "10/h", "burst": 10}
     shield = shield_with({"name": "in", "match": "*", "direction": "consume", "quota": quota})
-    handed = Handed(shield, SimpleNamespace())
+    handed = Outstanding(shield, SimpleNamespace())
     handed.add(run(shield, 0, 10))
     handed.take_back(4, 10)
     assert counts(shield.ledger()) == {"offered": 10, "in_flight": 4, "failed": 6}
@@ -127,7 +129,7 @@ STEPS = st.one_of(
 def test_whatever_is_committed_in_whatever_parts_the_books_balance(steps):
     """Below the highest commit all is delivered, above it nothing is but what went back."""
     shield = shield_with(BOUND)
-    handed = Handed(shield, SimpleNamespace())
+    handed = Outstanding(shield, SimpleNamespace())
     end = committed = 0
     for step, number in steps:
         if step == "add":

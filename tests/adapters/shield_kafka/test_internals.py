@@ -25,7 +25,7 @@ from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 from kafka.serializer import Deserializer
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from shield_kafka import internals
+from shield_kafka.client import internals
 
 
 @pytest.fixture

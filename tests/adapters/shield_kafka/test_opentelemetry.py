@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import shield
-from shield_kafka import internals
+from shield_kafka.client import internals
 
 ONE_AN_HOUR = {"rate": "1/h", "burst": 1}
 

@@ -8,9 +8,9 @@ import pytest
 
 from shield import Envelope
 from shield.headers import DESTINATION
-from shield_kafka.address import address_like
-from shield_kafka.elsewhere import KafkaTransport
-from shield_kafka.embedded import API_VERSION
+from shield_kafka.client.address import address_like
+from shield_kafka.demo.embedded import API_VERSION
+from shield_kafka.remote.transport import KafkaTransport
 from tests.eventually import eventually
 
 HEADERS = (("null", None), ("null", b""), ("a", b"\xff"), ("null", None))

@@ -10,7 +10,7 @@ import pytest
 from kafka.partitioner import Partitioner
 
 import shield
-from shield_kafka.embedded import API_VERSION
+from shield_kafka.demo.embedded import API_VERSION
 
 WAYS = ["drop", "raise", "wait 10ms", "retry 1", "buffer 10", "spool 1MiB", "overflow {o}"]
 BAD: dict[str, dict[str, Any]] = {

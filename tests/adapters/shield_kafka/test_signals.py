@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from shield import SettingsError, Signals
-from shield_kafka.internals import Produced, Queued
-from shield_kafka.signals import hear, look
+from shield_kafka.client.internals import Produced, Queued
+from shield_kafka.producing.signals import hear, look
 
 
 def test_an_answer_is_noted_and_who_waits_asks_again():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shield_kafka.partitions import LOOK_AT_LATE_S
+from shield_kafka.consuming.partition import LOOK_AT_LATE_S
 from tests.adapters.shield_kafka.fetching import Fetching
 from tests.making import counts, shield_with
 

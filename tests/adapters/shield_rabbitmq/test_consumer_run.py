@@ -9,7 +9,7 @@ import pytest
 from pika.exceptions import ChannelClosedByBroker
 
 from shield import Shield
-from shield_rabbitmq.consumer_run import LONGEST
+from shield_rabbitmq.consuming.batches import LONGEST
 from tests.adapters.shield_rabbitmq.broker import QUEUE
 from tests.adapters.shield_rabbitmq.test_consumer import Worker, bodies, shield_with
 

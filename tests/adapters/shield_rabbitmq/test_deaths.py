@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from pika import BasicProperties
 
 from shield.dead_letters import known
-from shield_rabbitmq.deaths import DEATHS, origin_of, with_origin
-from shield_rabbitmq.encoded import Encoded
-from shield_rabbitmq.enveloping import parcel_of, stored_envelope
+from shield_rabbitmq.client.envelopes import parcel_of, stored_envelope
+from shield_rabbitmq.client.raw_properties import Encoded
+from shield_rabbitmq.client.x_death import DEATHS, origin_of, with_origin
 
 
 def death(queue, exchange, *keys, reason="rejected"):

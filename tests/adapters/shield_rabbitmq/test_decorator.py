@@ -10,8 +10,8 @@ from pika import BasicProperties
 
 from shield import SettingsError
 from shield_rabbitmq import Publisher, Publishing, publisher
-from shield_rabbitmq.decorator import Route
-from shield_rabbitmq.routing import routing_key_of
+from shield_rabbitmq.publishing.decorator import Route
+from shield_rabbitmq.publishing.routing_key import routing_key_of
 
 URL = "amqp://guest:guest@localhost/"
 

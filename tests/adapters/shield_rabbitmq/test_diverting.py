@@ -9,8 +9,8 @@ from pika import BasicProperties
 
 from shield import ExpiredError
 from shield.headers import ATTEMPT, DESTINATION, MESSAGE_ID, ROUTING_KEY
-from shield_rabbitmq.diverting import brought_back, kept, received, sendable, set_aside
-from shield_rabbitmq.encoded import Encoded
+from shield_rabbitmq.client.properties import brought_back, kept, received, sendable, set_aside
+from shield_rabbitmq.client.raw_properties import Encoded
 from tests.adapters.shield_rabbitmq.test_encoded import PROPERTIES, wire
 
 NAMES = (

@@ -6,10 +6,10 @@ import pytest
 from pika import BasicProperties
 
 from shield import URL, Envelope, SettingsError, ShieldError
-from shield_rabbitmq.address import address_of
-from shield_rabbitmq.client import parameters_of
-from shield_rabbitmq.elsewhere import AmqpTransport
-from shield_rabbitmq.enveloping import diverted, stored_envelope
+from shield_rabbitmq.client.address import address_of
+from shield_rabbitmq.client.envelopes import diverted, stored_envelope
+from shield_rabbitmq.publishing.publisher import parameters_of
+from shield_rabbitmq.remote.transport import AmqpTransport
 
 
 def address(text: str):

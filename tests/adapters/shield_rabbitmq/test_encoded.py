@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pika import BasicProperties
 
-from shield_rabbitmq.encoded import Encoded, ReadProperties, long_string, value_of
+from shield_rabbitmq.client.raw_properties import Encoded, ReadProperties, long_string, value_of
 
 NAMES = st.text(max_size=40)
 VALUES = st.recursive(

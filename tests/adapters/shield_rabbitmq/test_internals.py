@@ -18,10 +18,10 @@ from pika.connection import Connection
 from pika.exceptions import ConnectionWrongStateError
 
 from shield.testing import ManualClock
-from shield_rabbitmq import internals
-from shield_rabbitmq.channel import Shielded
-from shield_rabbitmq.consumer_channel import BlockingConsuming, ConsumingChannel
-from shield_rabbitmq.encoded import Encoded
+from shield_rabbitmq.channels.channel import Shielded
+from shield_rabbitmq.client import internals
+from shield_rabbitmq.client.raw_properties import Encoded
+from shield_rabbitmq.consuming.channel import BlockingConsuming, ConsumingChannel
 from tests.adapters.shield_rabbitmq.broker import Blocking, Broker
 from tests.adapters.shield_rabbitmq.wire import Wire
 

@@ -12,7 +12,7 @@ import pytest
 
 import shield
 from shield import Shield
-from shield_rabbitmq import OverLimitError, publisher
+from shield_rabbitmq import RabbitMQOverLimitError, publisher
 from tests.adapters.shield_rabbitmq.amqp_server import AmqpServer
 
 QUEUE = "work"
@@ -154,7 +154,7 @@ def test_a_wait_that_is_too_long_is_refused(order):
 
     async def main():
         await one(0)
-        with pytest.raises(OverLimitError):
+        with pytest.raises(RabbitMQOverLimitError):
             await one(1)
 
     asyncio.run(main())

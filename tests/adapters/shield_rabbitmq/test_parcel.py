@@ -3,7 +3,7 @@
 import pytest
 from pika import BasicProperties, frame, spec
 
-from shield_rabbitmq.parcel import CHANNEL, Parcel, body_of, check_address, check_properties
+from shield_rabbitmq.client.frames import CHANNEL, Frames, body_of, check_address, check_properties
 
 
 def frames_of(data):
@@ -16,7 +16,7 @@ def frames_of(data):
 
 
 def parcel(body=b"body", properties=None, exchange="exchange", key="key"):
-    return Parcel(exchange, key, body, properties, True)
+    return Frames(exchange, key, body, properties, True)
 
 
 def test_what_is_written_is_what_pika_reads():

@@ -14,13 +14,13 @@ from pika import BasicProperties
 from shield import Shield
 from shield_rabbitmq import (
     BlockingConnection,
-    DeliveryUnknownError,
     Publisher,
+    RabbitMQDeliveryUnknownError,
     RefusedError,
     publisher,
-    write_thread,
 )
-from shield_rabbitmq.publishing import Publishing
+from shield_rabbitmq.connection import write_thread
+from shield_rabbitmq.publishing.properties import Publishing
 from tests.adapters.shield_rabbitmq.amqp_server import AmqpServer
 from tests.contracts.poison import PoisonContract
 from tests.eventually import eventually
@@ -179,7 +179,7 @@ def test_without_a_confirm_nothing_counts_as_delivered(server, bad):
     error = one.publish(TOPICS, "forbidden" if bad == "topic" else "ok", b"bad").exception(10)
     assert isinstance(error, RefusedError)
     one.close(1)
-    assert all(isinstance(future.exception(0), DeliveryUnknownError) for future in before)
+    assert all(isinstance(future.exception(0), RabbitMQDeliveryUnknownError) for future in before)
     assert one.shield.ledger().delivered == 1
     assert one.shield.ledger().balanced
 
@@ -228,7 +228,7 @@ def test_an_exchange_that_refuses_topics_is_found_out_key_by_key(server):
             futures[n] = one.publish(TOPICS, f"no.{n % 5}" if n % 40 == 7 else f"ok.{n % 9}", b"x")
         ends = {n: type(future.exception(10)) for n, future in futures.items()}
     assert {n for n in ends if ends[n] is RefusedError} == set(range(7, 200, 40))
-    assert {n for n in ends if ends[n] is DeliveryUnknownError} <= set(range(7))
+    assert {n for n in ends if ends[n] is RabbitMQDeliveryUnknownError} <= set(range(7))
     assert len(server.queues[QUEUE]) == 195
 
 

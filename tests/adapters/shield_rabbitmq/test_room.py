@@ -2,12 +2,12 @@
 
 import threading
 
-from shield_rabbitmq.room import Room
+from shield_rabbitmq.publishing.publisher_limit import PublisherLimit
 
 
 def test_who_finds_no_room_waits_until_there_is():
     """A release lets the next one in."""
-    room = Room(1, 100)
+    room = PublisherLimit(1, 100)
     assert room.take(1, at_once=False)
     entered = threading.Event()
 
@@ -25,14 +25,14 @@ def test_who_finds_no_room_waits_until_there_is():
 
 def test_bytes_are_bounded_too_but_never_shut_a_large_message_out():
     """One above all the bytes passes while nothing else is there."""
-    room = Room(10, 100)
+    room = PublisherLimit(10, 100)
     assert room.take(1000, at_once=False)
     assert room.take(1, at_once=True)
 
 
 def test_closing_turns_away_who_waits():
     """They get False, and so does everyone after them."""
-    room = Room(1, 100)
+    room = PublisherLimit(1, 100)
     room.take(1, at_once=False)
     answers = []
     thread = threading.Thread(target=lambda: answers.append(room.take(1, at_once=False)))

@@ -7,7 +7,7 @@ from concurrent.futures import ALL_COMPLETED, Future, ThreadPoolExecutor, as_com
 
 import pytest
 
-from shield_rabbitmq.sending import Confirm
+from shield_rabbitmq.connection.pending_publish import Confirm
 
 
 def test_it_has_the_state_of_the_standard_one():

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from shield import End, Message, OverLimit, Permit, Refusal, Shield, Signals
 from shield.testing import ManualClock
-from shield_rabbitmq.client import Sheddable
-from shield_rabbitmq.parcel import Parcel
-from shield_rabbitmq.sending import Confirm, Sending
-from shield_rabbitmq.waiting import Waiting
+from shield_rabbitmq.client.frames import Frames
+from shield_rabbitmq.connection.pending_publish import Confirm, PendingPublish
+from shield_rabbitmq.connection.send_queue import SendQueue
+from shield_rabbitmq.publishing.publisher import Sheddable
 
 RULES = [
     {"name": "strict", "match": "calls.*", "queue_delay": {}, "over_limit": "drop"},
@@ -22,7 +22,7 @@ RULES = [
 ]
 
 
-class Plain(Sending):
+class Plain(PendingPublish):
     """One that no policy watches."""
 
     def finish(self, error: Exception | None) -> None:
@@ -36,18 +36,18 @@ class Scene:
         self.clock = ManualClock()
         self.shield = Shield({"rules": RULES}, clock=self.clock)
         self.signals = Signals(self.clock.now)
-        self.waiting = Waiting(self.signals)
+        self.waiting = SendQueue(self.signals)
 
     def put(self, destination: str, *bodies: bytes) -> None:
         for body in bodies:
-            parcel = Parcel("", destination, body, None, True)
+            parcel = Frames("", destination, body, None, True)
             verdict = self.shield.admit(Message(destination, len(body), signals=self.signals))
             assert isinstance(verdict, Permit)
             self.waiting.append(Sheddable(parcel, verdict, Confirm(), None, None))  # type: ignore[arg-type]
 
     def put_plain(self, *bodies: bytes) -> None:
         for body in bodies:
-            self.waiting.append(Plain(Parcel("", "others", body, None, True)))
+            self.waiting.append(Plain(Frames("", "others", body, None, True)))
 
     def next(self, many: int = 1) -> list[bytes]:
         return [self.waiting.next().parcel.body for _ in range(many)]
@@ -174,7 +174,7 @@ def test_whatever_happens_each_message_comes_out_once(steps):
     scene = Scene()
     put: list[bytes] = []
     out: list[bytes] = []
-    last: deque[Sending] = deque()
+    last: deque[PendingPublish] = deque()
     for number, step in enumerate(steps):
         if isinstance(step, float):
             scene.clock.advance(step)

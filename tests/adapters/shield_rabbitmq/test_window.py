@@ -2,11 +2,11 @@
 
 import random
 
-from shield_rabbitmq.window import Window
+from shield_rabbitmq.connection.confirms import UnconfirmedWindow
 
 
 def window_of(count):
-    window = Window()
+    window = UnconfirmedWindow()
     for number in range(1, count + 1):
         window.add(number)
     return window
@@ -61,7 +61,7 @@ def test_every_message_is_confirmed_once_whatever_the_order():
     """Random confirms of both kinds, against a plain set."""
     for seed in range(50):
         chance = random.Random(seed)
-        window, given, still_open = Window(), 0, set()
+        window, given, still_open = UnconfirmedWindow(), 0, set()
         for _ in range(200):
             if chance.random() < 0.5:
                 given += 1

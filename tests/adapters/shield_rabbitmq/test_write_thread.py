@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from shield import Shield
-from shield_rabbitmq import CannotConnectError, DeliveryUnknownError, Publisher
-from shield_rabbitmq.exchanges import Exchanges
-from shield_rabbitmq.link import Link
-from shield_rabbitmq.write_thread import WriteThread
+from shield_rabbitmq import CannotConnectError, Publisher, RabbitMQDeliveryUnknownError
+from shield_rabbitmq.connection.exchanges import Exchanges
+from shield_rabbitmq.connection.link import Link
+from shield_rabbitmq.connection.write_thread import WriteThread
 from tests.adapters.shield_rabbitmq.amqp_server import AmqpServer
 from tests.eventually import GENEROUS_S
 
@@ -71,12 +71,12 @@ def test_an_error_fails_what_waits_and_the_next_message_arrives(
     server, publisher, monkeypatch, caplog, where, name, error
 ):
     """With a log entry; what was written is in doubt, what was not is not sent."""
-    monkeypatch.setattr("shield_rabbitmq.write_thread.FAILED_PAUSE_S", 0.0)
+    monkeypatch.setattr("shield_rabbitmq.connection.write_thread.FAILED_PAUSE_S", 0.0)
     raised = fails_once(monkeypatch, where, name, error)
     futures = publish(publisher, 20)
     ends = [future.exception(GENEROUS_S) for future in futures]
     assert raised
-    allowed = DeliveryUnknownError | CannotConnectError | None
+    allowed = RabbitMQDeliveryUnknownError | CannotConnectError | None
     assert all(isinstance(end, allowed) for end in ends), ends
     assert type(error).__name__ in caplog.text
     publisher.publish(EXCHANGE, "key", b"next").result(GENEROUS_S)

@@ -1,0 +1,1 @@
+"""kafka-python as Shield meets it: the only place that names its private parts."""

@@ -1,0 +1,1 @@
+"""kafka-python's producer under Shield."""

@@ -1,0 +1,1 @@
+"""`kafka://`: a cluster as a place for messages of any client."""

@@ -1,0 +1,1 @@
+"""Users' own channels and connections, shielded."""

@@ -1,0 +1,1 @@
+"""One connection with one confirming channel, and the thread that writes to it."""

@@ -1,0 +1,1 @@
+"""What pika's channels receive, within quotas."""

@@ -1,0 +1,130 @@
+"""`basic_get` under rules, and a way to wait for what it may give."""
+
+from __future__ import annotations
+
+import time
+from math import inf
+from typing import Any
+
+from shield import Delivery, Permit
+from shield.action import Divert
+from shield.chain.deferred import ANEW_S
+from shield_rabbitmq.client import internals
+from shield_rabbitmq.consuming.delivery import BrokerDelivery
+from shield_rabbitmq.consuming.generator import Item
+from shield_rabbitmq.consuming.queue import MOST_LEAVING, DeliveryQueue, Handed, Terms
+from shield_rabbitmq.consuming.session import ConsumerSession
+
+EMPTY_FIRST_S, EMPTY_LONGEST_S = 0.01, 0.5
+"""How long `wait_for_message` leaves a queue alone that had nothing: twice as long each time."""
+KEPT_S = 60.0
+"""How long a message that could not go elsewhere is kept while nobody asks for another."""
+
+
+class GetQueue(DeliveryQueue):
+    """What `basic_get` takes out of one queue, one message at a time.
+
+    The rules are asked first, so that over the limit nothing is taken at all. What is known of a
+    message only once it is there, as its size, its age or a header, may refuse it then: it goes
+    back to its place in the queue, and the queue is left alone until that may have changed.
+
+    One that was to go elsewhere and could not is kept: back in its place it would be the next
+    again, before all others, and its queue may count it as delivered. Later calls let its chain
+    go on.
+    """
+
+    def __init__(self, intake: ConsumerSession, terms: Terms, queue: str) -> None:
+        super().__init__(intake, terms, queue, auto_ack=False)
+        self.standing = None  # what is refused goes back at once: nothing waits here
+        self._not_before_s = -inf
+        self._asked_s = -inf
+        self._looks = False
+
+    @property
+    def most_leaving(self) -> int:
+        """How many may be on their way elsewhere: a prefetch bounds only what is pushed."""
+        return MOST_LEAVING
+
+    def _goes_aside(self, arrival: BrokerDelivery) -> bool:
+        return arrival.kept
+
+    def _hold_up(self, arrival: BrokerDelivery, step: Divert, now: float) -> float | None:
+        wait_s = super()._hold_up(arrival, step, now)
+        arrival.kept = arrival.kept or wait_s is not None
+        return wait_s
+
+    def _come_back(self, arrival: BrokerDelivery, faulty: bool) -> None:
+        arrival.kept = True
+        super()._come_back(arrival, faulty)
+        self._keep_for(KEPT_S)
+
+    def _keep_for(self, wait_s: float) -> None:
+        """Look in so many seconds whether anybody asks yet, unless that is seen to."""
+        if len(self) and not self._looks and self.intake.open:
+            self._looks = True
+            internals.call_later(self.intake.channel.connection, wait_s, self._unasked)
+
+    def _unasked(self) -> None:
+        """Give back what is kept, unless somebody has asked since."""
+        self._looks = False
+        left_s = self._asked_s + KEPT_S - self.shield.clock.now()
+        if left_s <= 0:
+            self.hand_back()
+        self._keep_for(left_s)
+
+    def may_ask(self) -> bool:
+        """Tell whether a message would be admitted, as far as that is known without it."""
+        now = self.shield.clock.now()
+        like = Delivery(self.queue, 1, self.consumer)
+        return now >= self._not_before_s and self.shield.would_receive(like, now)
+
+    def take(self, item: Item) -> Handed | None:
+        """Return which message is to be handed over after this one has come, as `next`."""
+        self.put(BrokerDelivery(*item))
+        return self.next()
+
+    def next(self) -> Handed | None:
+        """Return what may be handed over of those that are here, with its permit.
+
+        None where there is none: what may not be kept has gone back.
+        """
+        self._asked_s = self.shield.clock.now()
+        ready = self.ready()
+        if isinstance(ready, tuple):
+            return ready
+        if ready is not None and self._waiting:
+            self._hand_back(self._waiting.popleft())
+            self._not_before_s = self.shield.clock.now() + (ready or ANEW_S)
+        return None
+
+    def hand_over(self, permit: Permit, arrival: BrokerDelivery, auto_ack: object) -> Item:
+        """Note that the user has it, and acknowledge it for him where he says so."""
+        tag = arrival.method.delivery_tag
+        self.intake.tags.handed[tag] = permit
+        if auto_ack:
+            self.intake.channel.basic_ack(tag)
+        return arrival.method, arrival.properties, arrival.body
+
+
+def wait_for_message(
+    channel: Any, queue: str, auto_ack: bool = False, timeout_s: float | None = None
+) -> tuple[Any, Any, Any]:
+    """Return the next message of a queue as `basic_get` does, once there is one that may be had.
+
+    Serves the connection meanwhile: heartbeats, timers, other consumers' callbacks.
+
+    Args:
+        channel: a `BlockingChannel`; within the rules where it is shielded.
+        queue: its name.
+        auto_ack: as `basic_get` takes it.
+        timeout_s: how long to wait; None for ever. Then it returns `(None, None, None)`.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    pause_s = EMPTY_FIRST_S
+    while True:
+        got: tuple[Any, Any, Any] = channel.basic_get(queue, auto_ack)
+        left_s = pause_s if deadline is None else deadline - time.monotonic()
+        if got[0] is not None or left_s <= 0:
+            return got
+        channel.connection.sleep(min(pause_s, left_s))
+        pause_s = min(2 * pause_s, EMPTY_LONGEST_S)

@@ -1,0 +1,125 @@
+"""A message that a consumer was given, on its way to an overflow destination."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from shield import ShieldError, Transport
+from shield.action import Divert
+from shield.chain.deferred import DeferredDelivery
+from shield.headers import BROKER, ROUTING_KEY, diverted, signed
+from shield.transport import once
+from shield_rabbitmq.client import internals
+from shield_rabbitmq.client.address import origin_of
+from shield_rabbitmq.client.envelopes import envelope_of
+from shield_rabbitmq.client.errors import CannotConnectError
+from shield_rabbitmq.client.frames import Frames
+from shield_rabbitmq.client.properties import kept, now_ms, received, set_aside
+from shield_rabbitmq.client.raw_properties import Encoded
+from shield_rabbitmq.connection.pending_publish import PendingPublish
+from shield_rabbitmq.publishing.relay_pool import relay_for
+
+if TYPE_CHECKING:
+    from shield_rabbitmq.consuming.delivery import BrokerDelivery
+
+Ended = Callable[[Exception | None], None]
+
+
+def send_away(
+    connection: Any, held: DeferredDelivery, arrival: BrokerDelivery, step: Divert, ended: Ended
+) -> None:
+    """Send a message where the step says; `ended` is called once, from any thread.
+
+    Confirmed and mandatory: on the same broker through a publisher on a connection of its own,
+    which all connections to that broker share. It is not to go where it comes from.
+    """
+    if step.transport is not None:
+        _carry(connection, held, arrival, step.transport, ended)
+        return
+    finish = once(ended)  # who answers may also raise
+    try:
+        _relay(connection, held, arrival, step, finish)
+    except Exception as error:
+        finish(error)
+
+
+def _carry(
+    connection: Any,
+    held: DeferredDelivery,
+    arrival: BrokerDelivery,
+    transport: Transport,
+    ended: Ended,
+) -> None:
+    """Send through a transport, which has `answer_within` to say what became of it."""
+    over = held.over
+
+    def end(error: Exception | None) -> None:
+        over.shield.heard_of(number)
+        ended(error)
+
+    finish = once(end)
+    number = over.shield.hands_on(transport, finish)
+    try:
+        marks = _marks(held) | {BROKER: origin_of(internals.parameters_of(connection))}
+        parcel = Frames("", over.message.destination, arrival.body, None, mandatory=True)
+        envelope = envelope_of(parcel, _copy(connection, arrival), over.message.producer)
+        transport.send(envelope.diverted(marks, over.shield.signer), finish)
+    except Exception as error:
+        over.shield.plugin_failed(transport, error)
+        finish(error)
+
+
+def _relay(
+    connection: Any, held: DeferredDelivery, arrival: BrokerDelivery, step: Divert, ended: Ended
+) -> None:
+    message = held.over.message
+    exchange, _, routing_key = step.destination.partition("/")
+    routing_key = routing_key or arrival.method.routing_key
+    if not exchange and routing_key == message.destination:
+        raise ShieldError(f"{step.destination}: it was taken out of that queue")
+    relay = relay_for(connection, held.over.shield, message.producer)
+    if relay.blocked:
+        raise CannotConnectError("RabbitMQ takes no messages for now")
+    missing = relay._writer.missing(exchange)
+    if missing is not None:
+        raise missing
+    marks = signed(_marks(held), arrival.body, held.over.shield.signer)
+    properties = set_aside(_copy(connection, arrival), marks)
+    parcel = Frames(exchange, routing_key, arrival.body, properties, mandatory=True)
+    relay._writer.put(OverflowPublish(parcel, step.declare, ended))
+
+
+def _marks(held: DeferredDelivery) -> dict[str, str]:
+    """Return the headers of a diverted message: it goes back to its queue, and to no other."""
+    return {**diverted(held.over), ROUTING_KEY: held.over.message.destination}
+
+
+def _copy(connection: Any, arrival: BrokerDelivery) -> Encoded:
+    """Return the properties of a copy that goes back to its queue alone."""
+    method, own = arrival.method, Encoded.of(arrival.properties)
+    user = getattr(internals.parameters_of(connection).credentials, "username", None)
+    sent_ms = now_ms() if own.timestamp is None else own.timestamp * 1000
+    copy = received(own, method.exchange, method.routing_key, user)
+    return kept(copy, mandatory=True, sent_ms=sent_ms)
+
+
+class OverflowPublish(PendingPublish):
+    """A message on its way through the relay."""
+
+    __slots__ = ("_declares", "_ended")
+    may_decline = True
+
+    def __init__(self, parcel: Frames, declares: bool, ended: Ended) -> None:
+        super().__init__(parcel)
+        self._declares = declares
+        self._ended = ended
+
+    @property
+    def declares(self) -> bool:
+        """Whether the rule says so."""
+        return self._declares
+
+    def finish(self, error: Exception | None) -> None:
+        """Tell the consumer."""
+        self._ended(error)

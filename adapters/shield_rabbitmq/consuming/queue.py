@@ -1,0 +1,473 @@
+"""One consumer's deliveries, in order: handed over as the rules allow, held back until then."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from shield import Delivery, Kind, Outcome, Permit, Refusal, Shield, Verdict
+from shield.action import Divert, Drop
+from shield.chain.deferred import DeferredDelivery
+from shield.chain.runner import ROUNDING_S
+from shield.engine.queueing.sojourn_monitor import LOOK_EVERY_S
+from shield.errors import Reject
+from shield.transport import is_hopeless
+from shield_rabbitmq.client import internals
+from shield_rabbitmq.consuming.batches import Batch, Batcher
+from shield_rabbitmq.consuming.delivery import BrokerDelivery, delivery_of
+from shield_rabbitmq.consuming.overflow import send_away
+
+if TYPE_CHECKING:
+    from shield_rabbitmq.consuming.session import ConsumerSession
+
+log = logging.getLogger("shield.rabbitmq")
+LOG_EVERY_S = 60.0
+STALLED_S = 1.0
+"""How long a consumer waits for the answer to any of what it has diverted, once that is much."""
+MOST_LEAVING = 1_000
+"""How many may be on their way elsewhere where no prefetch bounds that."""
+Terms = tuple[Shield, str]
+"""Whose rules, and who receives, to quotas and ledger."""
+Handed = tuple[Permit, BrokerDelivery]
+"""A message that may be handed over, and what it holds until it is acknowledged."""
+
+
+class DeliveryQueue:
+    """What one consumer was given and has not handed over.
+
+    Only the first is asked about; what stands behind it is not offered yet. What is diverted
+    leaves the line, so that what follows goes on, and comes back to its front where that fails.
+    Where a rule bounds how long they may wait, and they wait too long, the newest is asked about,
+    once the older ones are shed that are of no use any more.
+    """
+
+    def __init__(self, intake: ConsumerSession, terms: Terms, queue: str, auto_ack: bool) -> None:
+        self.intake = intake
+        self.shield, self.consumer = terms
+        self.queue = queue
+        self.auto_ack = auto_ack
+        self.standing = self.shield.standing(queue, self.consumer)
+        """Asks for how long they may wait; None where they may for ever."""
+        self.ended = False
+        """Whether nothing is handed over from here any more."""
+        self._waiting: deque[BrokerDelivery] = deque()
+        self._leaving: dict[int, BrokerDelivery] = {}
+        self._aside: deque[tuple[float, BrokerDelivery]] = deque()
+        """What can go nowhere for now, and when it is tried again."""
+        self._answered_s = -inf
+        """When something that was on its way elsewhere was answered, or the first began."""
+        self._quiet_until_s = -inf
+        self._failed = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._aside)
+
+    def put(self, arrival: BrokerDelivery) -> None:
+        """Let a message wait."""
+        arrival.came_s = self.shield.clock.now()
+        self._waiting.append(arrival)
+        self.intake.lines.add(self)
+        if not self.auto_ack:
+            self.intake.tags.withheld.add(arrival.method.delivery_tag)
+
+    @property
+    def waits_for_an_ack(self) -> bool:
+        """Whether the next may be handed over once something is acknowledged."""
+        return bool(self._waiting) and (
+            self._waiting[0].waits_for_an_ack or self._waiting[-1].waits_for_an_ack
+        )
+
+    def ready(self) -> Handed | float | None:
+        """Return the first that may be handed over, and is not in line any more.
+
+        Seconds where it has to wait so long; None where nobody is in line. Those that the rules
+        drop are acknowledged, those that they divert are sent.
+        """
+        self._try_again()
+        while self._waiting:
+            now = self.shield.clock.now()
+            arrival, refusal = self._turn(now)
+            try:
+                step = self._next(arrival, refusal, now)
+            except Reject:
+                self._take_out(arrival)
+                self._reject(arrival, requeue=False)
+                continue
+            wait_s = self._hold_up(arrival, step, now) if isinstance(step, Divert) else None
+            if wait_s == 0.0:
+                continue  # its chain has gone on
+            step = step if wait_s is None else wait_s
+            if isinstance(step, float) and self._goes_aside(arrival):
+                permit = self._let_through(arrival)
+                if permit is None:
+                    self._take_out(arrival)
+                    self._aside.append((now + step, arrival))
+                    continue
+                step = permit
+            if isinstance(step, float):
+                return step if self.standing is None else min(step, LOOK_EVERY_S)
+            self._take_out(arrival)
+            if isinstance(step, Permit):
+                self.intake.tags.withheld.discard(arrival.method.delivery_tag)
+                if self.standing is not None:
+                    self.standing.leaves(step, now - arrival.came_s, now)
+                return step, arrival
+            if isinstance(step, Divert):
+                self._divert(arrival, step)
+            else:
+                self._ack(arrival)
+        self._note()
+        if self._aside:
+            return max(0.0, self._aside[0][0] - self.shield.clock.now())
+        return None
+
+    def _note(self) -> None:
+        """Let the channel forget a line that holds nothing."""
+        if not self._waiting and not self._leaving and not self._aside:
+            self.intake.lines.discard(self)
+
+    def _turn(self, now: float) -> tuple[BrokerDelivery, Refusal | None]:
+        """Return whose turn it is, and why it may wait no longer, where it may not."""
+        oldest, standing = self._waiting[0], self.standing
+        if standing is None:
+            return oldest, None
+        held = oldest.held
+        delivery = held.over.message if held else self._delivery(oldest, now)
+        refusal = standing.refusal(delivery, now - oldest.came_s, now)
+        if refusal is not None and (held is None or held.refuse(refusal, now)):
+            return oldest, refusal
+        return self._waiting[-1 if standing.newest_first(delivery, now) else 0], None
+
+    def _take_out(self, arrival: BrokerDelivery) -> None:
+        """Take one out of the line, the oldest or the newest."""
+        if arrival is self._waiting[0]:
+            self._waiting.popleft()
+        else:
+            self._waiting.pop()
+
+    def _next(
+        self, arrival: BrokerDelivery, refusal: Refusal | None, now: float
+    ) -> Permit | Drop | Divert | float:
+        """Offer it, the first time; then ask what to do with it, as `DeferredDelivery.next`."""
+        if arrival.held is None:
+            verdict = self._offer(self._delivery(arrival, now), refusal, now)
+            if isinstance(verdict, Permit):
+                return verdict
+            arrival.held = DeferredDelivery(verdict)
+        return arrival.held.next(now)
+
+    def _offer(self, delivery: Delivery, refusal: Refusal | None, now: float) -> Verdict:
+        """Ask the rules about a message for the first time.
+
+        Raises:
+            Reject: a plugin's before-hook refused it.
+        """
+        if self.standing is None:
+            return self.shield.receive(delivery, now)
+        return self.standing.offer(delivery, refusal, now)
+
+    def _delivery(self, arrival: BrokerDelivery, now: float) -> Delivery:
+        """Return it as rules see it."""
+        given = arrival.method, arrival.properties, arrival.body
+        return delivery_of(self.queue, self.consumer, now, *given)
+
+    # --- what can go nowhere for now ----------------------------------------------------------
+
+    @property
+    def most_leaving(self) -> int:
+        """How many may be on their way elsewhere: half of the prefetch, so that others can come."""
+        prefetch = self.intake.channel._shield_prefetch
+        return max(1, prefetch // 2) if prefetch else MOST_LEAVING
+
+    @property
+    def most_aside(self) -> int:
+        """How many may wait aside, for the same reason; of the others none is held up."""
+        return self.most_leaving - 1
+
+    def _hold_up(self, arrival: BrokerDelivery, step: Divert, now: float) -> float | None:
+        """Return how long a message may not go elsewhere yet; 0 if not at all, None if it may.
+
+        Enough are on their way already. Where none of these is answered for long, as in an alarm,
+        it does not go there, and its chain goes on.
+        """
+        if len(self._leaving) < self.most_leaving:
+            return None
+        step.done()
+        if now - self._answered_s < STALLED_S:
+            return self._answered_s + STALLED_S - now
+        return self._goes_on(arrival, hopeless=False)
+
+    def _goes_on(self, arrival: BrokerDelivery, *, hopeless: bool) -> float:
+        assert arrival.held is not None
+        arrival.held.failed(hopeless=hopeless)
+        return 0.0
+
+    def _goes_aside(self, arrival: BrokerDelivery) -> bool:
+        """Tell whether the others go on while it waits."""
+        return arrival.is_stuck and self.standing is None
+
+    def _let_through(self, arrival: BrokerDelivery) -> Permit | None:
+        """Admit what can go nowhere, and would hold up all others: it is handed over, late."""
+        assert arrival.held is not None
+        if len(self._aside) < self.most_aside:
+            return None
+        now = self.shield.clock.now()
+        if now >= self._quiet_until_s:
+            self._quiet_until_s = now + LOG_EVERY_S
+            log.warning("queue %r: what cannot be diverted for now is handed over", self.queue)
+        return self.shield.let_through(arrival.held.over)
+
+    def _try_again(self) -> None:
+        """Let those stand in line again that have waited aside for long enough."""
+        now = self.shield.clock.now()
+        while self._aside and self._aside[0][0] <= now:
+            self._waiting.appendleft(self._aside.popleft()[1])
+
+    # --- elsewhere ----------------------------------------------------------------------------
+
+    def _divert(self, arrival: BrokerDelivery, step: Divert) -> None:
+        held = arrival.held
+        assert held is not None
+        connection = self.intake.channel.connection
+        if not self._leaving:
+            self._answered_s = self.shield.clock.now()
+        self._leaving[arrival.method.delivery_tag] = arrival
+
+        def ended(error: Exception | None) -> None:
+            if error is None:
+                held.diverted()
+            step.done()
+            arrival.answered = True
+            faulty = error is not None and _is_at_fault(step, error)
+            internals.call_from_any_thread(connection, partial(self._left, arrival, error, faulty))
+            if not self.intake.open:
+                held.let_go()  # nobody may call; nothing where it is counted
+
+        send_away(connection, held, arrival, step, ended)
+
+    def _left(self, arrival: BrokerDelivery, error: Exception | None, faulty: bool) -> None:
+        """Acknowledge what is elsewhere; let the chain go on for what is not."""
+        self._answered_s = self.shield.clock.now()
+        self._leaving.pop(arrival.method.delivery_tag, None)
+        if error is None:
+            self._ack(arrival)
+            self._note()
+        else:
+            self._complain(arrival, error)
+            self._come_back(arrival, faulty)
+        self.intake.left()
+
+    def _come_back(self, arrival: BrokerDelivery, faulty: bool) -> None:
+        """Let the chain go on for what is not elsewhere; give it back where nobody waits for it."""
+        held = arrival.held
+        assert held is not None
+        if arrival.tag is None or self.ended:
+            self._hand_back(arrival)
+            self._note()
+        else:
+            held.failed(hopeless=faulty)
+            self._waiting.appendleft(arrival)
+        self.look_again(0.0)
+
+    def _complain(self, arrival: BrokerDelivery, error: Exception) -> None:
+        """Tell observers that diverting fails, and the log once a minute, with how many did."""
+        assert arrival.held is not None
+        message = arrival.held.over.message
+        self.shield.report(Kind.NOT_DIVERTED, message, detail=repr(error))
+        self._failed += 1
+        now = self.shield.clock.now()
+        if now >= self._quiet_until_s:
+            self._quiet_until_s = now + LOG_EVERY_S
+            log.warning(
+                "queue %r: a message could not be diverted, and goes on in its chain "
+                "(%d so far): %s",
+                *(self.queue, self._failed, error),
+            )
+
+    @property
+    def leaving(self) -> int:
+        """How many are on their way elsewhere."""
+        return len(self._leaving)
+
+    def look_again(self, wait_s: float) -> None:
+        """Hear when to go on: so many seconds from now."""
+
+    # --- to the broker ------------------------------------------------------------------------
+
+    def _ack(self, arrival: BrokerDelivery) -> None:
+        self.intake.tags.withheld.discard(arrival.method.delivery_tag)
+        if self._may_answer(arrival):
+            self.intake.beneath.basic_ack(arrival.tag)
+
+    def _reject(self, arrival: BrokerDelivery, *, requeue: bool) -> None:
+        self.intake.tags.withheld.discard(arrival.method.delivery_tag)
+        if self._may_answer(arrival):
+            self.intake.beneath.basic_reject(arrival.tag, requeue)
+
+    def _may_answer(self, arrival: BrokerDelivery) -> bool:
+        """Tell whether the broker waits for an answer: on a closed channel it has it again."""
+        return arrival.tag is not None and not self.auto_ack and bool(self.intake.beneath.is_open)
+
+    def _hand_back(self, arrival: BrokerDelivery) -> None:
+        self._reject(arrival, requeue=True)
+        arrival.let_go()
+
+    def hand_back(self) -> None:
+        """Give all that waits back to the broker; what is on its way elsewhere is seen to yet."""
+        for arrival in self._all_out():
+            self._hand_back(arrival)
+        self._note()
+
+    def forget(self) -> None:
+        """Note that the broker has all of it again: nothing is to be acknowledged any more."""
+        for arrival in self._all_out():
+            arrival.let_go()
+        for arrival in self._leaving.values():
+            arrival.tag = None
+            if arrival.answered and not self.intake.open:
+                arrival.let_go()  # its answer waits for a loop that has ended
+        self._note()
+
+    def _all_out(self) -> list[BrokerDelivery]:
+        """Take out all that waits, in the order of arrival."""
+        taken = [arrival for _, arrival in self._aside] + list(self._waiting)
+        self._aside.clear()
+        self._waiting.clear()
+        return sorted(taken, key=lambda arrival: arrival.method.delivery_tag)
+
+    def take_all(self) -> list[tuple[Any, Any, bytes]]:
+        """Hand all that waits over at once: the broker does not know of it any more."""
+        taken = self._all_out()
+        self._note()
+        for arrival in taken:
+            if arrival.held is not None:
+                arrival.held.over.end(Outcome.DELIVERED.end)
+        return [(each.method, each.properties, each.body) for each in taken]
+
+
+def _is_at_fault(step: Divert, error: Exception) -> bool:
+    """Tell whether a message could not be sent for a reason of its own."""
+    if step.transport is not None:
+        return is_hopeless(step.transport, error)
+    return isinstance(error, TypeError | ValueError)
+
+
+class Consumer(DeliveryQueue):
+    """Hands over to a callback: at once, or from the connection's own loop later."""
+
+    def __init__(
+        self,
+        intake: ConsumerSession,
+        terms: Terms,
+        queue: str,
+        auto_ack: bool,
+        callback: Callable[..., Any],
+    ) -> None:
+        super().__init__(intake, terms, queue, auto_ack)
+        self._callback = callback
+        self._handed = intake.tags.handed
+        self._now, self._receive = self.shield.clock.now, self.shield.receive
+        takes_runs = not auto_ack and self.shield.takes_runs(Delivery(queue, 0, self.consumer))
+        self._ahead = Batcher(*terms, queue) if takes_runs and intake.dispatches else None
+        self._run: Batch | None = None
+        """Messages that are admitted already, and come next."""
+        self._due_s: float | None = None
+        """When it looks again, at the latest."""
+
+    def arrived(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        """Take a message from pika."""
+        run = self._run
+        if run is None and (self._waiting or self.standing is not None):
+            self.put(BrokerDelivery(method, properties, body))
+            if len(self._waiting) == 1:
+                self.go_on()
+            return
+        if run is None and self._ahead is not None:
+            run = self._run = self._ahead.run(channel, method, properties, body)
+            if not self.intake.open:  # closed meanwhile, by another thread
+                self._withdraw()
+                return
+        if run is not None:
+            self._handed[method.delivery_tag] = run.next(len(body))
+            if not run.left:
+                self._run = None
+            self._callback(channel, method, properties, body)
+            return
+        now = self._now()
+        delivery = delivery_of(self.queue, self.consumer, now, method, properties, body)
+        try:
+            verdict = self._receive(delivery, now)
+        except Reject:
+            self._reject(BrokerDelivery(method, properties, body), requeue=False)
+            return
+        if type(verdict) is Permit and not self.auto_ack:  # as `_hand_over`, less its calls
+            self._handed[method.delivery_tag] = verdict
+            self._callback(channel, method, properties, body)
+            return
+        arrival = BrokerDelivery(method, properties, body)
+        if isinstance(verdict, Permit):
+            self._hand_over(verdict, arrival)
+        else:
+            arrival.held = DeferredDelivery(verdict)
+            self.put(arrival)
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Hand over what may be, and see to the rest later."""
+        try:
+            while not isinstance(ready := self.ready(), float):
+                if ready is None:
+                    return
+                self._hand_over(*ready)
+            self.look_again(ready)
+        except BaseException:
+            self.look_again(0.0)
+            raise
+
+    def _hand_over(self, permit: Permit, arrival: BrokerDelivery) -> None:
+        call = self.intake.channel, arrival.method, arrival.properties, arrival.body
+        if not self.auto_ack:
+            self.intake.tags.handed[arrival.method.delivery_tag] = permit
+            self._callback(*call)
+            return
+        try:
+            self._callback(*call)
+        except BaseException:
+            permit.settle(Outcome.FAILED)
+            raise
+        permit.delivered()
+
+    def hand_back(self) -> None:
+        """Give all that waits back to the broker, as pika what it has not handed over."""
+        self._withdraw()
+        super().hand_back()
+
+    def forget(self) -> None:
+        """Note that the broker has all of it again."""
+        self._withdraw()
+        super().forget()
+
+    def _withdraw(self) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            run.withdraw()
+
+    def look_again(self, wait_s: float) -> None:
+        """Go on after so many seconds, if there is anybody then."""
+        if not len(self) or not self.intake.open:
+            return
+        due_s = self.shield.clock.now() + wait_s
+        if self._due_s is None or due_s < self._due_s:
+            self._due_s = due_s
+            connection = self.intake.channel.connection
+            internals.call_later(connection, wait_s + ROUNDING_S, partial(self._due, due_s))
+
+    def _due(self, due_s: float) -> None:
+        if due_s == self._due_s:
+            self._due_s = None
+        if self.intake.open:
+            self.go_on()

@@ -1,0 +1,115 @@
+"""What one channel receives under the rules of one Shield."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pika.adapters.blocking_connection import BlockingChannel
+
+from shield import Outcome, Shield
+from shield_rabbitmq.client import internals
+from shield_rabbitmq.consuming.delivery_tags import DeliveryTags
+
+if TYPE_CHECKING:
+    from shield_rabbitmq.consuming.generator import GeneratorQueue, Item
+    from shield_rabbitmq.consuming.get import GetQueue
+    from shield_rabbitmq.consuming.queue import DeliveryQueue, Terms
+
+
+class ConsumerSession:
+    """Keeps what a channel was given apart from what its user was handed, and from his acks.
+
+    Args:
+        channel: the shielded channel, as its user holds it.
+        beneath: pika's own side of it, whose acknowledgements are written and not waited for.
+    """
+
+    def __init__(self, channel: Any, beneath: Any) -> None:
+        self.channel = channel
+        self.beneath = beneath
+        self.tags = DeliveryTags()
+        self.lines: set[DeliveryQueue] = set()
+        """Those that hold something back, or have something on its way elsewhere."""
+        self.by_tag: dict[str, DeliveryQueue] = {}
+        """The consumers with a callback, by consumer tag."""
+        self.drawn: GeneratorQueue | None = None
+        """What the generator of `consume` draws from."""
+        self.gets: dict[tuple[Shield, str, str], GetQueue] = {}
+        self.dispatches = isinstance(channel, BlockingChannel)
+        """Whether messages are read first, and handed over afterwards."""
+        self.open = True
+        self.asks_later = False
+        """Whether a `basic_get` on an event loop has begun that is yet to ask."""
+        self._then: Callable[[], None] | None = None
+        beneath.add_on_close_callback(self._closed)
+
+    def passed_on(self, callback: Callable[..., Any], auto_ack: bool) -> Callable[..., Any]:
+        """Return a callback for messages that no rule is about: they are noted as handed over."""
+        handed = self.tags.handed
+
+        def noted(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+            handed[method.delivery_tag] = None
+            callback(channel, method, properties, body)
+
+        return callback if auto_ack else noted
+
+    def got(self, item: Item, auto_ack: object) -> Item:
+        """Note what `basic_get` has brought of a queue that no rule is about."""
+        if item[0] is not None and not auto_ack:
+            self.tags.handed[item[0].delivery_tag] = None
+        return item
+
+    def gets_of(self, terms: Terms, queue: str) -> GetQueue:
+        """Return what takes messages out of one queue."""
+        from shield_rabbitmq.consuming.get import GetQueue
+
+        key = (*terms, queue)
+        if key not in self.gets:
+            self.gets[key] = GetQueue(self, terms, queue)
+        return self.gets[key]
+
+    # --- acknowledgements ---------------------------------------------------------------------
+
+    def settled(self, tags: list[int], outcome: Outcome) -> None:
+        """Note what the user has said of messages that he had."""
+        self.tags.settle(tags, outcome)
+        self.freed()
+
+    def freed(self) -> None:
+        """Let those go on that wait for something to be acknowledged."""
+        for line in self.lines:
+            if line.waits_for_an_ack:
+                line.look_again(0.0)
+
+    def pieces(self, tag: int) -> list[tuple[int, bool]] | None:
+        """Return what is to be said instead of "all up to here"; None for just that."""
+        return self.tags.pieces(tag, internals.first_undispatched(self.channel))
+
+    def nothing_leaves(self) -> bool:
+        """Tell whether all that was sent elsewhere has been answered."""
+        return not any(line.leaving for line in self.lines)
+
+    def once_nothing_leaves(self, then: Callable[[], None]) -> None:
+        """Call back, once, when all that was sent elsewhere has been answered."""
+        self._then = then
+
+    def left(self) -> None:
+        """Hear that something that was sent elsewhere has been answered, and seen to."""
+        if self._then is not None and self.nothing_leaves():
+            then, self._then = self._then, None
+            then()
+
+    def recovered(self) -> None:
+        """Note that the broker sends all that is not acknowledged once more."""
+        for line in self.lines.union(self.by_tag.values()):
+            if not line.auto_ack:
+                line.forget()
+        self.tags.forget()
+
+    def _closed(self, *_reason: object) -> None:
+        """Note that the broker has again what is not acknowledged, and nobody what needs no ack."""
+        self.open = False
+        for line in self.lines.union(self.by_tag.values()):
+            line.forget()
+        self.tags.forget()

@@ -1,0 +1,1 @@
+"""Publishers that any number of threads share."""

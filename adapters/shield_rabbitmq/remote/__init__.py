@@ -1,0 +1,1 @@
+"""`amqp://`: a RabbitMQ as a place for messages of any client."""

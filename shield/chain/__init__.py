@@ -1,0 +1,1 @@
+"""Reacting: what a rule's actions make of a message over the limit."""

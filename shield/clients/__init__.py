@@ -1,0 +1,1 @@
+"""What client adapters are built from."""

@@ -1,0 +1,1 @@
+"""Settings: read, checked as a whole, and built into rules that are ready to run."""

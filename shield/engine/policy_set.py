@@ -1,0 +1,109 @@
+"""All that applies to the messages of one producer to one destination, compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from shield.accounts import Account
+from shield.interrupts import is_from_outside
+from shield.message import Message
+from shield.policy import Policy
+from shield.verdict import Outcome, Permit, Refusal
+
+if TYPE_CHECKING:
+    from shield.shield import Shield
+
+Check = Callable[[Message, float], Refusal | None]
+Take = Callable[[Message, float], None]
+Offer = Callable[[Message, float], None]
+GiveBack = Callable[[Message], None]
+Delay = Callable[[Message, float], float]
+Settle = Callable[[Message, Outcome, float], None]
+
+
+class PolicySet:
+    """Policies of all covering rules, in file order, as frozen tuples of callables; one account."""
+
+    __slots__ = (
+        "account",
+        "bounded",
+        "checks",
+        "delays",
+        "give_backs",
+        "holders",
+        "last",
+        "lined",
+        "offers",
+        "patient",
+        "plain",
+        "plain_message",
+        "policies",
+        "runs",
+        "settles",
+        "shield",
+        "takes",
+        "waits",
+    )
+
+    def __init__(self, shield: Shield, policies: Iterable[Policy], account: Account) -> None:
+        self.shield = shield
+        self.account = account
+        self.policies = tuple(policies)
+        self.last: Message | None = None
+        """The message offered last: pressure is that on messages like it."""
+        own = partial(_overriding, self.policies)
+        self.offers: tuple[Offer, ...] = tuple(p.offered for p in own("offered"))
+        self.checks: tuple[Check, ...] = tuple(p.check for p in self.policies)
+        self.takes: tuple[Take, ...] = tuple(p.take for p in own("take"))
+        self.delays: tuple[Delay, ...] = tuple(
+            p.delay_s for p in own("delay_s") if not p.rule.shadow
+        )
+        self.settles: tuple[Settle, ...] = tuple(p.settle for p in own("settle"))
+        self.give_backs: tuple[GiveBack, ...] = tuple(p.give_back for p in own("give_back"))
+        self.holders = own("hold")
+        """Those that want to know which messages are set aside."""
+        self.lined = tuple(p for p in own("line") if p not in self.holders)
+        """Those in which messages may compete for different things."""
+        self.waits = () if self.holders else own("waited")
+        """Those that may refuse what waits in a queue of Shield's; none where it has its order."""
+        self.patient = not shield.watched and all(p.patient for p in own("settle"))
+        """Whether an answer may be picked up a little later, by who next takes the lock."""
+        self.runs = all(p.runs for p in self.policies)
+        """Whether its policies can decide on a run of deliveries at once."""
+        self.plain = self.runs and self.patient and not (self.offers or self.delays or self.holders)
+        """Whether its messages can be told by their size alone, and settled many at once."""
+        self.plain_message: Message
+        """Stands for each of them in turn."""
+        self.bounded = any(p.bounds and not p.rule.shadow for p in self.policies)
+        """Whether a rule bounds what may be unanswered, so that a client needs no bound itself."""
+
+    def admits(self, message: Message, now: float) -> bool:
+        """Tell whether all policies do; False also where one raises, so that it is found out."""
+        try:
+            for check in self.checks:
+                if check(message, now) is not None:
+                    return False
+        except Exception as error:
+            if is_from_outside(error):
+                raise
+            return False
+        return True
+
+    def run(self, messages: int, size: int) -> Permit:
+        """Return what so many plain messages, of so many bytes together, hold."""
+        one = self.plain_message
+        run = Message(one.destination, size, one.producer)
+        run.messages = messages
+        return Permit(self, run)
+
+    def without(self, policies: set[Policy]) -> PolicySet:
+        """Return this flow less the policies that a message passed unasked: they get no charge."""
+        rest = (p for p in self.policies if p not in policies)
+        return PolicySet(self.shield, rest, self.account)
+
+
+def _overriding(policies: tuple[Policy, ...], method: str) -> tuple[Policy, ...]:
+    """Return those that do something of their own there, so that it must be called."""
+    return tuple(policy for policy in policies if policy.overrides(method))

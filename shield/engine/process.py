@@ -1,0 +1,123 @@
+"""All Shields of this process together: one ledger, one pressure, one budget for retries."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from shield.accounts import Account, Accounts, Ledger, ledger_of
+from shield.algorithms.retry_budget import RetryBudget
+from shield.clock import SYSTEM_CLOCK, Clock
+from shield.engine.reporting.readiness import rules_named, until_below, wait_until_below
+
+if TYPE_CHECKING:
+    from shield.shield import Shield
+
+Member = TypeVar("Member")
+MAX_RETIRED = 10_000
+"""How many accounts of Shields that are gone are kept apart by rules; others are summed up."""
+OTHER_RULES = ("(other)",)
+
+_shields: weakref.WeakSet[Shield] = weakref.WeakSet()
+_gone: deque[Iterable[Account]] = deque()
+"""Books of Shields that are gone, not yet added up: a finalizer takes no lock."""
+_retired = Accounts()
+"""What they come to."""
+_adding_up = threading.Lock()
+_books: weakref.WeakKeyDictionary[Clock, weakref.WeakSet[Accounts]] = weakref.WeakKeyDictionary()
+_retries: weakref.WeakKeyDictionary[Clock, RetryBudget] = weakref.WeakKeyDictionary()
+
+
+def enter(shield: Shield) -> None:
+    """Take in a new Shield."""
+    _shields.add(shield)
+    _add_up()
+
+
+def living() -> list[Shield]:
+    """Return all that there are now."""
+    return _members(_shields)
+
+
+def _members(those: weakref.WeakSet[Member]) -> list[Member]:
+    """Return all that there are now, also while another thread makes one."""
+    while True:
+        try:
+            return list(those)
+        except RuntimeError:  # it has grown meanwhile
+            continue
+
+
+def retire(accounts: Iterable[Account]) -> None:
+    """Keep the accounts of a Shield that is gone."""
+    _gone.append(accounts)
+
+
+def _add_up() -> None:
+    """Add to each account what Shields have left that had the same rules and producer."""
+    with _adding_up:
+        while _gone:
+            for account in _gone.popleft():
+                rules = account.rules if len(_retired) < MAX_RETIRED else OTHER_RULES
+                _retired.account(rules, account.producer, account.direction).add(account)
+
+
+def forget() -> None:
+    """Begin anew, in a forked child: what was counted and retried is the parent's."""
+    global _retired, _adding_up
+    _adding_up = threading.Lock()
+    _gone.clear()
+    _retired = Accounts()
+    _books.clear()
+    _retries.clear()
+
+
+def retry_budget(clock: Clock, books: Accounts) -> RetryBudget:
+    """Return the budget of all Shields with this clock; what these books count is sent, too."""
+    all_books = _books.setdefault(clock, weakref.WeakSet())
+    all_books.add(books)
+    return _retries.setdefault(clock, RetryBudget(partial(_sent, all_books)))
+
+
+def _sent(all_books: weakref.WeakSet[Accounts]) -> int:
+    """Return how many messages have been offered to publish; read without any lock."""
+    accounts = (account for books in _members(all_books) for account in books)
+    return sum(account.offered for account in accounts if account.direction == "publish")
+
+
+def ledger() -> Ledger:
+    """Return the ledger of this process: of all its Shields together, also of those gone."""
+    shields = living()
+    accounts = [account for shield in shields for account in shield.accounts()]
+    _add_up()
+    with _adding_up:
+        return ledger_of([*accounts, *_retired])
+
+
+def pressure(rule: str | None = None) -> float:
+    """Return how near this process's messages are to being refused: of its Shields the highest.
+
+    Raises:
+        ShieldError: none of them has a rule of that name.
+    """
+    every = living()
+    asked = [one for one in every if rule is None or rule in {r.name for r in one.rules}]
+    if rule is not None and not asked:
+        rules_named([known for one in every for known in one.rules], rule)
+    return max((one.pressure(rule) for one in asked), default=0.0)
+
+
+def wait_ready(timeout_s: float | None = None, rule: str | None = None, below: float = 1.0) -> bool:
+    """Block until the pressure of this process is below that; False where time was over first."""
+    return wait_until_below(lambda: pressure(rule), below, timeout_s, SYSTEM_CLOCK)
+
+
+async def ready(
+    rule: str | None = None, timeout_s: float | None = None, below: float = 1.0
+) -> bool:
+    """Wait as `wait_ready`, without blocking the loop."""
+    return await until_below(lambda: pressure(rule), below, timeout_s, SYSTEM_CLOCK)

@@ -1,0 +1,1 @@
+"""What a Shield says of itself: state, readiness, events, and one log line for each episode."""

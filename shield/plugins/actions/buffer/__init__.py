@@ -1,0 +1,1 @@
+"""`buffer`: messages over the limit in memory."""

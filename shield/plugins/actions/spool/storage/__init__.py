@@ -1,0 +1,1 @@
+"""A spool's file: SQLite in WAL mode, one writer."""

@@ -1,0 +1,1 @@
+"""Redriving: what was set aside comes back through the rules, paced."""
