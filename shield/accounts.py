@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -219,21 +219,44 @@ def ledger_of(accounts: Iterable[Account]) -> Ledger:
         producers.setdefault(account.producer, []).append(account)
         for rule in account.rules:
             rules.setdefault(rule, []).append(account)
-    return replace(
-        _sum(accounts),
-        rules={name: _sum(part) for name, part in sorted(rules.items())},
-        producers={name: _sum(part) for name, part in sorted(producers.items())},
+    return ledger_with(
+        accounts,
+        {name: ledger_with(part) for name, part in sorted(rules.items())},
+        {name: ledger_with(part) for name, part in sorted(producers.items())},
     )
 
 
-def _sum(accounts: list[Account]) -> Ledger:
+def ledger_with(
+    accounts: Iterable[Account | Ledger],
+    rules: Mapping[str, Ledger] | None = None,
+    producers: Mapping[str, Ledger] | None = None,
+) -> Ledger:
+    """Add up what accounts, or ledgers, count; their parts are given."""
+    accounts = list(accounts)
     counts = {name: sum(getattr(account, name) for account in accounts) for name in COUNTS}
     over_limit: Counter[Key] = Counter()
     drops: Counter[Key] = Counter()
     for account in accounts:
         over_limit.update(account.over_limit)
         drops.update(account.drops)
-    return Ledger(**counts, over_limit=over_limit, drops=drops)
+    return Ledger(
+        **counts,
+        over_limit=over_limit,
+        drops=drops,
+        rules=dict(rules or {}),
+        producers=dict(producers or {}),
+    )
+
+
+def together(one: Ledger, other: Ledger) -> Ledger:
+    """Return the ledger of both."""
+    rules, producers = _merged(one.rules, other.rules), _merged(one.producers, other.producers)
+    return ledger_with((one, other), rules, producers)
+
+
+def _merged(one: Mapping[str, Ledger], other: Mapping[str, Ledger]) -> dict[str, Ledger]:
+    both = {name: ledger_with((one[name], other[name])) for name in one.keys() & other.keys()}
+    return dict(sorted({**one, **other, **both}.items()))
 
 
 def copy_of(account: Account) -> Account:

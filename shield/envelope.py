@@ -158,17 +158,6 @@ class Envelope:
         """Return all headers, with those that keep what a broker of that kind has no field for."""
         return (*self.all_headers(), *((n, t.encode()) for n, t in self._beyond(kind).items()))
 
-    def headers_without_nulls(self, kind: str) -> Headers:
-        """Return them for a client that can send no nulls: one of ours keeps those meanwhile.
-
-        Of what is not diverted nulls stay, so that its client refuses it.
-        """
-        headers = self.foreign_headers(kind)
-        if not self.is_diverted or all(value is not None for _, value in headers):
-            return headers
-        plain = [(name, value or b"") for name, value in headers if name != ours.HEADERS]
-        return (*plain, (ours.HEADERS, ours.encoded_headers(self.headers).encode()))
-
     def _beyond(self, kind: str) -> dict[str, str]:
         kept: dict[str, str] = {}
         if self.kind == kind or not self.is_diverted:

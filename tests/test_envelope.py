@@ -74,16 +74,6 @@ def test_a_kafka_record_comes_back_through_any_transport(envelope, kind):
     assert back.attempt == 1
 
 
-@given(kafka)
-def test_a_null_comes_back_through_a_client_that_can_send_none(envelope):
-    """It travels in a header of ours, and nothing is null meanwhile."""
-    aside = envelope.diverted({"shield-original-destination": envelope.destination})
-    sent = aside.headers_without_nulls("kafka")
-    assert all(value is not None for _, value in sent)
-    own, marks = split_stored(sent)
-    assert replace(envelope, headers=own, marks=marks).restored().headers == envelope.headers
-
-
 @given(amqp, st.sampled_from(["kafka", "amqp", "file"]))
 def test_an_amqp_message_comes_back_through_any_transport(envelope, kind):
     """Exchange, routing key, headers and encoded properties are those it had."""

@@ -9,23 +9,21 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from shield.accounts import Account, Accounts, Ledger, ledger_of
+from shield.accounts import Account, Accounts, Ledger, ledger_of, together
 from shield.algorithms.retry_budget import RetryBudget
 from shield.clock import SYSTEM_CLOCK, Clock
 from shield.engine.reporting.readiness import rules_named, until_below, wait_until_below
+from shield.engine.reporting.retired import Retired
 
 if TYPE_CHECKING:
     from shield.shield import Shield
 
 Member = TypeVar("Member")
-MAX_RETIRED = 10_000
-"""How many accounts of Shields that are gone are kept apart by rules; others are summed up."""
-OTHER_RULES = ("(other)",)
 
 _shields: weakref.WeakSet[Shield] = weakref.WeakSet()
 _gone: deque[Iterable[Account]] = deque()
 """Books of Shields that are gone, not yet added up: a finalizer takes no lock."""
-_retired = Accounts()
+_retired = Retired()
 """What they come to."""
 _adding_up = threading.Lock()
 _books: weakref.WeakKeyDictionary[Clock, weakref.WeakSet[Accounts]] = weakref.WeakKeyDictionary()
@@ -58,12 +56,11 @@ def retire(accounts: Iterable[Account]) -> None:
 
 
 def _add_up() -> None:
-    """Add to each account what Shields have left that had the same rules and producer."""
+    """Add to the sums what Shields have left."""
     with _adding_up:
         while _gone:
             for account in _gone.popleft():
-                rules = account.rules if len(_retired) < MAX_RETIRED else OTHER_RULES
-                _retired.account(rules, account.producer, account.direction).add(account)
+                _retired.add(account)
 
 
 def forget() -> None:
@@ -71,7 +68,7 @@ def forget() -> None:
     global _retired, _adding_up
     _adding_up = threading.Lock()
     _gone.clear()
-    _retired = Accounts()
+    _retired = Retired()
     _books.clear()
     _retries.clear()
 
@@ -95,7 +92,8 @@ def ledger() -> Ledger:
     accounts = [account for shield in shields for account in shield.accounts()]
     _add_up()
     with _adding_up:
-        return ledger_of([*accounts, *_retired])
+        gone = _retired.ledger()
+    return together(gone, ledger_of(accounts))
 
 
 def pressure(rule: str | None = None) -> float:

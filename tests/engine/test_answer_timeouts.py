@@ -18,10 +18,10 @@ from shield import (
     ShieldError,
     Transport,
 )
-from shield.accounts import Accounts
 from shield.action import Divert, Keep
 from shield.algorithms.gcra import Gcra
 from shield.engine import policy_sets, process
+from shield.engine.reporting.retired import Retired
 from shield.testing import AdmitNothing, FakeClient
 from tests.making import Kinds, counts, message, permit, shield_with
 
@@ -207,18 +207,20 @@ def test_reasons_beyond_the_first_hundred_are_counted_together():
 
 def test_the_accounts_of_shields_that_are_gone_are_added_up(monkeypatch):
     """One per connection would be kept for ever; what they have counted stays."""
-    monkeypatch.setattr(process, "_retired", Accounts())  # other tests have had many
+    monkeypatch.setattr(process, "_retired", Retired())  # other tests have had many
     before = core.ledger().delivered
     for _ in range(50):
         permit(Shield({}), producer="gone").delivered()
     gc.collect()
     assert core.ledger().delivered == before + 50
-    assert sum(account.producer == "gone" for account in process._retired) == 1
+    assert core.ledger().producers["gone"].delivered == 50
+    assert core.ledger().balanced
+    assert not process._gone
 
 
 def test_the_process_ledger_can_be_read_while_others_make_shields(monkeypatch):
     """Neither sees the other half done."""
-    monkeypatch.setattr(process, "_retired", Accounts())
+    monkeypatch.setattr(process, "_retired", Retired())
     errors, done = [], threading.Event()
 
     def make():
