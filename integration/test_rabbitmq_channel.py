@@ -38,8 +38,7 @@ from shield.action import Keep
 from shield.chain.retained import Retained
 from shield.chain.runner import wait_in_line
 from shield.testing import ManualClock
-from shield_rabbitmq import BlockingConnection, SelectConnection
-from shield_rabbitmq.channels import decorator
+from shield_rabbitmq import BlockingConnection, SelectConnection, shielded
 from tests.contracts.adapter import Adapter, AdapterContract, HoldBack, counts, rule
 from tests.eventually import eventually
 
@@ -319,7 +318,7 @@ def test_a_drop_in_connection_makes_shielded_channels(connect, queues):
         with connection.channel() as channel:
             assert isinstance(channel, BlockingChannel)
             assert channel.connection is connection
-            assert decorator(channel) is channel
+            assert shielded(channel) is channel
             for body in (b"1", "2", b"3"):
                 channel.basic_publish("", queue, body)
         assert channel.is_closed
@@ -363,7 +362,7 @@ def test_every_callback_is_handed_the_channel_that_its_user_holds(connect, queue
     """Consumer and return callbacks; what they publish is within the quota, too."""
     queue, replies = queues.queue(), queues.queue()
     own = limited("drop", burst=3)
-    channel = decorator(connect(kind).channel(), shield=own)
+    channel = shielded(connect(kind).channel(), shield=own)
     handed: dict[str, Any] = {}
 
     def consumed(it, method, properties, body):
@@ -574,12 +573,12 @@ def test_connections_of_one_broker_share_a_relay(connect, queues):
     own = limited(f"overflow {elsewhere}", match=queue)
     before = set(threading.enumerate())
 
-    @decorator(shield=own)
+    @shielded(shield=own)
     def publish(channel):
         channel.basic_publish("", queue, b"")
 
     for connection in (connect(), connect(pika.BlockingConnection)):
-        channel = decorator(connection.channel(), shield=own)
+        channel = shielded(connection.channel(), shield=own)
         publish(channel)
         publish(channel)
     relays = [t for t in set(threading.enumerate()) - before if t.name == "shield-rabbitmq"]
@@ -656,7 +655,7 @@ def test_pikas_own_classes_are_left_alone(connect):
     """Other channels, also of the same connection, are pika's and not shielded."""
     connection = connect(pika.BlockingConnection)
     own = limited()
-    decorator(connection.channel(), shield=own)
+    shielded(connection.channel(), shield=own)
     other = connection.channel()
     assert type(other) is BlockingChannel
     for _ in range(3):
@@ -695,7 +694,7 @@ def test_an_asyncio_channel_is_shielded_in_a_coroutine_function(rabbitmq, queues
     """The `Channel` of any of pika's connections will do."""
     queue, own = queues.queue(), limited("drop")
 
-    @decorator(shield=own)
+    @shielded(shield=own)
     async def publish(channel: Any) -> None:
         for body in (b"1", b"2"):
             await asyncio.sleep(0)

@@ -26,8 +26,8 @@ from shield_rabbitmq import (
     RabbitMQOverLimitError,
     ReturnedError,
     SelectConnection,
+    shielded,
 )
-from shield_rabbitmq.channels import decorator
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.alone
@@ -335,7 +335,7 @@ def test_a_blocking_channel_that_only_publishes_hears_of_the_alarm(connect, queu
     queue, own = queues.queue(), acting("wait 60s", "drop", blocked="over_limit")
     decorated = connect(pika.BlockingConnection).channel()
 
-    @decorator(shield=own)
+    @shielded(shield=own)
     def publish(channel: Any) -> str:
         channel.basic_publish("", queue, b"", PERSISTENT)
         return shield.fate(channel)

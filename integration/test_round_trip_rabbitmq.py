@@ -29,8 +29,8 @@ from shield_rabbitmq import (
     Publishing,
     SelectConnection,
     publisher,
+    shielded,
 )
-from shield_rabbitmq.channels import decorator
 from shield_rabbitmq.client import internals
 from shield_rabbitmq.client.raw_properties import (
     DELIVERY_MODE,
@@ -287,7 +287,7 @@ class TestShieldedFunction(Publishers):
     def sending(self, rules: shield.Shield) -> Iterator[Callable[[str, str], Any]]:
         before = set(threading.enumerate())
 
-        @decorator(shield=rules)
+        @shielded(shield=rules)
         def send(channel: Any, name: str, place: str) -> None:
             channel.basic_publish(*arguments_of(name, place))
 

@@ -13,7 +13,7 @@ from pika.channel import Channel
 
 from shield import Shield
 from shield.testing import ManualClock
-from shield_rabbitmq.channels import decorator
+from shield_rabbitmq import shielded
 from tests.adapters.shield_rabbitmq.wire import Wire
 
 QUEUE = "work"
@@ -221,6 +221,6 @@ class Blocking(BlockingConnection):  # type: ignore[misc] # pika is untyped
 def shielded_channel(kind: str, broker: Broker, chosen: Shield) -> Any:
     """Return a channel of that kind, as a shielded connection opens it."""
     channel = Blocking(broker).channel() if kind == "blocking" else broker.channel()
-    decorator(channel, shield=chosen, shield_producer="worker")
+    shielded(channel, shield=chosen, shield_producer="worker")
     channel._shield_opened()
     return channel

@@ -27,7 +27,7 @@ from pika.exceptions import (
 import shield
 from shield import Outcome, SettingsError, Shield, hookimpl
 from shield.testing import ManualClock
-from shield_rabbitmq.channels import decorator
+from shield_rabbitmq import shielded
 from tests.adapters.shield_rabbitmq.wire import Wire
 from tests.contracts.adapter import counts
 
@@ -61,7 +61,7 @@ class Outcomes:
 def test_the_shielded_channel_is_the_channel(wire):
     """The same object, of its class still; so nothing else can be handed to a callback."""
     channel = wire.channel()
-    assert decorator(channel, shield=limited()) is channel
+    assert shielded(channel, shield=limited()) is channel
     assert isinstance(channel, Channel)
     assert channel.connection is wire
 
@@ -69,12 +69,12 @@ def test_the_shielded_channel_is_the_channel(wire):
 def test_shielding_twice_counts_once(wire):
     """Again it changes the Shield and the name, where one is given, and nothing else."""
     first, second = limited(), limited()
-    channel = decorator(wire.channel(), shield=first)
+    channel = shielded(wire.channel(), shield=first)
     kind = type(channel)
-    decorator(channel)
-    decorator(channel, shield_producer="market").basic_publish("", "a", b"")
+    shielded(channel)
+    shielded(channel, shield_producer="market").basic_publish("", "a", b"")
     assert list(first.ledger().producers) == ["market"]
-    assert decorator(channel, shield=second, shield_producer="shop") is channel
+    assert shielded(channel, shield=second, shield_producer="shop") is channel
     assert type(channel) is kind
     channel.basic_publish("", "a", b"")
     assert counts(first) == {"offered": 1, "delivered": 1}
@@ -91,7 +91,7 @@ def test_a_users_own_channel_class_keeps_what_it_does(wire):
             super().basic_publish(*args, **kwargs)
 
     notes: list[Any] = []
-    channel = decorator(wire.channel(Mine), shield=limited("drop"))
+    channel = shielded(wire.channel(Mine), shield=limited("drop"))
     assert isinstance(channel, Mine)
     channel.basic_publish("", "a", b"", note="first")
     channel.basic_publish("", "b", b"", note="second")
@@ -110,7 +110,7 @@ def test_an_instrumented_channel_stays_instrumented_below(wire):
         bare(exchange, routing_key, body, properties, mandatory)
 
     channel.basic_publish = traced
-    decorator(channel, shield=limited("drop"))
+    shielded(channel, shield=limited("drop"))
     channel.basic_publish("", "a", b"")
     channel.basic_publish("", "b", b"")
     assert seen == wire.published() == ["a"]
@@ -118,7 +118,7 @@ def test_an_instrumented_channel_stays_instrumented_below(wire):
 
 def test_one_instrumented_later_is_above(wire):
     """It sees what its user publishes."""
-    channel = decorator(wire.channel(), shield=limited("drop"))
+    channel = shielded(wire.channel(), shield=limited("drop"))
     seen = []
     inner = channel.basic_publish
     channel.basic_publish = lambda *args: (seen.append(args[1]), inner(*args))
@@ -129,7 +129,7 @@ def test_one_instrumented_later_is_above(wire):
 
 def test_no_confirms_and_no_return_callback_are_added(wire):
     """Both would change what the user sees."""
-    channel = decorator(wire.channel(), shield=limited())
+    channel = shielded(wire.channel(), shield=limited())
     channel.basic_publish("", "a", b"")
     assert [type(method) for method in wire.sent] == [spec.Basic.Publish]
     assert not channel.callbacks.pending(1, "_on_return")
@@ -149,7 +149,7 @@ def test_text_and_empty_bodies_go_through(wire, body):
         def shield_on_event(self, event):
             sizes.append(event.message.size)
 
-    channel = decorator(wire.channel(), shield=limited(plugins=[Watch()]))
+    channel = shielded(wire.channel(), shield=limited(plugins=[Watch()]))
     channel.basic_publish(exchange="", routing_key="a", body=body)
     assert sizes[0] == len(body.encode() if isinstance(body, str) else body)
 
@@ -162,14 +162,14 @@ def test_rules_match_exchange_and_routing_key(wire, exchange, routing_key, desti
     """As bytes, too, which pika takes."""
     rule = {"match": destination, "quota": "1/h", "over_limit": "drop", "name": "it"}
     own = Shield({"rules": [rule]})
-    decorator(wire.channel(), shield=own).basic_publish(exchange, routing_key, b"")
+    shielded(wire.channel(), shield=own).basic_publish(exchange, routing_key, b"")
     assert own.ledger().rules["it"].delivered == 1
 
 
 def test_properties_are_left_alone(wire):
     """Not even a message over the limit changes its caller's."""
     properties = BasicProperties(headers={"a": 1}, expiration="5")
-    channel = decorator(wire.channel(), shield=limited("drop"))
+    channel = shielded(wire.channel(), shield=limited("drop"))
     for _ in range(2):
         channel.basic_publish("", "a", b"", properties)
     assert properties == BasicProperties(headers={"a": 1}, expiration="5")
@@ -182,7 +182,7 @@ def test_properties_are_left_alone(wire):
 )
 def test_what_pika_refuses_is_pikas_to_refuse(wire, call):
     """The same error as without Shield, and no quota is charged."""
-    bare, channel = wire.channel(), decorator(Wire().channel(), shield=limited())
+    bare, channel = wire.channel(), shielded(Wire().channel(), shield=limited())
     channel.connection.raises = bare.connection.raises = AssertionError("what encoding raises")
     with pytest.raises(Exception) as expected:  # noqa: PT011 - whatever pika raises
         bare.basic_publish(*call)
@@ -196,11 +196,11 @@ def test_what_pika_refuses_is_pikas_to_refuse(wire, call):
 def test_a_closed_channel_raises_what_pika_raises(wire):
     """Within the limit and over it; nothing is charged, and it counts as failed."""
     own = limited("drop")
-    channel = decorator(wire.channel(), shield=own)
+    channel = shielded(wire.channel(), shield=own)
     wire.answer(spec.Channel.Close(406, "no"))
     with pytest.raises(ChannelWrongStateError):
         channel.basic_publish("", "a", b"")
-    other = decorator(Wire().channel(), shield=own)
+    other = shielded(Wire().channel(), shield=own)
     other.basic_publish("", "a", b"")
     with pytest.raises(ChannelWrongStateError):
         channel.basic_publish("", "a", b"")
@@ -212,7 +212,7 @@ def test_a_closed_channel_raises_what_pika_raises(wire):
 
 def test_a_dropped_publish_looks_like_any_other(wire):
     """It returns None; `shield.fate(channel)` tells what became of the last message."""
-    channel = decorator(wire.channel(), shield=limited("drop"))
+    channel = shielded(wire.channel(), shield=limited("drop"))
     assert channel.basic_publish("", "a", b"") is None
     assert shield.fate(channel) == "sent"
     assert channel.basic_publish("", "a", b"") is None
@@ -221,7 +221,7 @@ def test_a_dropped_publish_looks_like_any_other(wire):
 
 def test_what_is_raised_is_an_amqp_error(wire):
     """Whoever catches pika's errors catches it."""
-    channel = decorator(wire.channel(), shield=limited("raise"))
+    channel = shielded(wire.channel(), shield=limited("raise"))
     channel.basic_publish("", "a", b"")
     with pytest.raises(AMQPError) as caught:
         channel.basic_publish("", "a", b"")
@@ -232,7 +232,7 @@ def test_what_is_raised_is_an_amqp_error(wire):
 def test_an_event_loop_is_never_blocked(wire):
     """`wait` declines on a Channel, and the chain goes on."""
     own = limited("wait 2h", "drop")
-    channel = decorator(wire.channel(), shield=own)
+    channel = shielded(wire.channel(), shield=own)
     for _ in range(2):
         channel.basic_publish("", "a", b"")
     assert own.clock.waits == 0
@@ -261,7 +261,7 @@ def slowed() -> Shield:
 def test_an_event_loop_is_not_delayed_either(wire):
     """What is admitted with a delay is published at once."""
     own = slowed()
-    channel = decorator(wire.channel(), shield=own)
+    channel = shielded(wire.channel(), shield=own)
     channel.basic_publish("", "a", b"")
     assert own.clock.waits == 0
     assert counts(own) == {"offered": 1, "delivered": 1}
@@ -284,7 +284,7 @@ def test_what_a_publish_raises_says_what_it_teaches(wire, error, outcome, charge
     """Overload, or not; what was never written gets its charge back."""
     outcomes = Outcomes()
     own = limited("raise", plugins=[outcomes])
-    channel = decorator(wire.channel(), shield=own)
+    channel = shielded(wire.channel(), shield=own)
     wire.raises = error
     with pytest.raises(type(error)):
         channel.basic_publish("", "a", b"")
@@ -303,7 +303,7 @@ def test_what_a_publish_raises_says_what_it_teaches(wire, error, outcome, charge
 
 def confirming(wire: Wire, own: Shield) -> tuple[Channel, list[Any]]:
     """A shielded channel whose user has turned confirms on, and what the user's callback got."""
-    channel = decorator(wire.channel(), shield=own)
+    channel = shielded(wire.channel(), shield=own)
     confirms: list[Any] = []
     channel.confirm_delivery(lambda frame: confirms.append(frame.method))
     return channel, confirms
@@ -328,7 +328,7 @@ def test_with_confirms_a_message_is_delivered_when_it_is_acked(wire):
 def test_the_ledger_knows_before_the_users_callback(wire):
     """Who publishes the next message from there finds room."""
     own = Shield({})
-    channel = decorator(wire.channel(), shield=own)
+    channel = shielded(wire.channel(), shield=own)
     seen = []
     channel.confirm_delivery(lambda frame: seen.append(own.ledger().delivered))
     channel.basic_publish("", "a", b"")
@@ -352,7 +352,7 @@ def test_a_publish_that_raised_has_no_delivery_tag(wire):
 def test_what_goes_out_before_the_request_for_confirms_is_not_counted(wire):
     """The request waits behind another one, publishes do not; the broker counts from there."""
     own = Shield({})
-    channel = decorator(wire.channel(), shield=own)
+    channel = shielded(wire.channel(), shield=own)
     channel.queue_declare("q", callback=lambda frame: None)
     channel.confirm_delivery(lambda frame: None)
     channel.basic_publish("", "before", b"")
@@ -371,7 +371,7 @@ def test_confirms_that_were_on_before_are_not_guessed(wire):
     channel.confirm_delivery(confirms.append)
     channel.basic_publish("", "a", b"")
     own = Shield({})
-    decorator(channel, shield=own)
+    shielded(channel, shield=own)
     channel.basic_publish("", "b", b"")
     assert counts(own) == {"offered": 1, "delivered": 1}
     wire.answer(spec.Basic.Ack(1))
@@ -381,7 +381,7 @@ def test_confirms_that_were_on_before_are_not_guessed(wire):
 def test_a_wrong_confirm_callback_is_pikas_to_refuse(wire):
     """With its error; and nothing is counted as confirmed later."""
     own = Shield({})
-    channel = decorator(wire.channel(), shield=own)
+    channel = shielded(wire.channel(), shield=own)
     with pytest.raises(ValueError, match="requires a callback"):
         channel.confirm_delivery(None)
     channel.basic_publish("", "a", b"")
@@ -430,7 +430,7 @@ def test_the_books_agree_with_any_broker(data):
     wire, own = Wire(), Shield({})
     channel, _ = confirming(wire, own)
 
-    @decorator(shield=own)
+    @shielded(shield=own)
     def publish(it: Channel) -> None:
         it.basic_publish("", "a", b"")
 
@@ -458,7 +458,7 @@ def test_a_function_shields_its_channels_while_it_runs(wire):
     """By position and by name; before and after nothing is decided."""
     own = limited("drop", burst=3)
 
-    @decorator(shield=own)
+    @shielded(shield=own)
     def publish(channel, key, *, other):
         channel.basic_publish("", key, b"")
         other.basic_publish("", key, b"")
@@ -480,18 +480,18 @@ def test_methods_and_coroutines_are_decorated_as_they_are(wire):
     class Shop:
         """It publishes."""
 
-        @decorator(shield=own)
+        @shielded(shield=own)
         def publish(self, channel: Channel) -> str:
             """Publish."""
             channel.basic_publish("", "a", b"")
             return "done"
 
         @staticmethod
-        @decorator(shield=own)
+        @shielded(shield=own)
         def static(channel: Channel) -> None:
             channel.basic_publish("", "b", b"")
 
-    @decorator(shield=own)
+    @shielded(shield=own)
     async def later(channel):
         await asyncio.sleep(0)
         channel.basic_publish("", "c", b"")
@@ -511,7 +511,7 @@ def test_coroutines_that_share_a_channel_do_not_unshield_each_other(wire):
     """It stays shielded until the last of them is done."""
     own = limited("drop", burst=10)
 
-    @decorator(shield=own)
+    @shielded(shield=own)
     async def publish(channel, turns):
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -531,7 +531,7 @@ def test_an_error_ends_the_shielding_too(wire):
     """The function's own error comes through."""
     own = limited("drop", burst=10)
 
-    @decorator(shield=own)
+    @shielded(shield=own)
     def publish(channel):
         raise KeyError("mine")
 
@@ -546,11 +546,11 @@ def test_a_channel_that_is_shielded_already_stays_as_it_is(wire):
     """Its own Shield decides, once, within the function and after it."""
     inner, outer = limited(burst=10), limited(burst=10)
 
-    @decorator(shield=outer)
+    @shielded(shield=outer)
     def publish(channel):
         channel.basic_publish("", "a", b"")
 
-    channel = decorator(wire.channel(), shield=inner)
+    channel = shielded(wire.channel(), shield=inner)
     publish(channel)
     channel.basic_publish("", "a", b"")
     assert (inner.ledger().offered, outer.ledger().offered) == (2, 0)
@@ -560,7 +560,7 @@ def test_a_method_kept_from_within_is_bare_afterwards(wire):
     """It goes on working, and is not shielded any more."""
     own = limited(burst=10)
 
-    @decorator(shield=own)
+    @shielded(shield=own)
     def keep(channel):
         return channel.basic_publish
 
@@ -572,7 +572,7 @@ def test_a_method_kept_from_within_is_bare_afterwards(wire):
 def test_without_arguments_the_shared_shield_decides(wire, monkeypatch):
     """It is looked up when the function is called, not when it is decorated."""
 
-    @decorator
+    @shielded
     def publish(channel):
         channel.basic_publish("", "a", b"")
 
@@ -585,7 +585,7 @@ def test_without_arguments_the_shared_shield_decides(wire, monkeypatch):
 def test_a_stand_in_for_a_channel_is_left_alone():
     """Users' tests hand mocks to their functions."""
     stand_in = MagicMock(spec=BlockingChannel)
-    decorator(lambda channel: channel.basic_publish("", "a", b""))(stand_in)
+    shielded(lambda channel: channel.basic_publish("", "a", b""))(stand_in)
     stand_in.basic_publish.assert_called_once_with("", "a", b"")
 
 
@@ -611,14 +611,14 @@ async def generates_too():
 def test_what_cannot_be_shielded_is_refused(wrong, said):
     """The error says what was found, and what is allowed."""
     with pytest.raises(SettingsError, match=said):
-        decorator(wrong)
+        shielded(wrong)
 
 
 def test_wrong_settings_leave_a_channel_as_it_was(wire):
     """Nothing is half-done."""
     channel = wire.channel()
     with pytest.raises(SettingsError, match="rules"):
-        decorator(channel, shield={"rules": [{}]})
+        shielded(channel, shield={"rules": [{}]})
     assert type(channel) is Channel
 
 
@@ -633,12 +633,12 @@ def ruled(**policies: Any) -> Shield:
 def test_a_blocked_connections_channels_take_the_chain_until_it_is_not(wire):
     """All channels of it, each by its own Shield; one that is shielded meanwhile knows at once."""
     first, second = ruled(blocked="over_limit"), ruled(blocked="over_limit")
-    channel = decorator(wire.channel(), shield=first)
-    other = decorator(wire.channel(), shield=second)
+    channel = shielded(wire.channel(), shield=first)
+    other = shielded(wire.channel(), shield=second)
     wire.say(spec.Connection.Blocked("memory"))
     channel.basic_publish("", "a", b"")
     other.basic_publish("", "b", b"")
-    third = decorator(wire.channel(), shield=second)
+    third = shielded(wire.channel(), shield=second)
     third.basic_publish("", "c", b"")
     assert wire.published() == []
     wire.say(spec.Connection.Unblocked())
@@ -652,7 +652,7 @@ def test_a_channels_signals_are_of_the_shield_that_decides(wire):
     """None before one has; a decorated function's stay for its next call."""
     own, channel = ruled(), wire.channel()
 
-    @decorator(shield=own)
+    @shielded(shield=own)
     def publish(channel: Any) -> Any:
         channel.basic_publish("", "a", b"")
         return channel.shield_signals
@@ -660,14 +660,14 @@ def test_a_channels_signals_are_of_the_shield_that_decides(wire):
     signals = publish(channel)
     assert signals.blocked is False
     assert publish(channel) is signals
-    decorator(channel, shield=ruled())
+    shielded(channel, shield=ruled())
     assert channel.shield_signals is not signals
 
 
 def test_confirms_tell_how_messages_ended_and_how_long_that_took(wire):
     """What is in flight, the share of nacks, the latency; a cancelled channel has nothing left."""
     own = ruled()
-    channel = decorator(wire.channel(), shield=own)
+    channel = shielded(wire.channel(), shield=own)
     channel.confirm_delivery(lambda frame: None)
     signals = channel.shield_signals
     for _ in range(4):
@@ -686,12 +686,12 @@ def test_confirms_tell_how_messages_ended_and_how_long_that_took(wire):
 def test_what_was_published_under_no_shield_has_no_latency(wire):
     """Its confirm comes when one decides: counted as an answer, as one of unknown time."""
     own, channel = ruled(), wire.channel()
-    publish = decorator(lambda channel: None, shield=ruled())
+    publish = shielded(lambda channel: None, shield=ruled())
     publish(channel)  # shielded, and nothing decides any more
     channel._shield_guard.signals = None
     channel.confirm_delivery(lambda frame: None)
     channel.basic_publish("", "a", b"")
-    decorator(channel, shield=own)
+    shielded(channel, shield=own)
     own.clock.advance(100.0)
     wire.answer(spec.Basic.Ack(1))
     assert channel.shield_signals.latency.recent is None
@@ -710,7 +710,7 @@ NEEDY = [
 def test_a_rule_that_a_channel_cannot_keep_to_is_an_error(wire, policy, signal):
     """At the first publish that it covers: what is missing, and what to do; nothing is offered."""
     own = ruled(**policy)
-    channel = decorator(wire.channel(), shield=own)
+    channel = shielded(wire.channel(), shield=own)
     with pytest.raises(SettingsError) as caught:
         channel.basic_publish("", "a", b"")
     text = str(caught.value)
@@ -727,7 +727,7 @@ def test_confirms_that_are_counted_let_a_channel_keep_to_what_they_tell(wire, po
     """An event loop's channel: nacks and the latency. What was not shielded in time counts none."""
     late = Wire().channel()
     late.confirm_delivery(lambda frame: None)
-    channel = decorator(wire.channel(), shield=ruled(**policy))
+    channel = shielded(wire.channel(), shield=ruled(**policy))
     channel.confirm_delivery(lambda frame: None)
     if signal in {"nacks", "in_flight and latency"}:
         channel.basic_publish("", "a", b"")
@@ -737,7 +737,7 @@ def test_confirms_that_are_counted_let_a_channel_keep_to_what_they_tell(wire, po
             channel.basic_publish("", "a", b"")
         advice = "does not tell; publish through"
     with pytest.raises(SettingsError, match=advice):
-        decorator(late, shield=ruled(**policy)).basic_publish("", "a", b"")
+        shielded(late, shield=ruled(**policy)).basic_publish("", "a", b"")
 
 
 @pytest.mark.parametrize(
@@ -747,6 +747,6 @@ def test_confirms_that_are_counted_let_a_channel_keep_to_what_they_tell(wire, po
 )
 def test_a_rule_that_does_not_act_on_a_channel_is_no_error(wire, more):
     """One in shadow, or about other messages, as for a Publisher in the same program."""
-    channel = decorator(wire.channel(), shield=ruled(nacks="20%", **more))
+    channel = shielded(wire.channel(), shield=ruled(nacks="20%", **more))
     channel.basic_publish("", "a", b"")
     assert wire.published() == ["a"]

@@ -13,7 +13,7 @@ from pika.exceptions import ChannelWrongStateError, StreamLostError
 from shield import Outcome, Shield, Transport, hookimpl
 from shield.errors import Reject
 from shield.testing import ManualClock
-from shield_rabbitmq.channels import decorator
+from shield_rabbitmq import shielded
 from shield_rabbitmq.consuming.delivery_tags import DeliveryTags
 from shield_rabbitmq.consuming.prefetch import AHEAD, prefetch_for
 from tests.adapters.shield_rabbitmq.broker import QUEUE, Blocking, Broker, shielded_channel
@@ -237,7 +237,7 @@ def test_who_receives_may_have_another_name_than_who_publishes(kind):
     shield = shield_with({"producers": "reader", "quota": QUOTA})
     broker = Broker(shield.clock)
     channel = Blocking(broker).channel() if kind == "blocking" else broker.channel()
-    decorator(channel, shield=shield, shield_producer="writer", shield_consumer="reader")
+    shielded(channel, shield=shield, shield_producer="writer", shield_consumer="reader")
     channel.basic_publish("", "a", b"")
     channel.basic_consume(QUEUE, lambda *_: None, auto_ack=True)
     broker.publish(b"0")
@@ -258,7 +258,7 @@ def test_a_consumer_begun_in_a_shielded_function_stays_within_the_rules(kind):
     channel = Blocking(broker).channel() if kind == "blocking" else broker.channel()
     got: list[bytes] = []
 
-    @decorator(shield=shield)
+    @shielded(shield=shield)
     def begin(channel: Any) -> None:
         channel.basic_consume(QUEUE, lambda c, m, p, body: got.append(body))
 
@@ -285,7 +285,7 @@ def test_an_instrumented_channel_stays_instrumented_below(kind):
         return bare(queue, callback, *more, **named)
 
     channel.basic_consume = consume
-    decorator(channel, shield=shield)
+    shielded(channel, shield=shield)
     channel.basic_consume(QUEUE, lambda c, m, p, body: got.append(body))
     broker.publish(*bodies(*range(4)))
     broker.run()
@@ -477,7 +477,7 @@ def test_a_channel_that_was_open_before_keeps_its_prefetch(kind):
     shield = shield_with({"in_flight": {"messages": 5}})
     broker = Broker(shield.clock)
     channel = Blocking(broker).channel() if kind == "blocking" else broker.channel()
-    decorator(channel, shield=shield)
+    shielded(channel, shield=shield)
     channel.basic_consume(QUEUE, raises)
     broker.run()
     assert broker.prefetch == []

@@ -8,8 +8,7 @@ from pika import BasicProperties
 import shield
 from shield import Shield, hookimpl
 from shield.testing import AdmitNothing, ManualClock
-from shield_rabbitmq import Publisher
-from shield_rabbitmq.channels import decorator
+from shield_rabbitmq import Publisher, shielded
 from tests.adapters.shield_rabbitmq.wire import Wire
 
 EXPIRATIONS = pytest.mark.parametrize(
@@ -55,6 +54,6 @@ def test_a_publishers_expiration_is_a_deadline(dropping, deadlines, expiration, 
 @pytest.mark.parametrize("body", [b"1", "1"], ids=["plain", "with care"])
 def test_a_channels_expiration_is_a_deadline(dropping, deadlines, expiration, deadline, body):
     """The same, whichever way the channel takes."""
-    channel = decorator(Wire().channel(), shield=dropping)
+    channel = shielded(Wire().channel(), shield=dropping)
     channel.basic_publish("", "orders", body, BasicProperties(expiration=expiration))
     assert deadlines.seen == [deadline]

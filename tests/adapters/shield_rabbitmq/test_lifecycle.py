@@ -9,7 +9,7 @@ import pytest
 
 from shield import Action, Shield, Source, StrictModel, Transport, hookimpl
 from shield.testing import ManualClock
-from shield_rabbitmq.channels import decorator
+from shield_rabbitmq import shielded
 from shield_rabbitmq.publishing import relay_pool
 from tests.adapters.shield_rabbitmq.wire import Wire
 
@@ -65,7 +65,7 @@ def shield_of(*chain: str, **more: object) -> Shield:
 
 def test_what_is_kept_hears_of_a_shielded_channel():
     """Before anything is published; what an earlier program has left comes back through it."""
-    decorator(Wire().channel(), shield=shield_of("keeper", "drop"))
+    shielded(Wire().channel(), shield=shield_of("keeper", "drop"))
     assert Keeper.seen == ["amqp://localhost:1/"]
 
 
@@ -73,7 +73,7 @@ def test_what_is_kept_hears_of_a_function_with_a_channel():
     """Once it runs; for all functions and channels of one connection together."""
     wire, chosen = Wire(), shield_of("keeper", "drop")
 
-    @decorator(shield=chosen)
+    @shielded(shield=chosen)
     def publish(channel: object) -> None: ...
 
     assert Keeper.seen == []
@@ -85,7 +85,7 @@ def test_what_is_kept_hears_of_a_function_with_a_channel():
 def test_what_is_kept_hears_of_the_connections_end():
     """As of a Publisher's: what it keeps of that client has its end."""
     wire = Wire()
-    decorator(wire.channel(), shield=shield_of("keeper", "drop"))
+    shielded(wire.channel(), shield=shield_of("keeper", "drop"))
     wire.callbacks.process(0, "closed", wire, wire)
     assert Keeper.gone.wait(10)
 
@@ -93,11 +93,11 @@ def test_what_is_kept_hears_of_the_connections_end():
 def test_what_overflowed_comes_back_in_a_program_of_channels():
     """With `redrive = "auto"`, also where all that it does is to consume."""
     rule = shield_of("elsewhere", "drop", redrive="auto")
-    decorator(Wire().channel(), shield=rule)
+    shielded(Wire().channel(), shield=rule)
     assert len(relay_pool._relays) == 1
 
 
 def test_where_nothing_comes_back_there_is_no_relay():
     """It is made when something leaves, and not before."""
-    decorator(Wire().channel(), shield=shield_of("elsewhere", "drop"))
+    shielded(Wire().channel(), shield=shield_of("elsewhere", "drop"))
     assert relay_pool._relays == []
