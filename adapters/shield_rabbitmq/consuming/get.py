@@ -8,7 +8,6 @@ from typing import Any
 
 from shield import Delivery, Permit
 from shield.action import Divert
-from shield.chain.deferred import ANEW_S
 from shield_rabbitmq.client import internals
 from shield_rabbitmq.consuming.delivery import BrokerDelivery
 from shield_rabbitmq.consuming.generator import Item
@@ -18,25 +17,22 @@ from shield_rabbitmq.consuming.session import ConsumerSession
 EMPTY_FIRST_S, EMPTY_LONGEST_S = 0.01, 0.5
 """How long `wait_for_message` leaves a queue alone that had nothing: twice as long each time."""
 KEPT_S = 60.0
-"""How long a message that could not go elsewhere is kept while nobody asks for another."""
+"""How long a message is kept that may not be handed over, while nobody asks for another."""
 
 
 class GetQueue(DeliveryQueue):
     """What `basic_get` takes out of one queue, one message at a time.
 
     The rules are asked first, so that over the limit nothing is taken at all. What is known of a
-    message only once it is there, as its size, its age or a header, may refuse it then: it goes
-    back to its place in the queue, and the queue is left alone until that may have changed.
-
-    One that was to go elsewhere and could not is kept: back in its place it would be the next
-    again, before all others, and its queue may count it as delivered. Later calls let its chain
-    go on.
+    message only once it is there, as its size, its age or a header, may refuse it then: it is kept,
+    not acknowledged, as is one that was to go elsewhere and could not. Later calls ask again, and
+    let its chain go on. Back in its queue it would be the next again, before all others, and a
+    queue with a delivery limit would count each time.
     """
 
     def __init__(self, intake: ConsumerSession, terms: Terms, queue: str) -> None:
         super().__init__(intake, terms, queue, auto_ack=False)
-        self.standing = None  # what is refused goes back at once: nothing waits here
-        self._not_before_s = -inf
+        self.standing = None  # one message at a time waits here, and is no queue
         self._asked_s = -inf
         self._looks = False
 
@@ -74,9 +70,8 @@ class GetQueue(DeliveryQueue):
 
     def may_ask(self) -> bool:
         """Tell whether a message would be admitted, as far as that is known without it."""
-        now = self.shield.clock.now()
         like = Delivery(self.queue, 1, self.consumer)
-        return now >= self._not_before_s and self.shield.would_receive(like, now)
+        return not self._waiting and self.shield.would_receive(like, self.shield.clock.now())
 
     def take(self, item: Item) -> Handed | None:
         """Return which message is to be handed over after this one has come, as `next`."""
@@ -84,17 +79,12 @@ class GetQueue(DeliveryQueue):
         return self.next()
 
     def next(self) -> Handed | None:
-        """Return what may be handed over of those that are here, with its permit.
-
-        None where there is none: what may not be kept has gone back.
-        """
+        """Return what may be handed over of those that are here, with its permit."""
         self._asked_s = self.shield.clock.now()
         ready = self.ready()
         if isinstance(ready, tuple):
             return ready
-        if ready is not None and self._waiting:
-            self._hand_back(self._waiting.popleft())
-            self._not_before_s = self.shield.clock.now() + (ready or ANEW_S)
+        self._keep_for(KEPT_S)
         return None
 
     def hand_over(self, permit: Permit, arrival: BrokerDelivery, auto_ack: object) -> Item:

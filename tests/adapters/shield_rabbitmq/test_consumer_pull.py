@@ -172,19 +172,32 @@ def test_without_acknowledgement_it_is_acknowledged_once_it_is_admitted():
     assert puller.channel.basic_get(QUEUE, auto_ack=True)[2] == bytes(80)
     assert puller.broker.acked == [1]
     assert puller.channel.basic_get(QUEUE, auto_ack=True) == NOTHING
-    assert puller.broker.rejected == [(2, True)]
-    assert puller.counts() == {"offered": 2, "delivered": 1, "failed": 1}
+    assert puller.broker.acked == [1]
+    assert puller.counts() == {"offered": 2, "delivered": 1, "in_flight": 1}
 
 
-def test_a_message_that_is_refused_once_it_is_known_goes_back_and_is_left_alone():
-    """A queue that counts its redeliveries must not be asked again and again."""
+def test_a_message_that_is_refused_once_it_is_known_is_kept_until_it_may_be_handed_over():
+    """A queue that counts its redeliveries is never given it back; its next is not taken either."""
     puller = Puller(shield_with({"quota": {"rate": "100B/s", "burst": 100}}), 0)
-    puller.broker.publish(bytes(80), bytes(80))
+    puller.broker.publish(bytes(80), bytes(81), bytes(20))
     puller.channel.basic_get(QUEUE)
-    puller.broker.unacked.clear()
     for _ in range(5):
         assert puller.channel.basic_get(QUEUE) == NOTHING
-    assert puller.broker.rejected == [(2, True)]
+    puller.shield.clock.advance(0.61)
+    assert puller.channel.basic_get(QUEUE)[2] == bytes(81)
+    assert puller.channel.basic_get(QUEUE) == NOTHING
+    assert puller.broker.rejected == []
+    assert puller.counts() == {"offered": 2, "in_flight": 2}
+
+
+def test_a_channel_that_closes_gives_back_what_was_refused_once_it_was_known():
+    """So that others can have it."""
+    puller = Puller(shield_with({"quota": {"rate": "100B/s", "burst": 100}}), 0)
+    puller.broker.publish(bytes(80), bytes(80))
+    puller.channel.basic_get(QUEUE, auto_ack=True)
+    assert puller.channel.basic_get(QUEUE) == NOTHING
+    puller.channel.close()
+    assert puller.counts() == {"offered": 2, "delivered": 1, "failed": 1}
 
 
 def test_stale_ones_are_passed_over():
