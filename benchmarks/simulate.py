@@ -183,7 +183,7 @@ class _Sent(PendingPublish):
         return self.permit.waited(waited_s, now)
 
     def newest_first(self, now: float) -> bool:
-        return self.permit.flow.shield.newest_first(self.permit, now)
+        return self.permit.flow.engine.newest_first(self.permit, now)
 
     def refuse(self, refusal: Refusal) -> None:
         over = self.permit.refuse(refusal)

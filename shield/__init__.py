@@ -41,7 +41,7 @@ from shield.shield import Shield, default, shield_of
 from shield.signals import Signals
 from shield.transport import Source, Taken, Transport
 from shield.url import URL
-from shield.verdict import Outcome, OverLimit, Permit, Refusal, Verdict
+from shield.verdict import Engine, Outcome, OverLimit, Permit, Refusal, Verdict
 
 __all__ = [
     "URL",
@@ -53,6 +53,7 @@ __all__ = [
     "Delivery",
     "DeliveryUnknownError",
     "End",
+    "Engine",
     "Envelope",
     "Event",
     "ExpiredError",

@@ -12,12 +12,10 @@ from pydantic import BaseModel
 from shield.settings_model import StrictModel
 
 if TYPE_CHECKING:
-    from shield.chain.retained import Retained
     from shield.rule import Rule
-    from shield.shield import Shield
     from shield.transport import Source, Transport
     from shield.url import URL
-    from shield.verdict import OverLimit
+    from shield.verdict import Engine, OverLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +63,14 @@ class Divert:
 class Keep:
     """Hand the message to `keeper`, which sees to its end; its caller has a future meanwhile.
 
+    The keeper is given a `shield.chain.retained.Retained`.
+
     `fate` is what `shield.fate` says of it: `buffered` or `spooled`. The keeper may not decline
     any more; where it cannot keep the message after all, it lets the chain go on.
     """
 
     fate: str
-    keeper: Callable[[Retained], None]
+    keeper: Callable[[Any], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class Action(ABC):
         """The URL of where it sends messages, where that is one; None for other destinations."""
         return None
 
-    def places(self, shield: Shield) -> Sequence[URL]:
+    def places(self, engine: Engine) -> Sequence[URL]:
         """Return the URLs of where its messages are, for `shield redrive RULE`."""
         return [] if self.place is None else [self.place]
 
@@ -158,8 +158,8 @@ class Action(ABC):
 
     # An action that keeps messages lives as long as the clients whose messages it keeps.
 
-    def opened(self, client: Transport, shield: Shield) -> None:  # noqa: B027 - optional
-        """Hear of a new client under this Shield: what was kept for its broker may go to it."""
+    def opened(self, client: Transport, engine: Engine) -> None:  # noqa: B027 - optional
+        """Hear of a new client under this engine: what was kept for its broker may go to it."""
 
     def flush(self, client: Transport, timeout_s: float | None) -> None:  # noqa: B027 - optional
         """Return when nothing of that client is kept in memory any more, or the time is over."""

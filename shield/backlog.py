@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 import threading
 import weakref
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from shield.clock import Clock, SystemClock
+from shield.process_hooks import ForkStage, after_fork
 from shield.url import URL
 
 log = logging.getLogger("shield.backlog")
@@ -278,4 +278,4 @@ def _after_fork_in_child() -> None:
     _shared.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+after_fork(_after_fork_in_child, ForkStage.RESOURCES)

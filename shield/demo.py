@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
-from shield.shield import Shield
+ShieldT_contra = TypeVar("ShieldT_contra", contravariant=True)
+"""What the producers of a demo are given as `shield=`: a `shield.Shield`."""
 
 
 class DemoProducer(Protocol):
@@ -37,7 +38,7 @@ class DemoQueue:
     """Tells how many messages are in it now."""
 
 
-class Demo(ABC):
+class Demo(ABC, Generic[ShieldT_contra]):
     """One broker with a shielded client: an embedded broker, or a real one that is named.
 
     Used as a context manager around one run; what it started is stopped at the end. The demo's
@@ -66,7 +67,7 @@ class Demo(ABC):
         """Stop what was started."""
 
     @abstractmethod
-    def producer(self, shield: Shield, name: str, destination: str) -> DemoProducer:
+    def producer(self, shield: ShieldT_contra, name: str, destination: str) -> DemoProducer:
         """Return a producer of that name which sends there, ready to send."""
 
     @abstractmethod

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -143,7 +143,7 @@ def shield_on_event(event: Event) -> None:
 
 
 @hookspec
-def shield_demos() -> Mapping[str, Callable[[str | None], Demo]]:  # type: ignore[empty-body]
+def shield_demos() -> Mapping[str, Callable[[str | None], Demo[Any]]]:  # type: ignore[empty-body]
     """Return the clients that `shield demo --broker NAME` can show.
 
     The function gets the address of a real broker, or None for an embedded one; it may import

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import struct
 
+from shield.process_hooks import ForkStage, after_fork
+
 BATCH = 256
 """Ids drawn with one call of the system: one call for each would cost more than all else that is
 done about a message."""
@@ -32,4 +34,4 @@ def _draw() -> tuple[int, int]:
     return first
 
 
-os.register_at_fork(after_in_child=_drawn.clear)
+after_fork(_drawn.clear, ForkStage.STATE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Iterable, Mapping
@@ -25,6 +24,7 @@ from shield.engine.queueing.waiting import Waiting
 from shield.engine.reporting.inspection import Inspection
 from shield.engine.reporting.observation import Observation
 from shield.engine.settlement import Settlement
+from shield.process_hooks import ForkStage, after_fork
 from shield.rule import Rule
 
 
@@ -103,7 +103,7 @@ class Shield(
             self._core.pick_up_answers()
             process.retire(self._core.books)
 
-    def _after_fork(self) -> None:
+    def begin_anew(self) -> None:
         """In a child: fresh locks, policies with nothing in flight, an empty ledger."""
         old = [policy for rule in self.rules for policy in rule.policies]
         self.rules = compile_rules(self.settings, self.registry)
@@ -141,9 +141,6 @@ def shield_of(choice: Shield | str | Path | Mapping[str, Any] | None) -> Shield:
 def _after_fork_in_child() -> None:
     global _default_lock
     _default_lock = threading.Lock()
-    process.forget()
-    for shield in process.living():
-        shield._after_fork()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+after_fork(_after_fork_in_child, ForkStage.STATE)

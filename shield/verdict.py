@@ -3,18 +3,49 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from shield.accounts import End
+from shield.engine_api import EngineApi
 from shield.errors import OverLimitError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shield.accounts import Account
     from shield.action import Action
-    from shield.engine.policy_set import PolicySet
     from shield.message import Message
     from shield.policy import Policy
     from shield.rule import Rule
-    from shield.shield import Shield
+
+
+class Applied(Protocol):
+    """All that applies to a message, compiled (`shield.engine.policy_set.PolicySet`)."""
+
+    @property
+    def engine(self) -> Engine:
+        """What decides, and where the verdict is settled."""
+
+    account: Account
+    policies: tuple[Policy, ...]
+    takes: tuple[Callable[[Message, float], None], ...]
+    delays: tuple[Callable[[Message, float], float], ...]
+    settles: tuple[Callable[[Message, Outcome, float], None], ...]
+    give_backs: tuple[Callable[[Message], None], ...]
+    """Methods of its policies; of those that do something of their own there."""
+    holders: tuple[Policy, ...]
+    """Those that want to know which messages are set aside."""
+    lined: tuple[Policy, ...]
+    """Those in which messages may compete for different things."""
+    waits: tuple[Policy, ...]
+    """Those that may refuse what waits in a queue of Shield's own."""
+    patient: bool
+    """Whether an answer may be picked up a little later."""
+    bounded: bool
+    """Whether a rule bounds what may be unanswered, so that a client needs no bound itself."""
+
+    def without(self, policies: set[Policy]) -> Applied:
+        """Return the same less some policies, which then are charged nothing."""
 
 
 class Outcome(StrEnum):
@@ -72,7 +103,7 @@ class Permit:
     hold_s: float
     """Set where policies of its flow may ask for a delay; `delay_s` is there always."""
 
-    def __init__(self, flow: PolicySet, message: Message) -> None:
+    def __init__(self, flow: Applied, message: Message) -> None:
         self.flow = flow
         self.message = message
         self.held = self.open = True
@@ -96,14 +127,14 @@ class Permit:
         Takes no lock: the answer is put down, and whoever next takes the Shield's lock, to decide
         or to look, picks it up first. Only those who wait in line need it at once.
         """
-        shield = self.flow.shield
+        engine = self.flow.engine
         if not self.flow.patient:
-            shield.settle(self, Outcome.DELIVERED, End.DELIVERED)
+            engine.settle(self, Outcome.DELIVERED, End.DELIVERED)
         elif self.held:
             self.held = False
-            shield.answers.append(self)
-            if shield.lines:
-                shield.catch_up()
+            engine.answers.append(self)
+            if engine.lines:
+                engine.catch_up()
 
     def settle(self, outcome: Outcome) -> bool:
         """Give back what the send held and count its end; False where that had happened before."""
@@ -111,30 +142,30 @@ class Permit:
             was_held = self.held
             self.delivered()
             return was_held
-        return self.flow.shield.settle(self, outcome, outcome.end)
+        return self.flow.engine.settle(self, outcome, outcome.end)
 
     def answer(self, outcome: Outcome) -> bool:
         """Give back what the send held, and leave its end open: a transaction decides it later."""
-        return self.flow.shield.settle(self, outcome, None)
+        return self.flow.engine.settle(self, outcome, None)
 
     def waited(self, waited_s: float, now: float) -> Refusal | None:
         """Ask whether it may wait on in a queue where it stands first; None where it may."""
-        return self.flow.shield.waited(self, waited_s, now)
+        return self.flow.engine.waited(self, waited_s, now)
 
     def refuse(self, refusal: Refusal) -> OverLimit | None:
         """Take it back: it was not sent, and is over the limit now; None where it has its end.
 
         What was charged is given back. `shield.chain.runner.resume` runs its chain.
         """
-        return self.flow.shield.refuse(self, refusal)
+        return self.flow.engine.refuse(self, refusal)
 
     def cancel(self) -> bool:
         """Settle a send that never began: what was charged is given back, the end is `failed`."""
-        return self.flow.shield.cancel(self)
+        return self.flow.engine.cancel(self)
 
     def expired(self) -> bool:
         """Settle a send that comes too late to begin: as `cancel`, but the end is `dropped`."""
-        return self.flow.shield.expired(self)
+        return self.flow.engine.expired(self)
 
 
 class OverLimit:
@@ -144,7 +175,7 @@ class OverLimit:
 
     admits = False
 
-    def __init__(self, flow: PolicySet, message: Message, refusal: Refusal) -> None:
+    def __init__(self, flow: Applied, message: Message, refusal: Refusal) -> None:
         self.flow = flow
         self.message = message
         self.refusal = refusal
@@ -157,9 +188,9 @@ class OverLimit:
         """Where the ledger has it while it is set aside; None while it is in flight."""
 
     @property
-    def shield(self) -> Shield:
-        """The Shield that gave the verdict."""
-        return self.flow.shield
+    def engine(self) -> Engine:
+        """What gave the verdict."""
+        return self.flow.engine
 
     @property
     def rule(self) -> Rule:
@@ -183,11 +214,11 @@ class OverLimit:
 
     def end(self, end: End | None) -> bool:
         """Count the message's end, or leave it open with None; False where it had one before."""
-        return self.shield.end(self, end)
+        return self.engine.end(self, end)
 
     def keep(self, where: End) -> bool:
         """Count it as kept there, until it is admitted or has its end; False where it has one."""
-        return self.shield.keep([self], where)[0]
+        return self.engine.keep([self], where)[0]
 
     def note_declined(self, action: Action, why: str) -> None:
         """Note why an action does nothing about it."""
@@ -203,3 +234,5 @@ class OverLimit:
 
 
 Verdict = Permit | OverLimit
+Engine = EngineApi[Permit, OverLimit, Refusal]
+"""What decides, as chains, actions and redrives know it; `Shield.engine` is one."""

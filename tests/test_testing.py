@@ -188,7 +188,7 @@ def test_an_action_that_breaks_a_promise_fails_its_case(monkeypatch):
             hoarded.append((over, bytes(1000)))
 
     class StaysOpen(Action):
-        def opened(self, client, shield):
+        def opened(self, client, engine):
             threading.Thread(target=ended.wait, args=(60,), daemon=True).start()
 
         def step(self, over):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from shield import ShieldError, Transport, hookimpl
+from shield import Shield, ShieldError, Transport, hookimpl
 from shield.demo import Demo
 from shield.provisioning import Provisioner
 from shield_kafka.remote.transport import KafkaTransport
 
 
-def kafka_demo(bootstrap: str | None) -> Demo:
+def kafka_demo(bootstrap: str | None) -> Demo[Shield]:
     """Return the demo on a real Kafka, or on an embedded one.
 
     Raises:
@@ -43,7 +43,7 @@ def kafka_setup(bootstrap: str | None, partitions: int | None) -> Provisioner:
 
 
 @hookimpl
-def shield_demos() -> Mapping[str, Callable[[str | None], Demo]]:
+def shield_demos() -> Mapping[str, Callable[[str | None], Demo[Shield]]]:
     """Contribute `shield demo --broker kafka`."""
     return {"kafka": kafka_demo}
 

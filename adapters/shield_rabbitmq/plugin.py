@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from shield import SettingsError, ShieldError, Transport, hookimpl
+from shield import SettingsError, Shield, ShieldError, Transport, hookimpl
 from shield.demo import Demo
 from shield.provisioning import Provisioner
 from shield_rabbitmq.remote.transport import AmqpTransport
 
 
-def rabbitmq_demo(address: str | None) -> Demo:
+def rabbitmq_demo(address: str | None) -> Demo[Shield]:
     """Return the demo on the RabbitMQ at that URL or HOST:PORT, or at the usual place.
 
     Raises:
@@ -47,7 +47,7 @@ def _no_pika(what: str, error: ImportError) -> ShieldError:
 
 
 @hookimpl
-def shield_demos() -> Mapping[str, Callable[[str | None], Demo]]:
+def shield_demos() -> Mapping[str, Callable[[str | None], Demo[Shield]]]:
     """Contribute `shield demo --broker rabbitmq`."""
     return {"rabbitmq": rabbitmq_demo}
 

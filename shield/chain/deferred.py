@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import logging
 from math import inf
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from shield.accounts import End
 from shield.action import Divert, Drop, Wait
 from shield.chain.runner import step_of
-from shield.verdict import OverLimit, Permit, Refusal
-
-if TYPE_CHECKING:
-    from shield.shield import Shield
+from shield.verdict import Engine, OverLimit, Permit, Refusal
 
 log = logging.getLogger("shield")
 LOG_EVERY_S = 60.0
@@ -45,7 +41,7 @@ class DeferredDelivery:
         self.over = over
         self._low_mark = low_mark
         self._any_room_at_s: float | None = None
-        self._shield = over.shield
+        self._engine = over.engine
         self._rule = over.rule
         self._position = 0
         self._until_s: float | None = None
@@ -82,7 +78,7 @@ class DeferredDelivery:
                 self._until_s = now + step.limit_s
                 return self._wait_s(now)
             self._position += 1
-        permit = self._shield.let_through(self.over) if self._hopeless else None
+        permit = self._engine.let_through(self.over) if self._hopeless else None
         if permit is not None:
             return permit
         if not self.stuck:  # else who sent has said so
@@ -96,9 +92,9 @@ class DeferredDelivery:
             self._any_room_at_s = now + ANEW_S
         bound = self.over.retry_after_s is None and self._low_mark < 1.0
         waits = bound and now < min(self._any_room_at_s, until_s)
-        if waits and not self._shield.eased(self.over, self._low_mark):
+        if waits and not self._engine.eased(self.over, self._low_mark):
             return None
-        return self._shield.ask_once(self.over)
+        return self._engine.ask_once(self.over)
 
     def refuse(self, refusal: Refusal, now: float) -> bool:
         """Let the chain act on one that has waited too long by now; then ask `next`.
@@ -125,7 +121,7 @@ class DeferredDelivery:
         self._hopeless = self._hopeless or hopeless
         self._go_on()
         if self._ran_out:
-            self._anew_at_s = self._shield.clock.now() + ANEW_S
+            self._anew_at_s = self._engine.clock.now() + ANEW_S
 
     def let_go(self) -> None:
         """Count it as failed: its broker hands it to another consumer, or again later."""
@@ -161,13 +157,13 @@ class DeferredDelivery:
         return min(wait_s, max(0.0, self._until_s - now))
 
 
-_run_out: WeakKeyDictionary[Shield, tuple[int, float]] = WeakKeyDictionary()
-"""By Shield: how often a chain ran out that only declined, and when that was last said."""
+_run_out: WeakKeyDictionary[Engine, tuple[int, float]] = WeakKeyDictionary()
+"""By engine: how often a chain ran out that only declined, and when that was last said."""
 
 
 def _note_run_out(over: OverLimit, now: float) -> None:
     """Say once a minute, with a number, that every action declines and deliveries stand still."""
-    times, said_s = _run_out.get(over.shield, (0, -inf))
+    times, said_s = _run_out.get(over.engine, (0, -inf))
     times += 1
     if now - said_s >= LOG_EVERY_S:
         said_s = now
@@ -176,4 +172,4 @@ def _note_run_out(over: OverLimit, now: float) -> None:
             "anew (%d so far): %s",
             *(over.rule.name, over.message.destination, times, over.declined or over.reason),
         )
-    _run_out[over.shield] = times, said_s
+    _run_out[over.engine] = times, said_s

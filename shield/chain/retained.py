@@ -62,7 +62,7 @@ class Retained:
 
     def expect_an_end(self) -> None:
         """Let it go on when its client closes, where its keeper has not ended it by then."""
-        self._expected = self.over.shield.hands_on(self.client, self.given_up, inf)
+        self._expected = self.over.engine.hands_on(self.client, self.given_up, inf)
 
     def given_up(self, cause: Exception) -> None:
         """Let the chain go on where the keeper has done nothing, and its client closes."""
@@ -76,7 +76,7 @@ class Retained:
         """
         ended, self._ended = self._ended, True
         if self._expected is not None:
-            self.over.shield.heard_of(self._expected)
+            self.over.engine.heard_of(self._expected)
         return not ended
 
     def send(self, permit: Permit) -> None:
@@ -103,8 +103,8 @@ class Retained:
         batch = [kept for kept in batch if kept.take_back()]
         if not batch:
             return
-        shield = batch[0].over.shield
-        open_ones = shield.keep([kept.over for kept in batch], End.SPOOLED)
+        engine = batch[0].over.engine
+        open_ones = engine.keep([kept.over for kept in batch], End.SPOOLED)
         for kept, is_open in zip(batch, open_ones, strict=True):
             if not is_open:
                 continue

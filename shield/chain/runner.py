@@ -114,7 +114,7 @@ def react(over: OverLimit, outlet: MessagePort[Result], start: int = 0) -> Resul
         return outlet.send(result) if isinstance(result, Permit) else result
     except BaseException as error:
         over.end(End.FAILED)  # nothing where its end is known already
-        over.shield.interrupted(error)
+        over.engine.interrupted(error)
         raise
 
 
@@ -157,7 +157,7 @@ def step_of(action: Action, over: OverLimit) -> Step | None:
     try:
         step = step_in(action.step(over), over.message.direction)
     except Exception as error:
-        over.shield.plugin_failed(action, error)
+        over.engine.plugin_failed(action, error)
         return None
     if isinstance(step, Decline):
         over.note_declined(action, step.why[:LONGEST_WHY])
@@ -193,7 +193,7 @@ def _called_once(action: Action, over: OverLimit, step: Divert) -> Divert:
         try:
             undone.pop()()
         except Exception as error:
-            over.shield.plugin_failed(action, error)
+            over.engine.plugin_failed(action, error)
 
     return replace(step, done=done)
 
@@ -205,7 +205,7 @@ def resume(
 
     It is not set aside any more, until another action does so.
     """
-    over.shield.unhold(over)
+    over.engine.unhold(over)
     if cause is not None and position:
         over.note_declined(over.chain[position - 1], f"failed: {cause!r}"[:LONGEST_WHY])
     try:
@@ -253,10 +253,10 @@ def _set_aside(
     over: OverLimit, outlet: MessagePort[Result], step: Divert | Keep, position: int
 ) -> Result | None:
     """Keep it, or send it elsewhere; None where that cannot begin."""
-    held = over.shield.hold(over)
+    held = over.engine.hold(over)
     result = _begin(over, outlet, step, position)
     if result is None and held:
-        over.shield.unhold(over)
+        over.engine.unhold(over)
     return result
 
 
@@ -280,7 +280,7 @@ def _keep(over: OverLimit, outlet: MessagePort[Result], step: Keep, position: in
     try:
         step.keeper(kept)
     except Exception as error:
-        over.shield.plugin_failed(kept.action, error)
+        over.engine.plugin_failed(kept.action, error)
         return None if kept.take_back() else result
     return result
 
@@ -294,12 +294,12 @@ def _carry(
         return None
     result = outlet.pending("overflowed")
     caller = threading.current_thread()
-    shield = over.shield
+    engine = over.engine
 
     def end(error: Exception | None) -> None:
-        shield.heard_of(number)
+        engine.heard_of(number)
         if error is not None:
-            shield.transport_failed(transport, error)
+            engine.transport_failed(transport, error)
         try:
             with nullcontext() if threading.current_thread() is caller else answering():
                 diverted_ended(over, outlet, position, error)
@@ -307,12 +307,12 @@ def _carry(
             step.done()  # only now: who waits for it may close the client the chain goes on through
 
     ended = once(end)
-    number = shield.hands_on(outlet.client, ended)
+    number = engine.hands_on(outlet.client, ended)
     try:
         marks = {**diverted(over), **_broker(outlet.client)}
-        transport.send(outlet.envelope().diverted(marks, over.shield.signer), ended)
+        transport.send(outlet.envelope().diverted(marks, over.engine.signer), ended)
     except Exception as error:
-        shield.plugin_failed(transport, error)
+        engine.plugin_failed(transport, error)
         ended(error)
     return result
 
@@ -374,7 +374,7 @@ def hold_back(permit: Permit, may_wait: Callable[[], bool]) -> None:
     if not permit.flow.delays or permit.delay_s <= 0.0 or not may_wait():
         return
     try:
-        pause(permit.flow.shield.clock, threading.Event(), permit.delay_s)
+        pause(permit.flow.engine.clock, threading.Event(), permit.delay_s)
     except BaseException:
         permit.cancel()
         raise
@@ -397,16 +397,16 @@ def retry(over: OverLimit, times: int) -> Permit | None:
 
 def pauses(over: OverLimit, times: int) -> Generator[float, None, Permit | None]:
     """Yield how long to wait before each try of `retry`; return what came of it."""
-    shield, clock = over.shield, over.shield.clock
+    engine, clock = over.engine, over.engine.clock
     backoff = Backoff(RETRY_FIRST_S, RETRY_LONGEST_S)
     for _ in range(times):
         pause_s = max(backoff.next_s(), (over.retry_after_s or 0.0) + ROUNDING_S)
-        if pause_s == float("inf") or not shield.retries.left(clock.now()):
+        if pause_s == float("inf") or not engine.retries.left(clock.now()):
             return None
         yield pause_s
-        if not shield.retries.spend(clock.now()):
+        if not engine.retries.spend(clock.now()):
             return None
-        permit = shield.ask_once(over)
+        permit = engine.ask_once(over)
         if permit is not None:
             return permit
     return None
@@ -427,14 +427,14 @@ def in_line(
     """
     if over.retry_after_s is not None and over.retry_after_s > limit_s:
         return None
-    shield, clock = over.shield, over.shield.clock
+    engine, clock = over.engine, over.engine.clock
     deadline = clock.now() + limit_s
-    waiter, answer = shield.line_up(over, wake), None
+    waiter, answer = engine.line_up(over, wake), None
     try:
         try:
             while True:
                 now = clock.now()
-                answer = shield.ask_again(waiter, now)
+                answer = engine.ask_again(waiter, now)
                 if isinstance(answer, Permit):
                     return answer
                 if over.retry_after_s == float("inf"):
@@ -444,10 +444,10 @@ def in_line(
                     return None
                 yield min(answer, left_s)
         finally:
-            shield.leave(waiter)
+            engine.leave(waiter)
     except BaseException as error:  # it may have struck in `finally`, before anything was done
-        shield.interrupted(error)
-        shield.leave(waiter)
+        engine.interrupted(error)
+        engine.leave(waiter)
         if isinstance(answer, Permit):
             answer.cancel()
         raise
@@ -461,7 +461,7 @@ def _driven(
         try:
             while True:
                 woken.clear()
-                pause(over.shield.clock, woken, next(asking))
+                pause(over.engine.clock, woken, next(asking))
         except StopIteration as end:
             permit: Permit | None = end.value
             return permit
@@ -477,23 +477,23 @@ def wait_behind(
 
     Whoever stops it sets `woken` afterwards; what is not told is seen by looking every so often.
     """
-    shield = over.shield
-    waiter, answer = shield.line_up_behind(over, woken.set), None
+    engine = over.engine
+    waiter, answer = engine.line_up_behind(over, woken.set), None
     try:
         try:
             while not stopped():
                 woken.clear()
-                answer = shield.ask_again(waiter)
+                answer = engine.ask_again(waiter)
                 if isinstance(answer, Permit):
                     return answer
                 if not stopped():
-                    shield.clock.wait(woken, min(answer, look_every_s))
+                    engine.clock.wait(woken, min(answer, look_every_s))
             return None
         finally:
-            shield.leave(waiter)
+            engine.leave(waiter)
     except BaseException as error:
-        shield.interrupted(error)
-        shield.leave(waiter)
+        engine.interrupted(error)
+        engine.leave(waiter)
         if isinstance(answer, Permit):
             answer.cancel()
         raise

@@ -112,7 +112,7 @@ class Registry:
         self.actions: dict[str, type[Action]] = self._gather("shield_actions")
         self.resolvers: dict[str, Callable[[str | None], KeyOf]] = self._gather("shield_resolvers")
         self.transports: dict[str, type[Transport]] = self._gather("shield_transports")
-        self.demos: dict[str, Callable[[str | None], Demo]] = self._gather("shield_demos")
+        self.demos: dict[str, Callable[[str | None], Demo[Any]]] = self._gather("shield_demos")
         self.setups: dict[str, Callable[[str | None, int | None], Provisioner]] = self._gather(
             "shield_setups"
         )

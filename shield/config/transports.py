@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import weakref
 
 from shield.config.credentials import Credentials, with_credentials
 from shield.config.registry import Registry
-from shield.process_hooks import at_exit
+from shield.process_hooks import ForkStage, after_fork, at_exit
 from shield.transport import Source, Transport
 from shield.url import URL
 
@@ -93,4 +92,4 @@ def _leave_to_the_parent() -> None:
 
 
 at_exit(_close_all)
-os.register_at_fork(after_in_child=_leave_to_the_parent)
+after_fork(_leave_to_the_parent, ForkStage.RESOURCES)

@@ -17,12 +17,12 @@ from shield.engine.reporting.refusal_log import RefusalLog
 from shield.engine.spin_lock import SpinLock
 from shield.errors import ShieldError
 from shield.redriving.auto import AutoRedrive
-from shield.verdict import DELIVERED, Outcome, OverLimit, Permit, Verdict
+from shield.verdict import DELIVERED, Applied, Engine, Outcome, OverLimit, Permit, Verdict
 
 if TYPE_CHECKING:
     from shield.engine.policy_set import PolicySet
     from shield.message import Message
-    from shield.shield import Shield
+    from shield.rule import Rule
 
 ASIDE = {End.BUFFERED, End.SPOOLED, End.OVERFLOWED}
 """The ends of what is only set aside: it may come back."""
@@ -42,6 +42,7 @@ class Core:
         "books",
         "claims",
         "clock",
+        "engine",
         "flows",
         "hooks",
         "insist",
@@ -56,18 +57,17 @@ class Core:
         "release",
         "rules",
         "sent",
-        "shield",
         "struck",
         "unanswered",
         "unlogged",
         "watched",
     )
 
-    def __init__(self, shield: Shield, hooks: Hooks) -> None:
-        self.shield = shield
-        """Whose core it is, for those that are handed a Shield. Rooms ask nothing of it."""
-        self.rules = shield.rules
-        self.clock, self.now = shield.clock, shield.clock.now
+    def __init__(self, engine: Engine, hooks: Hooks) -> None:
+        self.engine = engine
+        """Whose core it is, for what is handed an engine. Parts of the engine ask nothing of it."""
+        self.rules: tuple[Rule, ...] = engine.rules
+        self.clock, self.now = engine.clock, engine.clock.now
         self.hooks, self.watched, self.unlogged = hooks, hooks.watch, hooks.unlogged
         self.prepares_sent = hooks.prepares("publish")
         self.prepares_received = hooks.prepares("consume")
@@ -86,8 +86,8 @@ class Core:
         self.judge = Evaluator(self.lines, hooks, self.refusals, self.claims, self.take_stock)
         self.sent, self.received = PolicySets("publish", self), PolicySets("consume", self)
         self.flows = {"publish": self.sent, "consume": self.received}
-        self.auto = AutoRedrive(shield)
-        self.unanswered = AnswerTimeouts(shield.settings.answer_within)
+        self.auto = AutoRedrive(engine)
+        self.unanswered = AnswerTimeouts(engine.settings.answer_within)
         """What transports and keepers have not answered for."""
 
     def flow_of(self, message: Message) -> PolicySet:
@@ -244,7 +244,7 @@ class Core:
         over.flow.account.end(over, over.kept_as or "in_flight", end)
         self.claims.discard(over)
 
-    def let_go(self, flow: PolicySet, message: Message, end: str) -> None:
+    def let_go(self, flow: Applied, message: Message, end: str) -> None:
         """Tell policies that a message is aside no more; where it has only moved, it still is."""
         if message.aside and end not in ASIDE:
             for policy in flow.holders:
@@ -259,9 +259,9 @@ class Core:
         """Take an offer back that an exception from outside has struck: it has failed."""
         self.struck = True
         if isinstance(verdict, Permit):
-            self.shield.cancel(verdict)
+            self.engine.cancel(verdict)
         elif verdict is not None:
-            self.shield.end(verdict, End.FAILED)
+            self.engine.end(verdict, End.FAILED)
         elif account is not None:
             with self.lock:
                 account.move("in_flight", End.FAILED, messages)

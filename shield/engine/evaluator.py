@@ -13,7 +13,7 @@ from shield.interrupts import is_from_outside
 from shield.message import Message
 from shield.plugin_results import FAILED_RETRY_S, delay_of, refusal_of
 from shield.policy import Policy
-from shield.verdict import OverLimit, Permit, Refusal, Verdict
+from shield.verdict import Applied, OverLimit, Permit, Refusal, Verdict
 
 STOCK_EVERY_S = 1.0
 """How often, at the most, a refusal leads to a look at who still holds what."""
@@ -84,7 +84,7 @@ class Evaluator:
             raise
 
     def verdict_in_turn(
-        self, flow: PolicySet, message: Message, now: float, number: float
+        self, flow: Applied, message: Message, now: float, number: float
     ) -> Verdict:
         """Ask every policy in turn, behind those who wait with a lower number."""
         passed_unasked: set[Policy] = set()
@@ -130,7 +130,7 @@ class Evaluator:
             return None
         return Refusal(policy, "the policy failed", FAILED_RETRY_S)
 
-    def take(self, flow: PolicySet, message: Message, now: float) -> Verdict:
+    def take(self, flow: Applied, message: Message, now: float) -> Verdict:
         """Charge a message that is admitted; where a policy fails at that, refuse it after all.
 
         The latter only where plugins must not fail: then what the others took is given back; as it
@@ -168,7 +168,7 @@ class Evaluator:
         return not (self._hooks.fail_open or _policy_of(method).rule.shadow)
 
     def _take_back(
-        self, flow: PolicySet, message: Message, failed: Callable[..., object], taken: int
+        self, flow: Applied, message: Message, failed: Callable[..., object], taken: int
     ) -> OverLimit:
         """Give back what the first so many took, and refuse the message for the one that failed."""
         self.give_back(flow.takes[:taken], message)

@@ -31,7 +31,7 @@ class Lifecycle(Component):
     def opened(self, client: Transport) -> None:
         """Let actions know of a new client, through which what they have kept may go out."""
         for action in _actions(self._core, "opened"):
-            _isolated(self._core, action, action.opened, client, self._core.shield)
+            _isolated(self._core, action, action.opened, client, self._core.engine)
         self._core.auto.opened(client)
 
     def flush(self, client: Transport, timeout_s: float | None) -> None:

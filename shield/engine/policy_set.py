@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from shield.accounts import Account
 from shield.interrupts import is_from_outside
 from shield.message import Message
 from shield.policy import Policy
-from shield.verdict import Outcome, Permit, Refusal
-
-if TYPE_CHECKING:
-    from shield.shield import Shield
+from shield.verdict import Engine, Outcome, Permit, Refusal
 
 Check = Callable[[Message, float], Refusal | None]
 Take = Callable[[Message, float], None]
@@ -31,6 +27,7 @@ class PolicySet:
         "bounded",
         "checks",
         "delays",
+        "engine",
         "give_backs",
         "holders",
         "last",
@@ -42,14 +39,22 @@ class PolicySet:
         "policies",
         "runs",
         "settles",
-        "shield",
         "takes",
         "waits",
+        "watched",
     )
 
-    def __init__(self, shield: Shield, policies: Iterable[Policy], account: Account) -> None:
-        self.shield = shield
+    def __init__(
+        self,
+        engine: Engine,
+        policies: Iterable[Policy],
+        account: Account,
+        *,
+        watched: bool,
+    ) -> None:
+        self.engine = engine
         self.account = account
+        self.watched = watched
         self.policies = tuple(policies)
         self.last: Message | None = None
         """The message offered last: pressure is that on messages like it."""
@@ -68,7 +73,7 @@ class PolicySet:
         """Those in which messages may compete for different things."""
         self.waits = () if self.holders else own("waited")
         """Those that may refuse what waits in a queue of Shield's; none where it has its order."""
-        self.patient = not shield.watched and all(p.patient for p in own("settle"))
+        self.patient = not watched and all(p.patient for p in own("settle"))
         """Whether an answer may be picked up a little later, by who next takes the lock."""
         self.runs = all(p.runs for p in self.policies)
         """Whether its policies can decide on a run of deliveries at once."""
@@ -101,7 +106,7 @@ class PolicySet:
     def without(self, policies: set[Policy]) -> PolicySet:
         """Return this flow less the policies that a message passed unasked: they get no charge."""
         rest = (p for p in self.policies if p not in policies)
-        return PolicySet(self.shield, rest, self.account)
+        return PolicySet(self.engine, rest, self.account, watched=self.watched)
 
 
 def _overriding(policies: tuple[Policy, ...], method: str) -> tuple[Policy, ...]:

@@ -41,7 +41,8 @@ class PolicySets(dict[tuple[str, str], PolicySet]):
         names = tuple(rule.name for rule in covering)
         policies = (policy for rule in covering for policy in rule.policies)
         with core.lock:
-            flow = PolicySet(core.shield, policies, core.books.account(names, producer, direction))
+            account = core.books.account(names, producer, direction)
+            flow = PolicySet(core.engine, policies, account, watched=core.watched)
             return self._keep(key, flow)
 
     def _keep(self, key: tuple[str, str], flow: PolicySet) -> PolicySet:

@@ -7,20 +7,41 @@ import weakref
 from collections import deque
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from shield.accounts import Account, Accounts, Ledger, ledger_of, together
 from shield.algorithms.retry_budget import RetryBudget
 from shield.clock import SYSTEM_CLOCK, Clock
 from shield.engine.reporting.readiness import rules_named, until_below, wait_until_below
 from shield.engine.reporting.retired import Retired
+from shield.process_hooks import ForkStage, after_fork, count_lost_with
 
 if TYPE_CHECKING:
-    from shield.shield import Shield
+    from shield.rule import Rule
 
 Member = TypeVar("Member")
+LOST = ("raised", "dropped", "failed")
+"""The ends of messages that are lost when a program ends."""
 
-_shields: weakref.WeakSet[Shield] = weakref.WeakSet()
+
+class Decider(Protocol):
+    """One Shield, as its process knows it."""
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Its compiled rules."""
+
+    def accounts(self) -> list[Account]:
+        """Return copies of its accounts."""
+
+    def pressure(self, rule: str | None = None) -> float:
+        """Return how near its messages are to being refused."""
+
+    def begin_anew(self) -> None:
+        """In a forked child: forget what is the parent's."""
+
+
+_deciders: weakref.WeakSet[Decider] = weakref.WeakSet()
 _gone: deque[Iterable[Account]] = deque()
 """Books of Shields that are gone, not yet added up: a finalizer takes no lock."""
 _retired = Retired()
@@ -30,15 +51,15 @@ _books: weakref.WeakKeyDictionary[Clock, weakref.WeakSet[Accounts]] = weakref.We
 _retries: weakref.WeakKeyDictionary[Clock, RetryBudget] = weakref.WeakKeyDictionary()
 
 
-def enter(shield: Shield) -> None:
-    """Take in a new Shield."""
-    _shields.add(shield)
+def enter(decider: Decider) -> None:
+    """Take in a new one."""
+    _deciders.add(decider)
     _add_up()
 
 
-def living() -> list[Shield]:
+def living() -> list[Decider]:
     """Return all that there are now."""
-    return _members(_shields)
+    return _members(_deciders)
 
 
 def _members(those: weakref.WeakSet[Member]) -> list[Member]:
@@ -63,7 +84,7 @@ def _add_up() -> None:
                 _retired.add(account)
 
 
-def forget() -> None:
+def _begin_anew() -> None:
     """Begin anew, in a forked child: what was counted and retried is the parent's."""
     global _retired, _adding_up
     _adding_up = threading.Lock()
@@ -71,6 +92,11 @@ def forget() -> None:
     _retired = Retired()
     _books.clear()
     _retries.clear()
+    for decider in living():
+        decider.begin_anew()
+
+
+after_fork(_begin_anew, ForkStage.ENGINES)
 
 
 def retry_budget(clock: Clock, books: Accounts) -> RetryBudget:
@@ -88,12 +114,19 @@ def _sent(all_books: weakref.WeakSet[Accounts]) -> int:
 
 def ledger() -> Ledger:
     """Return the ledger of this process: of all its Shields together, also of those gone."""
-    shields = living()
-    accounts = [account for shield in shields for account in shield.accounts()]
+    accounts = [account for decider in living() for account in decider.accounts()]
     _add_up()
     with _adding_up:
         gone = _retired.ledger()
     return together(gone, ledger_of(accounts))
+
+
+def _lost() -> dict[str, int]:
+    counts = ledger()
+    return {end: getattr(counts, end) for end in LOST}
+
+
+count_lost_with(_lost)
 
 
 def pressure(rule: str | None = None) -> float:

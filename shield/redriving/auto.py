@@ -14,7 +14,7 @@ from shield.transport import Transport
 if TYPE_CHECKING:
     from shield.action import Action
     from shield.rule import Rule
-    from shield.shield import Shield
+    from shield.verdict import Engine
 
 log = logging.getLogger("shield")
 LOOK_EVERY_S = 0.2
@@ -31,8 +31,8 @@ class AutoRedrive:
     last. Where several rules overflow to one URL, all of them must be quiet.
     """
 
-    def __init__(self, shield: Shield) -> None:
-        self._shield = shield
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._lock = threading.Lock()
         self._ways: dict[Hashable, RedriveSession] = {}
         self._replaced: list[RedriveSession] = []
@@ -44,7 +44,7 @@ class AutoRedrive:
 
     def opened(self, client: Transport) -> None:
         """Let what overflowed go back through this client, too."""
-        for rule in self._shield.rules:
+        for rule in self._engine.rules:
             if rule.redrive == "auto":
                 for action in rule.chain:
                     if action.overrides("way_back"):
@@ -57,7 +57,7 @@ class AutoRedrive:
             if way is None or way.ending:
                 if way is not None:
                     self._replaced.append(way)
-                way = self._ways[key] = RedriveSession(self._shield, rule, action.way_back)
+                way = self._ways[key] = RedriveSession(self._engine, rule, action.way_back)
             elif rule not in way.pressure.rules:
                 way.pressure.rules.append(rule)
             way.clients.add(client)
@@ -96,7 +96,7 @@ class AutoRedrive:
             ways = list(self._ways.values())
             busy = [self._turn(way, len(ways) == 1) for way in ways]
             if not any(busy):
-                self._shield.clock.wait(self._woken, LOOK_EVERY_S)
+                self._engine.clock.wait(self._woken, LOOK_EVERY_S)
                 self._woken.clear()
 
     def _turn(self, way: RedriveSession, alone: bool) -> bool:

@@ -20,11 +20,10 @@ from shield.retention import Retention
 from shield.selection import Selection
 from shield.transport import Done, Source, Transport, is_open
 from shield.url import URL, is_url
-from shield.verdict import Outcome
+from shield.verdict import Engine, Outcome
 
 if TYPE_CHECKING:
     from shield.rule import Rule
-    from shield.shield import Shield
 
 log = logging.getLogger("shield")
 
@@ -173,7 +172,7 @@ class RedriveSession:
 
     def __init__(
         self,
-        shield: Shield,
+        engine: Engine,
         rule: Rule,
         source: Callable[[Transport], Source],
     ) -> None:
@@ -181,16 +180,16 @@ class RedriveSession:
         self._late = ExpiryCheck(self.clients.keeps)
         self.pressure = PressureGate([rule])
         self.ended = threading.Event()
-        self._shield = shield
-        self._clock = shield.clock
+        self._engine = engine
+        self._clock = engine.clock
         self._open_source = source
-        self._park = self._parking(rule, shield.settings.redrive_park)
+        self._park = self._parking(rule, engine.settings.redrive_park)
         self._allowance = RedriveAllow(
-            shield.rules,
-            shield.settings.redrive_allow,
+            engine.rules,
+            engine.settings.redrive_allow,
             home=_CLIENTS,
-            home_of=lambda url: shield.registry.transport(url.scheme).home(url),
-            reaches=shield.registry.reaches,
+            home_of=lambda url: engine.registry.transport(url.scheme).home(url),
+            reaches=engine.registry.reaches,
             never=self._leads_back,
         )
         self._pace = RedrivePace()
@@ -266,7 +265,7 @@ class RedriveSession:
         self._redriver = Redriver(
             self._source,
             self.clients,
-            self._shield.admit,
+            self._engine.admit,
             failed_as=End.OVERFLOWED,
             window=WINDOW,
             key_of=key_on_any,
@@ -295,8 +294,8 @@ class RedriveSession:
     def _selection(self) -> Selection:
         """Return what is meant: messages of the clients' brokers, not set aside too often."""
         own = " || ".join(f"broker == '{broker}'" for broker in ("", *self._origins))
-        shield = self._shield
-        return Selection(own, shield.settings.redrive_attempts, signer=shield.signer)
+        engine = self._engine
+        return Selection(own, engine.settings.redrive_attempts, signer=engine.signer)
 
     def _why_not(self, envelope: Envelope) -> str | None:
         """Say why a message may not go where it was going, on the broker of one of the clients."""

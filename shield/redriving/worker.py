@@ -328,7 +328,7 @@ class Redriver:
         elif isinstance(error, ExpiredError):
             permit.expired()
         else:
-            permit.flow.shield.settle(permit, outcome_of(self._transport, error), self._failed_as)
+            permit.flow.engine.settle(permit, outcome_of(self._transport, error), self._failed_as)
         self._answers.append((taken, error))
         if not self._woken.is_set():  # to set it anew costs ten times as much
             self._woken.set()

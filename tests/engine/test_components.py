@@ -23,7 +23,7 @@ SHARED = {
     for name in (
         *("answer_timeouts", "claims", "core", "evaluator", "hooks", "policy_set", "policy_sets"),
         *("process", "queueing.sojourn_monitor", "queueing.wait_queue", "reporting.readiness"),
-        *("reporting.refusal_log", "reporting.signal_support", "spin_lock"),
+        *("reporting.refusal_log", "reporting.retired", "reporting.signal_support", "spin_lock"),
     )
 }
 ROOMS = [base for base in Shield.__bases__ if issubclass(base, Component)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import weakref
@@ -15,6 +14,7 @@ from typing import Any
 from shield import Envelope, Kind, OverLimit, Transport
 from shield.action import Divert
 from shield.headers import BROKER, diverted, split_sent
+from shield.process_hooks import ForkStage, after_fork
 from shield.transport import is_hopeless, once
 from shield_kafka.client import internals
 from shield_kafka.client.address import address_like
@@ -76,7 +76,7 @@ class ConsumerOverflow:
             self._bytes += size
 
         def end(error: Exception | None) -> None:
-            over.shield.heard_of(number)
+            over.engine.heard_of(number)
             step.done()
             with self._lock:
                 self._messages -= 1
@@ -87,25 +87,25 @@ class ConsumerOverflow:
             sending.error, sending.ended = error, True
 
         ended = once(end)
-        number = over.shield.hands_on(transport, ended)
+        number = over.engine.hands_on(transport, ended)
         marks = diverted(over)
         envelope = envelope_of(record, over.message.producer)
         if step.transport is not None:
             marks[BROKER] = self._address.origin
-        envelope = envelope.diverted(marks, over.shield.signer)
+        envelope = envelope.diverted(marks, over.engine.signer)
         if step.transport is None:
             envelope = replace(envelope, destination=step.destination)
         try:
             transport.send(envelope, ended)
         except Exception as error:
-            over.shield.plugin_failed(transport, error)
+            over.engine.plugin_failed(transport, error)
             ended(error)
         return sending
 
     def _note_failed(self, record: Any, over: OverLimit, step: Divert, error: Exception) -> None:
         """Tell observers, and the log once a minute, with how many there were."""
         detail = f"{step.destination}: {error!r}"
-        over.shield.report(Kind.NOT_DIVERTED, over.message, detail=detail)
+        over.engine.report(Kind.NOT_DIVERTED, over.message, detail=detail)
         with self._lock:
             self.failed += 1
             now, failed = time.monotonic(), self.failed
@@ -166,4 +166,4 @@ def _mark_forked() -> None:
         aside._leave_to_the_parent()
 
 
-os.register_at_fork(after_in_child=_mark_forked)
+after_fork(_mark_forked, ForkStage.RESOURCES)

@@ -21,7 +21,7 @@ REACH_S = 5.0
 PARTITIONS = 4
 
 
-class KafkaDemo(Demo):
+class KafkaDemo(Demo[Shield]):
     """An embedded Kafka, or the real one at `bootstrap`.
 
     A real one's topics are made where they are missing, and kept. Every message of a run has the

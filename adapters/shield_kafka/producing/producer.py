@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
@@ -21,7 +20,7 @@ from shield.chain.runner import hold_back, react
 from shield.engine.reporting.signal_support import SignalSupport
 from shield.errors import rejecting_as
 from shield.message import added_headers
-from shield.process_hooks import at_childs_end
+from shield.process_hooks import ForkStage, after_fork, at_childs_end
 from shield_kafka.client import internals
 from shield_kafka.client.errors import ForkedProducerError, outcome_of
 from shield_kafka.client.record import Header, Record, data_of, is_bytes, is_sound, size_of
@@ -442,4 +441,4 @@ def _mark_forked() -> None:
         producer._takes_bytes = producer._is_plain = False
 
 
-os.register_at_fork(after_in_child=_mark_forked)
+after_fork(_mark_forked, ForkStage.RESOURCES)

@@ -165,4 +165,4 @@ def envelope_of(record: Record, producer: str) -> Envelope:
 def diverted_headers(over: OverLimit, record: Record) -> Headers:
     """Return the record's own headers with ours, as it is sent aside."""
     envelope = envelope_of(record, over.message.producer)
-    return envelope.diverted(diverted(over), over.shield.signer).all_headers()
+    return envelope.diverted(diverted(over), over.engine.signer).all_headers()

@@ -159,7 +159,7 @@ class Shielded:
         self.shield_fate = "raised"
         outlet = ChannelPort(
             self,
-            verdict.shield,
+            guard.shield,
             guard.producer,
             lambda permit: guard.send(self, permit, publish, *call, **named),
             call,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -19,7 +18,7 @@ from pika.connection import Parameters
 from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
 from shield import Signals
-from shield.process_hooks import at_exit
+from shield.process_hooks import ForkStage, after_fork, at_exit
 from shield_rabbitmq.client import internals
 from shield_rabbitmq.client.errors import (
     CannotConnectError,
@@ -851,4 +850,4 @@ def _close_all(within_s: float) -> None:
 
 
 at_exit(_close_all)
-os.register_at_fork(after_in_child=_running.clear)
+after_fork(_running.clear, ForkStage.RESOURCES)

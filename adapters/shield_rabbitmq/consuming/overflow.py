@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from shield import ShieldError, Transport
+from shield import Shield, ShieldError, Transport
 from shield.action import Divert
 from shield.chain.deferred import DeferredDelivery
 from shield.headers import BROKER, ROUTING_KEY, diverted, signed
@@ -27,7 +27,12 @@ Ended = Callable[[Exception | None], None]
 
 
 def send_away(
-    connection: Any, held: DeferredDelivery, arrival: BrokerDelivery, step: Divert, ended: Ended
+    connection: Any,
+    shield: Shield,
+    held: DeferredDelivery,
+    arrival: BrokerDelivery,
+    step: Divert,
+    ended: Ended,
 ) -> None:
     """Send a message where the step says; `ended` is called once, from any thread.
 
@@ -39,7 +44,7 @@ def send_away(
         return
     finish = once(ended)  # who answers may also raise
     try:
-        _relay(connection, held, arrival, step, finish)
+        _relay(connection, shield, held, arrival, step, finish)
     except Exception as error:
         finish(error)
 
@@ -55,36 +60,41 @@ def _carry(
     over = held.over
 
     def end(error: Exception | None) -> None:
-        over.shield.heard_of(number)
+        over.engine.heard_of(number)
         ended(error)
 
     finish = once(end)
-    number = over.shield.hands_on(transport, finish)
+    number = over.engine.hands_on(transport, finish)
     try:
         marks = _marks(held) | {BROKER: origin_of(internals.parameters_of(connection))}
         parcel = Frames("", over.message.destination, arrival.body, None, mandatory=True)
         envelope = envelope_of(parcel, _copy(connection, arrival), over.message.producer)
-        transport.send(envelope.diverted(marks, over.shield.signer), finish)
+        transport.send(envelope.diverted(marks, over.engine.signer), finish)
     except Exception as error:
-        over.shield.plugin_failed(transport, error)
+        over.engine.plugin_failed(transport, error)
         finish(error)
 
 
 def _relay(
-    connection: Any, held: DeferredDelivery, arrival: BrokerDelivery, step: Divert, ended: Ended
+    connection: Any,
+    shield: Shield,
+    held: DeferredDelivery,
+    arrival: BrokerDelivery,
+    step: Divert,
+    ended: Ended,
 ) -> None:
     message = held.over.message
     exchange, _, routing_key = step.destination.partition("/")
     routing_key = routing_key or arrival.method.routing_key
     if not exchange and routing_key == message.destination:
         raise ShieldError(f"{step.destination}: it was taken out of that queue")
-    relay = relay_for(connection, held.over.shield, message.producer)
+    relay = relay_for(connection, shield, message.producer)
     if relay.blocked:
         raise CannotConnectError("RabbitMQ takes no messages for now")
     missing = relay._writer.missing(exchange)
     if missing is not None:
         raise missing
-    marks = signed(_marks(held), arrival.body, held.over.shield.signer)
+    marks = signed(_marks(held), arrival.body, held.over.engine.signer)
     properties = set_aside(_copy(connection, arrival), marks)
     parcel = Frames(exchange, routing_key, arrival.body, properties, mandatory=True)
     relay._writer.put(OverflowPublish(parcel, step.declare, ended))

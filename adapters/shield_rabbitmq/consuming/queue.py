@@ -247,7 +247,7 @@ class DeliveryQueue:
             if not self.intake.open:
                 held.let_go()  # nobody may call; nothing where it is counted
 
-        send_away(connection, held, arrival, step, ended)
+        send_away(connection, self.shield, held, arrival, step, ended)
 
     def _left(self, arrival: BrokerDelivery, error: Exception | None, faulty: bool) -> None:
         """Acknowledge what is elsewhere; let the chain go on for what is not."""

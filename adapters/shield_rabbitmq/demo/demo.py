@@ -27,7 +27,7 @@ SOME = 200
 CLOSE_S = 15.0
 
 
-class RabbitMQDemo(Demo):
+class RabbitMQDemo(Demo[Shield]):
     """A real RabbitMQ: there is none to embed.
 
     Its two exchanges and their queues end with the run. Every message carries the run's own id in

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import shield as core
 from shield import Shield
+from shield.process_hooks import ForkStage, after_fork
 from shield_rabbitmq.publishing.publisher import Publisher
 
 ShieldChoice = Shield | str | Path | Mapping[str, Any] | None
@@ -56,4 +56,4 @@ def _forget() -> None:
     _publishers.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+after_fork(_forget, ForkStage.RESOURCES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import weakref
 from collections.abc import Hashable, Mapping
@@ -31,6 +30,7 @@ from shield.chain.runner import answering, hold_back, react, resume, taken_back
 from shield.engine.reporting.signal_support import SignalSupport
 from shield.errors import rejecting_as
 from shield.message import added_headers
+from shield.process_hooks import ForkStage, after_fork
 from shield_rabbitmq.channels.signal_support import PUBLISHER
 from shield_rabbitmq.client.errors import (
     CannotConnectError,
@@ -349,11 +349,11 @@ class Sheddable(Admitted):
 
     def newest_first(self, now: float) -> bool:
         """Ask them."""
-        return self._permit.flow.shield.newest_first(self._permit, now)
+        return self._permit.flow.engine.newest_first(self._permit, now)
 
     def leaves(self, waited_s: float, now: float) -> None:
         """Let those in shadow count it."""
-        self._permit.flow.shield.leaves(self._permit, waited_s, now)
+        self._permit.flow.engine.leaves(self._permit, waited_s, now)
 
     def refuse(self, refusal: Refusal) -> None:
         """Make room, and let its chain go on; that completes the future."""
@@ -405,4 +405,4 @@ def _mark_forked() -> None:
             publisher._refuses = ForkedPublisherError
 
 
-os.register_at_fork(after_in_child=_mark_forked)
+after_fork(_mark_forked, ForkStage.RESOURCES)

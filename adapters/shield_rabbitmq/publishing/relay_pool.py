@@ -6,14 +6,13 @@ on a thread of its own, for it waits until all is confirmed, and an event loop m
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from functools import partial
 from typing import Any
 
 from shield import Shield
-from shield.process_hooks import EXIT_WITHIN_S
+from shield.process_hooks import EXIT_WITHIN_S, ForkStage, after_fork
 from shield_rabbitmq.client import internals
 from shield_rabbitmq.publishing.publisher import Publisher
 
@@ -88,4 +87,4 @@ def _forget() -> None:
     _relays.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+after_fork(_forget, ForkStage.RESOURCES)

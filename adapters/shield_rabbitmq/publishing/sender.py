@@ -94,7 +94,7 @@ class PublisherPort:
             return None
         try:
             properties = set_aside(
-                self._kept(), signed(diverted(over), self._parcel.body, over.shield.signer)
+                self._kept(), signed(diverted(over), self._parcel.body, over.engine.signer)
             )
             parcel = Frames(*target, self._parcel.body, properties, mandatory=True)
         except (TypeError, ValueError):  # a destination, or a header of ours, that is too long

@@ -21,6 +21,7 @@ from shield.config.settings import read_settings
 from shield.demo import Demo
 from shield.errors import SettingsError, ShieldError
 from shield.settings_model import nearest
+from shield.shield import Shield
 
 TICK_S = 0.2
 
@@ -60,14 +61,14 @@ def demo(
     raise typer.Exit(0 if report.proven else 1)
 
 
-def _demo(broker: str, bootstrap: str | None) -> Demo:
+def _demo(broker: str, bootstrap: str | None) -> Demo[Shield]:
     demos = read_settings({}).registry.demos
     if broker not in demos:
         raise SettingsError(f"--broker: found {broker!r}; {nearest(broker, list(demos))}")
     return demos[broker](bootstrap)
 
 
-def _play(demo: Demo, seconds: float, messages: int | None, view: DemoView) -> Report:
+def _play(demo: Demo[Shield], seconds: float, messages: int | None, view: DemoView) -> Report:
     run = DemoRun(demo, seconds, messages)
     view.open(demo.title, run.script, seconds)
     try:

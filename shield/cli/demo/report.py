@@ -10,6 +10,7 @@ from shield.cli.demo.run import BLANK, Snapshot
 from shield.cli.demo.script import Part, Script
 from shield.cli.demo.shedding import Episode
 from shield.demo import Demo
+from shield.shield import Shield
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class ReportLine:
         return self.ledger == self.broker
 
 
-def read_back(demo: Demo, script: Script) -> dict[str, int]:
+def read_back(demo: Demo[Shield], script: Script) -> dict[str, int]:
     """Return how many messages the broker holds at each destination."""
     return {count.destination: demo.count(count.destination) for count in script.counts}
 
@@ -49,7 +50,7 @@ def compare(script: Script, ledger: Ledger, held: dict[str, int]) -> tuple[Repor
 class Report:
     """How a run ended."""
 
-    demo: Demo
+    demo: Demo[Shield]
     script: Script
     last: Snapshot
     lines: tuple[ReportLine, ...]

@@ -70,7 +70,7 @@ class DemoRun:
         messages: how many each sends at the most; None for as many as the time allows.
     """
 
-    def __init__(self, demo: Demo, seconds: float, messages: int | None) -> None:
+    def __init__(self, demo: Demo[Shield], seconds: float, messages: int | None) -> None:
         self.demo = demo
         self.seconds = seconds
         self.messages = messages

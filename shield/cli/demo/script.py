@@ -9,6 +9,7 @@ from typing import Any
 
 from shield.cli.demo.meters import FillGauge, Gauge, RateGauge
 from shield.demo import Demo, DemoQueue
+from shield.shield import Shield
 
 QUOTA = 200
 """Messages a second, for each producer."""
@@ -83,7 +84,7 @@ class Script:
         return {"shield": {"mode": "enforce"}, **tomllib.loads(self.rules)}
 
 
-def script_for(demo: Demo) -> Script:
+def script_for(demo: Demo[Shield]) -> Script:
     """Return what is played on this broker, which has been entered."""
     rules = RULES.format(
         orders=demo.orders, overflow=demo.overflow, audit=demo.audit, quota=QUOTA, burst=BURST
@@ -97,7 +98,7 @@ def script_for(demo: Demo) -> Script:
     return quotas if demo.queue is None else _with_queue(quotas, demo.queue)
 
 
-def _quota_parts(demo: Demo) -> tuple[Part, ...]:
+def _quota_parts(demo: Demo[Shield]) -> tuple[Part, ...]:
     orders, audit, quota = demo.orders, demo.audit, RateGauge(QUOTA)
     return (
         Part("greedy", "5x its quota", "orders", orders, _steady(5 * QUOTA), quota),

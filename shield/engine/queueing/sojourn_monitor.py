@@ -48,17 +48,17 @@ class SojournMonitor:
 
     def __init__(self, flow: PolicySet) -> None:
         self._flow = flow
-        self._shield = flow.shield
-        self._signals = Signals(flow.shield.clock.now)
+        self._engine = flow.engine
+        self._signals = Signals(flow.engine.clock.now)
         """By this policies tell the queue from others."""
 
     def refusal(self, delivery: Message, waited_s: float, now: float) -> Refusal | None:
         """Return why what stands first, offered or not, may wait no longer; None where it may."""
-        return self._shield.waited(self._place(delivery), waited_s, now)
+        return self._engine.waited(self._place(delivery), waited_s, now)
 
     def newest_first(self, delivery: Message, now: float) -> bool:
         """Tell whether those that came last are to be handed over first, where order allows it."""
-        return self._shield.newest_first(self._place(delivery), now)
+        return self._engine.newest_first(self._place(delivery), now)
 
     def offer(self, delivery: Delivery, refusal: Refusal | None, now: float) -> Verdict:
         """Offer a delivery, as `Shield.receive`; over the limit where it has waited too long.
@@ -67,17 +67,17 @@ class SojournMonitor:
             Reject: a plugin's before-hook refused it.
         """
         self._place(delivery)
-        verdict = self._shield.receive(delivery, now)
+        verdict = self._engine.receive(delivery, now)
         if refusal is None:
             return verdict
-        over = verdict if isinstance(verdict, OverLimit) else self._shield.refuse(verdict, refusal)
+        over = verdict if isinstance(verdict, OverLimit) else self._engine.refuse(verdict, refusal)
         assert over is not None  # nobody else has it
         over.refusal = refusal
         return over
 
     def leaves(self, permit: Permit, waited_s: float, now: float) -> None:
         """Hear that one is handed over: counts what rules in shadow have against it."""
-        self._shield.leaves(permit, waited_s, now)
+        self._engine.leaves(permit, waited_s, now)
 
     def _place(self, delivery: Message) -> _Waiting:
         delivery.signals = self._signals

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shield import Action, Shield, Source, StrictModel, Transport, hookimpl
+from shield import Action, Engine, Shield, Source, StrictModel, Transport, hookimpl
 from shield.testing import ManualClock
 from shield_rabbitmq import shielded
 from shield_rabbitmq.publishing import relay_pool
@@ -23,7 +23,7 @@ class Keeper(Action):
     def step(self, over: object) -> None:
         return None
 
-    def opened(self, client: Transport, shield: Shield) -> None:
+    def opened(self, client: Transport, engine: Engine) -> None:
         Keeper.seen.append(client.origin)
 
     def closing(self, client: Transport, timeout_s: float | None) -> None:

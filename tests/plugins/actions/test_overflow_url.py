@@ -391,5 +391,5 @@ def test_a_fork_needs_no_environment(monkeypatch, made):
     monkeypatch.setenv("HOST_OF_A_PLACE", "host")
     shield = shield_to("overflow place://${HOST_OF_A_PLACE}/x")
     monkeypatch.delenv("HOST_OF_A_PLACE")
-    shield._after_fork()
+    shield.begin_anew()
     assert [str(place.url) for place in made] == ["place://host/x"] * 2

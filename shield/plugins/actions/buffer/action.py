@@ -94,7 +94,7 @@ class Buffer(RetainingAction):
             kept.go_on()
             return
         kept.over.keep(End.BUFFERED)
-        self._drain = drain = drain_of(kept.over.shield.clock)
+        self._drain = drain = drain_of(kept.over.engine.clock)
         queue = drain.keep(kept)
         if kept.client in self._closed:
             drain.let_go(kept, queue)

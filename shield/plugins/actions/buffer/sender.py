@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import logging
-import os
 import threading
 import weakref
 from collections import deque
@@ -13,7 +12,7 @@ from functools import partial
 from itertools import count
 from math import inf
 
-from shield import Permit, Shield, Transport
+from shield import Engine, Permit, Transport
 from shield.algorithms.codel import Codel
 from shield.chain.retained import Retained
 from shield.chain.runner import answering, may_block
@@ -25,7 +24,7 @@ from shield.plugins.actions.buffer.queues import (
     FlushMark,
     RetainingAction,
 )
-from shield.process_hooks import at_exit
+from shield.process_hooks import ExitStage, ForkStage, after_fork, at_exit
 
 log = logging.getLogger("shield")
 LOG_EVERY_S = 60.0
@@ -76,7 +75,7 @@ class BufferSender:
 
         Returns where it is, for `let_go`.
         """
-        shield = kept.over.shield
+        engine = kept.over.engine
         with self._lock:
             queue = self._queue_of(kept)
             held = self._held.setdefault(kept.client, ClientBacklog())
@@ -86,11 +85,11 @@ class BufferSender:
             kept.since = self._clock.now()
             queue.kept.append(kept)
             if queue.waiter is None:
-                queue.waiter = shield.line_up(kept.over, partial(self._wake, queue))
+                queue.waiter = engine.line_up(kept.over, partial(self._wake, queue))
                 kept.number = queue.waiter.number
                 self._wake(queue)
             else:
-                kept.number = shield.draw()
+                kept.number = engine.draw()
                 queue.waiter.messages += 1
                 queue.waiter.size += kept.over.message.size
             if self._thread is None or not self._thread.is_alive():
@@ -102,15 +101,15 @@ class BufferSender:
         with self._lock:
             if not _taken_out(queue.kept, kept):
                 return
-            waiter, shield = queue.waiter, kept.over.shield
+            waiter, engine = queue.waiter, kept.over.engine
             assert waiter is not None
             if not queue.kept and queue.sending is None:
-                self._remove(queue, kept.client, shield)
+                self._remove(queue, kept.client, engine)
             else:
                 waiter.messages -= 1
                 waiter.size -= kept.over.message.size
                 if queue.kept and queue.sending is None:
-                    shield.move_on(waiter, queue.kept[0].over, queue.kept[0].number)
+                    engine.move_on(waiter, queue.kept[0].over, queue.kept[0].number)
             self._unbind(kept)
         kept.go_on()
         self._left(kept)
@@ -118,10 +117,10 @@ class BufferSender:
     def _queue_of(self, kept: Retained) -> BufferQueue:
         """Return the queue of those it is bound to, else of those it competes with."""
         over, message = kept.over, kept.over.message
-        bond = over.shield.bond(over)
+        bond = over.engine.bond(over)
         queue, bound = self._bonds.get((kept.client, bond), (None, 0))
         if queue is None:
-            competes = over.shield.competes_for(over)
+            competes = over.engine.competes_for(over)
             key = (kept.client, message.producer, message.destination, competes)
             queue = self._queues.get(key)
             if queue is None:
@@ -163,7 +162,7 @@ class BufferSender:
             held = self._held.get(client)
             if held is None or timeout_s <= 0 or not self._may_wait(client):
                 return
-            mark = FlushMark(held.last.over.shield.draw(), held.messages, until)
+            mark = FlushMark(held.last.over.engine.draw(), held.messages, until)
             held.marks.append(mark)
             self._give_up(held)
         if timeout_s == inf:
@@ -194,7 +193,7 @@ class BufferSender:
                 taken += queue.kept
                 queue.kept.clear()
                 if queue.sending is None:
-                    self._remove(queue, client, held.last.over.shield)
+                    self._remove(queue, client, held.last.over.engine)
                 else:
                     queue.due = -inf
                     self._wake(queue)
@@ -219,7 +218,7 @@ class BufferSender:
         try:
             keeper.released(kept)
         except Exception as error:
-            kept.over.shield.plugin_failed(keeper, error)
+            kept.over.engine.plugin_failed(keeper, error)
 
     def _wake(self, queue: BufferQueue) -> None:
         """Have a queue looked at; called by whoever frees a place, so without any lock."""
@@ -362,15 +361,15 @@ class BufferSender:
         oldest, newest = queue.kept[0], queue.kept[-1]
         if delay is None or not delay.is_overloaded(self._clock.now()):
             return oldest
-        free = newest.over.shield.bond(newest.over) is None
+        free = newest.over.engine.bond(newest.over) is None
         return newest if free and queue.delay_of(newest) is delay else oldest
 
     def _ask(self, waiter: Waiter, kept: Retained, number: float) -> Permit | float:
         """Ask for one message of a queue, at the place of its oldest."""
-        shield = kept.over.shield
+        engine = kept.over.engine
         if waiter.over is not kept.over:
-            shield.move_on(waiter, kept.over, number)
-        return shield.ask_and_stay(waiter)
+            engine.move_on(waiter, kept.over, number)
+        return engine.ask_and_stay(waiter)
 
     def _rest(self, queue: BufferQueue, seconds: float, held: ClientBacklog) -> None:
         """Set the alarm at which a queue is looked at; `inf` for none, it will be woken."""
@@ -384,27 +383,27 @@ class BufferSender:
 
     def _moved_on(self, queue: BufferQueue, sent: Retained) -> None:
         """Let the queue's waiter stand for the next message, or leave."""
-        shield = sent.over.shield
+        engine = sent.over.engine
         with self._lock:
             queue.sending = None
             waiter = queue.waiter
             assert waiter is not None
             if not queue.kept:
-                self._remove(queue, sent.client, shield)
+                self._remove(queue, sent.client, engine)
                 return
             waiter.messages = len(queue.kept)
             waiter.size -= sent.over.message.size
-            shield.move_on(waiter, queue.kept[0].over, queue.kept[0].number)
+            engine.move_on(waiter, queue.kept[0].over, queue.kept[0].number)
 
-    def _remove(self, queue: BufferQueue, client: Transport, shield: Shield) -> None:
+    def _remove(self, queue: BufferQueue, client: Transport, engine: Engine) -> None:
         assert queue.waiter is not None
-        shield.leave(queue.waiter)
+        engine.leave(queue.waiter)
         queue.waiter = None
         del self._queues[queue.key]
         del self._held[client].queues[queue]
 
     def _unbind(self, kept: Retained) -> None:
-        bond = kept.over.shield.bond(kept.over)
+        bond = kept.over.engine.bond(kept.over)
         if bond is None:
             return
         queue, bound = self._bonds.pop((kept.client, bond))
@@ -433,7 +432,7 @@ _making = threading.Lock()
 def drain_of(clock: Clock) -> BufferSender:
     """Return the drain of all Shields with this clock: in a program, the one there is."""
     with _making:
-        at_exit(_close_all, turn=2)  # now, so that it comes before what clients do at exit
+        at_exit(_close_all, ExitStage.KEPT)  # now, so that it comes before what clients do at exit
         return _drains.setdefault(clock, BufferSender(clock))
 
 
@@ -449,4 +448,4 @@ def _after_fork_in_child() -> None:
     _drains.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+after_fork(_after_fork_in_child, ForkStage.RESOURCES)

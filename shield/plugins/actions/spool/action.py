@@ -8,7 +8,7 @@ import weakref
 from math import inf
 from urllib.parse import quote
 
-from shield import URL, Action, OverLimit, Rule, Shield, Transport, action
+from shield import URL, Action, Engine, OverLimit, Rule, Transport, action
 from shield.plugins.actions.spool.errors import SpoolError
 from shield.plugins.actions.spool.open_spool import OpenSpool
 from shield.plugins.actions.spool.settings import SpoolSettings
@@ -48,26 +48,26 @@ class Spool(Action):
         spool = self._spool
         if spool is None or spool.is_over:
             with self._lock:
-                spool = self._ensure_open(over.shield)
+                spool = self._ensure_open(over.engine)
         if spool is None or not spool.has_room(over.message.size):
             return action.Decline("not open" if spool is None else "full")
         return action.Keep("spooled", spool.keep)
 
-    def places(self, shield: Shield) -> list[URL]:
+    def places(self, engine: Engine) -> list[URL]:
         """Return the files of this rule, whichever process name they are of."""
-        settings = shield.settings
+        settings = engine.settings
         own = file_for(settings.spool_dir, settings.producer, self.rule.name)
         files = files_in(settings.spool_dir)
         found = (file for file in files if file == own or names_of(file)[1] == self.rule.name)
         return [URL("spool", "", quote(str(file.absolute()), safe="/+")) for file in found]
 
-    def opened(self, client: Transport, shield: Shield) -> None:
+    def opened(self, client: Transport, engine: Engine) -> None:
         """Open the file with the first client; bring back what there is for its broker."""
         with self._lock:
             self._clients = [each for each in self._clients if each() is not None]
             self._clients.append(weakref.ref(client))
             was_open = self._spool is not None and not self._spool.is_over
-            spool = self._ensure_open(shield)
+            spool = self._ensure_open(engine)
             if was_open and spool is not None:
                 spool.attach(client)
 
@@ -79,17 +79,17 @@ class Spool(Action):
         if spool is not None:
             spool.detach(client, timeout_s)
 
-    def _ensure_open(self, shield: Shield) -> OpenSpool | None:
+    def _ensure_open(self, engine: Engine) -> OpenSpool | None:
         """Return the open spool; None where there is no client, or the file cannot be used."""
         spool = self._spool
         if spool is not None and not spool.is_over:
             return spool
         clients = [client for each in self._clients if (client := each()) is not None]
-        now = shield.clock.now()
+        now = engine.clock.now()
         if not clients or now < self._try_at_s:
             return None
         try:
-            self._spool = spool = self._open(shield, spool)
+            self._spool = spool = self._open(engine, spool)
         except SpoolError as error:
             self._try_at_s = now + TRY_AGAIN_S
             self._complain(error, now)
@@ -98,13 +98,13 @@ class Spool(Action):
             spool.attach(client)
         return spool
 
-    def _open(self, shield: Shield, before: OpenSpool | None) -> OpenSpool:
+    def _open(self, engine: Engine, before: OpenSpool | None) -> OpenSpool:
         if before is not None:
             before.join(TRY_AGAIN_S)
-        folder = shield.settings.spool_dir
+        folder = engine.settings.spool_dir
         make_folder(folder)
-        file = file_for(folder, shield.settings.producer, self.rule.name)
-        return OpenSpool(file, self.settings, shield, self._key_of())
+        file = file_for(folder, engine.settings.producer, self.rule.name)
+        return OpenSpool(file, self.settings, engine, self._key_of())
 
     def _key_of(self) -> KeyOf:
         """Return what keeps order: Kafka's key; where the rule asks for it, also on RabbitMQ."""

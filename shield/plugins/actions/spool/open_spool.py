@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
 from contextlib import suppress
 from pathlib import Path
 
-from shield import End, Message, Shield, Transport
+from shield import End, Engine, Message, Transport
 from shield.chain.retained import Retained
 from shield.plugins.actions.spool.progress import Progress
 from shield.plugins.actions.spool.sender import SpoolSender
@@ -20,7 +19,7 @@ from shield.plugins.actions.spool.storage.location import FileClaim
 from shield.plugins.actions.spool.storage.recovery import open_store
 from shield.plugins.actions.spool.storage.store import Position, StoredChunk
 from shield.plugins.actions.spool.storage.writer import Writer
-from shield.process_hooks import at_exit
+from shield.process_hooks import ForkStage, after_fork, at_exit
 from shield.redriving.worker import KeyOf
 
 WRITE_WITHIN_S = 5.0
@@ -39,11 +38,11 @@ class OpenSpool:
         self,
         file: Path,
         settings: SpoolSettings,
-        shield: Shield,
+        engine: Engine,
         key_of: KeyOf,
     ) -> None:
         self._settings = settings
-        self._shield = weakref.ref(shield)
+        self._engine = weakref.ref(engine)
         self._key_of = key_of
         self._lock = threading.RLock()
         self._sources: dict[str, SpoolSource] = {}
@@ -58,32 +57,32 @@ class OpenSpool:
             raise
         self._deliveries = Progress(self._store.failures())
         self._done = self._store.delivered()
-        self._count_what_is_left(shield)
+        self._count_what_is_left(engine)
         self._writer = Writer(
             self._store, settings.size, self._deliveries, self._written, self._closed
         )
         _open.add(self)
         at_exit(_finish_all)
 
-    def _count_what_is_left(self, shield: Shield) -> None:
+    def _count_what_is_left(self, engine: Engine) -> None:
         """Count by destination and producer; where policies hold, each message by its key too."""
-        if any(p.overrides("hold") for rule in shield.rules for p in rule.policies):
+        if any(p.overrides("hold") for rule in engine.rules for p in rule.policies):
             for stored in self._store.all():
-                self._count_one_by_one(shield, stored)
+                self._count_one_by_one(engine, stored)
             return
         for destination, producer, number in self._store.labels():
-            shield.found(Message(destination, 0, producer), End.SPOOLED, number)
+            engine.found(Message(destination, 0, producer), End.SPOOLED, number)
         for number in self._store.touched():
             with suppress(LookupError):
-                self._count_one_by_one(shield, self._store.chunk(number))
+                self._count_one_by_one(engine, self._store.chunk(number))
 
-    def _count_one_by_one(self, shield: Shield, stored: StoredChunk) -> None:
+    def _count_one_by_one(self, engine: Engine, stored: StoredChunk) -> None:
         done = self._done.get(stored.id, set())
         with suppress(ValueError):  # who reads it will say so
             for place, envelope in enumerate(envelopes_in(stored.chunk)):
                 if place not in done:
                     parked = self._deliveries.is_parked(Position(stored.id, place))
-                    shield.found(envelope.message(), End.SPOOLED, holds=not parked)
+                    engine.found(envelope.message(), End.SPOOLED, holds=not parked)
 
     # --- messages ---------------------------------------------------------------------------------
 
@@ -109,18 +108,18 @@ class OpenSpool:
 
     def attach(self, client: Transport) -> None:
         """Bring back through this client, too, what is here for its broker."""
-        shield = self._shield()
+        engine = self._engine()
         with self._lock:
-            if self._ending or shield is None:
+            if self._ending or engine is None:
                 return
             before = self._drains.get(client.origin)
             if before is not None and not before.stopped:
                 before.clients.add(client)
                 return
-            drain = self._drains[client.origin] = self._drain(client.origin, shield, before)
+            drain = self._drains[client.origin] = self._drain(client.origin, engine, before)
             drain.start(client)
 
-    def _drain(self, origin: str, shield: Shield, before: SpoolSender | None) -> SpoolSender:
+    def _drain(self, origin: str, engine: Engine, before: SpoolSender | None) -> SpoolSender:
         if origin not in self._sources:
             self._sources[origin] = SpoolSource(
                 self._store, origin, self._deliveries, self._newest, self._noted
@@ -128,7 +127,7 @@ class OpenSpool:
         return SpoolSender(
             self._sources[origin],
             origin,
-            shield,
+            engine,
             self._key_of,
             self._deliveries,
             self._settings.max_attempts,
@@ -225,4 +224,4 @@ def _forget_all() -> None:
 
 
 at_exit(_finish_all)
-os.register_at_fork(after_in_child=_forget_all)
+after_fork(_forget_all, ForkStage.RESOURCES)

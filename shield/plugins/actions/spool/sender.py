@@ -10,7 +10,7 @@ from functools import partial
 from math import inf
 from typing import cast
 
-from shield import End, Kind, Shield, Taken, Transport
+from shield import End, Engine, Kind, Taken, Transport
 from shield.plugins.actions.spool.open_clients import OpenClients
 from shield.plugins.actions.spool.progress import Progress
 from shield.plugins.actions.spool.source import SpoolSource
@@ -39,7 +39,7 @@ class SpoolSender:
         self,
         source: SpoolSource,
         origin: str,
-        shield: Shield,
+        engine: Engine,
         key_of: KeyOf,
         deliveries: Progress,
         max_attempts: int,
@@ -49,7 +49,7 @@ class SpoolSender:
         self.origin = origin
         self.clients = OpenClients(origin, self.stop)
         self._source = source
-        self._shield = shield
+        self._engine = engine
         self._deliveries = deliveries
         self._max_attempts = max_attempts
         self._ended = ended
@@ -60,7 +60,7 @@ class SpoolSender:
         self._redriver = Redriver(
             source,
             self.clients,
-            partial(shield.readmit, where=End.SPOOLED),
+            partial(engine.readmit, where=End.SPOOLED),
             failed_as=End.SPOOLED,
             key_of=key_of,
             gives_up=self._gives_up,
@@ -131,6 +131,6 @@ class SpoolSender:
                 failure.error,
                 taken.envelope.id,
             )
-            self._shield.parked(taken.envelope.message())
-            self._shield.report(Kind.PARKED, taken.envelope.message(), detail=failure.error)
+            self._engine.parked(taken.envelope.message())
+            self._engine.report(Kind.PARKED, taken.envelope.message(), detail=failure.error)
         return failure.parked
