@@ -81,7 +81,7 @@ def test_a_room_asks_of_itself_only_what_is_its_own(room):
 
 def test_what_a_shield_can_do_is_told_where_it_is_done():
     """The class adds no method to its rooms but how it is made, and each has its docstring."""
-    assert [name for name in vars(Shield) if not name.startswith("_")] == ["load"]
+    assert [name for name in vars(Shield) if not name.startswith("_")] == ["load", "begin_anew"]
     for room in ROOMS:
         assert importlib.import_module(room.__module__).__doc__
         assert all(inspect.getdoc(getattr(room, name)) for name in own(room) if name[0] != "_")
