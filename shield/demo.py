@@ -42,7 +42,7 @@ class Demo(ABC, Generic[ShieldT_contra]):
     """One broker with a shielded client: an embedded broker, or a real one that is named.
 
     Used as a context manager around one run; what it started is stopped at the end. The demo's
-    rules and producers are the same for every broker (`shield/cli/demo_script.py`).
+    rules and producers are the same for every broker (`shield/cli/demo/script.py`).
     """
 
     orders: ClassVar[str]

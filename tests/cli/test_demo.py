@@ -10,11 +10,11 @@ from collections import Counter
 import pytest
 
 from shield import Event, Kind, Ledger
-from shield.cli.demo.meters import FillGauge, RateGauge, Reading
-from shield.cli.demo.run import Snapshot
+from shield.cli.demo.gauge import Reading, fill_gauge, rate_gauge
+from shield.cli.demo.observer import Episode, Observer, told
+from shield.cli.demo.report import Report
 from shield.cli.demo.screen import bar
 from shield.cli.demo.script import BURST, QUOTA, script_for
-from shield.cli.demo.shedding import Episode, Shedding, told
 from shield.demo import DemoQueue
 from shield_kafka.demo.demo import KafkaDemo
 
@@ -137,12 +137,12 @@ def test_an_address_that_is_none_is_refused_without_its_password(run):
 @pytest.mark.parametrize(
     ("value", "gauge", "cells"),
     [
-        (0, RateGauge(QUOTA), 0),
-        (QUOTA, RateGauge(QUOTA), 4),
-        (3 * QUOTA, RateGauge(QUOTA), 12),
-        (100 * QUOTA, RateGauge(QUOTA), 20),
-        (250, FillGauge(1000, int), 5),
-        (1000, FillGauge(1000, int), 20),
+        (0, rate_gauge(QUOTA), 0),
+        (QUOTA, rate_gauge(QUOTA), 4),
+        (3 * QUOTA, rate_gauge(QUOTA), 12),
+        (100 * QUOTA, rate_gauge(QUOTA), 20),
+        (250, fill_gauge(1000, int), 5),
+        (1000, fill_gauge(1000, int), 20),
     ],
 )
 def test_a_bar_marks_the_limit_and_never_outgrows_its_column(value, gauge, cells):
@@ -153,8 +153,8 @@ def test_a_bar_marks_the_limit_and_never_outgrows_its_column(value, gauge, cells
 
 def test_a_producer_that_has_sent_nothing_has_an_empty_ledger():
     (part, *_) = parts = script_for(KafkaDemo(None)).parts
-    snapshot = Snapshot(0.0, Ledger(), Counter(), {part.name: Reading() for part in parts})
-    assert snapshot.of(part).offered == 0
+    report = Report(0.0, Ledger(), Counter(), {part.name: Reading() for part in parts})
+    assert report.of(part).offered == 0
 
 
 def test_a_queue_is_bounded_to_a_second_of_what_the_broker_takes_and_then_sheds():
@@ -182,10 +182,10 @@ def test_a_peak_outruns_the_broker_until_the_queue_is_full_and_then_rests():
 
 def test_drops_close_together_are_one_time_of_shedding():
     at = iter((1.0, 1.2, 1.4, 3.0))
-    shedding = Shedding(lambda: next(at))
+    observer = Observer(lambda: next(at))
     for kind in (Kind.DROPPED, Kind.DROPPED, Kind.RAISED, Kind.DROPPED, Kind.DROPPED):
-        shedding.shield_on_event(Event(kind))
-    assert shedding.episodes == (Episode(1.0, 1.4, 3), Episode(3.0, 3.0, 1))
+        observer.shield_on_event(Event(kind))
+    assert observer.episodes == (Episode(1.0, 1.4, 3), Episode(3.0, 3.0, 1))
 
 
 def test_the_end_of_shedding_is_told_once_it_is_known():

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from shield.cli.demo import screen
-from shield.cli.demo.report import Report, ReportLine, compare, read_back
-from shield.cli.demo.run import DemoRun, Snapshot
-from shield.cli.demo.view import DemoView, view_for
-from shield.cli.printing import Json
+from shield.cli.demo.report import Report
+from shield.cli.demo.run import DemoRun
+from shield.cli.demo.view import view
+from shield.cli.printing import Json, print_json
 from shield.config.settings import read_settings
 from shield.demo import Demo
 from shield.errors import SettingsError, ShieldError
@@ -54,10 +54,18 @@ def demo(
     """
     if svg is not None:
         _make(svg)
+    console = Console(highlight=False, quiet=as_json)
     with _demo(broker, bootstrap) as entered:
-        report = _play(entered, seconds, messages, view_for(as_json=as_json))
+        run = DemoRun(entered, seconds, messages)
+        opening = screen.opening(entered.title, run.script, seconds)
+        console.print(opening)
+        report = _play(run, console)
+    closing = screen.closing(run.script, report, entered.next_steps)
+    console.print(closing)
+    if as_json:
+        print_json(report.as_dict(entered.title, run.script.parts))
     if svg is not None:
-        svg.write_text(_picture(report, seconds), encoding="utf-8")
+        svg.write_text(_picture(opening, closing), encoding="utf-8")
     raise typer.Exit(0 if report.proven else 1)
 
 
@@ -68,29 +76,15 @@ def _demo(broker: str, bootstrap: str | None) -> Demo[Shield]:
     return demos[broker](bootstrap)
 
 
-def _play(demo: Demo[Shield], seconds: float, messages: int | None, view: DemoView) -> Report:
-    run = DemoRun(demo, seconds, messages)
-    view.open(demo.title, run.script, seconds)
-    try:
-        with _interrupt_stops(run):
+def _play(run: DemoRun, console: Console) -> Report:
+    with view(console, run.script) as show, _interrupt_stops(run):
+        try:
             run.start()
             while run.going(TICK_S):
-                view.show(*_look(run))
-    except BaseException:
-        view.abandon()
-        raise
-    finally:
-        run.stop()
-    report = Report(demo, run.script, *_look(run), tuple(run.errors))
-    view.close(report)
-    return report
-
-
-def _look(run: DemoRun) -> tuple[Snapshot, tuple[ReportLine, ...]]:
-    """Read the broker back, then look at the ledger: while producers send, it is a bit ahead."""
-    held = read_back(run.demo, run.script)
-    snapshot = run.snapshot()
-    return snapshot, compare(run.script, snapshot.ledger, held)
+                show(run.report())
+        finally:
+            run.stop()
+    return run.report()
 
 
 @contextmanager
@@ -116,14 +110,9 @@ def _make(file: Path) -> None:
         raise ShieldError(f"--svg: {file}: cannot be written: {error.strerror}") from error
 
 
-def _picture(report: Report, seconds: float) -> str:
+def _picture(*shown: RenderableType) -> str:
     console = Console(
-        record=True,
-        file=io.StringIO(),
-        width=screen.WIDTH,
-        force_terminal=True,
-        highlight=False,
+        record=True, file=io.StringIO(), width=screen.WIDTH, force_terminal=True, highlight=False
     )
-    console.print(screen.opening(report.demo.title, report.script, seconds))
-    console.print(screen.closing(report))
+    console.print(*shown, sep="\n")
     return console.export_svg(title="shield demo")

@@ -1,20 +1,21 @@
-"""Sets what the ledger says beside what the broker holds."""
+"""How a run stands, or has ended: what the ledger says beside what the broker holds."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from shield.accounts import Ledger
-from shield.cli.demo.run import BLANK, Snapshot
-from shield.cli.demo.script import Part, Script
-from shield.cli.demo.shedding import Episode
-from shield.demo import Demo
-from shield.shield import Shield
+from shield.cli.demo.gauge import Reading
+from shield.cli.demo.observer import Episode
+from shield.cli.demo.script import Part
+
+BLANK = Ledger()
+ENDS = ("overflowed", "dropped", "raised", "failed")
 
 
-@dataclass(frozen=True, slots=True)
-class ReportLine:
+class ReportLine(NamedTuple):
     """One destination: the count that the ledger gives for it, and the count read back."""
 
     destination: str
@@ -28,87 +29,70 @@ class ReportLine:
         return self.ledger == self.broker
 
 
-def read_back(demo: Demo[Shield], script: Script) -> dict[str, int]:
-    """Return how many messages the broker holds at each destination."""
-    return {count.destination: demo.count(count.destination) for count in script.counts}
-
-
-def compare(script: Script, ledger: Ledger, held: dict[str, int]) -> tuple[ReportLine, ...]:
-    """Set what the ledger says beside what was read back."""
-    return tuple(
-        ReportLine(
-            count.destination,
-            count.end,
-            getattr(ledger.rules.get(count.rule, BLANK), count.end),
-            held[count.destination],
-        )
-        for count in script.counts
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a run ended."""
+    """Everything the screen shows, at one moment; the ledger's counts are of the same instant."""
 
-    demo: Demo[Shield]
-    script: Script
-    last: Snapshot
-    lines: tuple[ReportLine, ...]
+    elapsed_s: float
+    ledger: Ledger
+    waited: Counter[str]
+    readings: dict[str, Reading]
+    shedding: tuple[Episode, ...] = ()
+    lines: tuple[ReportLine, ...] = ()
     errors: tuple[str, ...] = ()
+
+    def of(self, part: Part) -> Ledger:
+        """Return one producer's part of the ledger."""
+        return self.ledger.producers.get(part.name, BLANK)
+
+    def became(self, part: Part) -> dict[str, int]:
+        """Return what became of a producer's messages that were over the limit."""
+        ends = {end: getattr(self.of(part), end) for end in ENDS}
+        return {"waited": self.waited[part.name], **ends}
 
     @property
     def equal(self) -> bool:
-        """Whether ledger and broker agree everywhere."""
+        """Whether ledger and broker agree everywhere; at the end only, as the ledger is ahead."""
         return all(line.equal for line in self.lines)
 
     @property
     def balanced(self) -> bool:
         """Whether every message offered has come to its one end."""
-        return self.last.ledger.balanced and not self.last.ledger.in_flight
+        return self.ledger.balanced and not self.ledger.in_flight
 
     @property
     def proven(self) -> bool:
         """Whether nothing is wrong."""
         return self.equal and self.balanced and not self.errors
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self, title: str, parts: tuple[Part, ...]) -> dict[str, Any]:
         """Return it ready for JSON."""
         return {
-            "broker": self.demo.title,
-            "seconds": round(self.last.elapsed_s, 3),
+            "broker": title,
+            "seconds": round(self.elapsed_s, 3),
             "equal": self.equal,
             "balanced": self.balanced,
             "errors": list(self.errors),
             "counts": {
-                line.destination: {"end": line.end, "ledger": line.ledger, "broker": line.broker}
-                for line in self.lines
+                destination: {"end": end, "ledger": ledger, "broker": broker}
+                for destination, end, ledger, broker in self.lines
             },
-            "producers": {part.name: _producer(self.last, part) for part in self.script.parts},
-            "shedding": [_rounded(episode) for episode in self.last.shedding],
-            "ledger": self.last.ledger.as_dict(),
+            "producers": {part.name: self._producer(part) for part in parts},
+            "shedding": [
+                {name: round(value, 3) for name, value in episode._asdict().items()}
+                for episode in self.shedding
+            ],
+            "ledger": self.ledger.as_dict(),
         }
 
-
-def _producer(last: Snapshot, part: Part) -> dict[str, Any]:
-    ledger = last.of(part)
-    return {
-        "rule": part.rule,
-        part.gauge.kind: part.gauge.limit,
-        "peak": last.readings[part.name].peak,
-        "offered": ledger.offered,
-        "admitted": ledger.offered - ledger.over_limit.total(),
-        "over_limit": ledger.over_limit.total(),
-        "overflowed": ledger.overflowed,
-        "waited": last.waited[part.name],
-        "dropped": ledger.dropped,
-        "raised": ledger.raised,
-        "failed": ledger.failed,
-    }
-
-
-def _rounded(episode: Episode) -> dict[str, Any]:
-    return {
-        "from_s": round(episode.from_s, 3),
-        "to_s": round(episode.to_s, 3),
-        "dropped": episode.dropped,
-    }
+    def _producer(self, part: Part) -> dict[str, Any]:
+        offered, over_limit = self.of(part).offered, self.of(part).over_limit.total()
+        return {
+            "rule": part.rule,
+            part.gauge.kind: part.gauge.limit,
+            "peak": self.readings[part.name].peak,
+            "offered": offered,
+            "admitted": offered - over_limit,
+            "over_limit": over_limit,
+            **self.became(part),
+        }

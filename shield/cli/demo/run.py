@@ -1,64 +1,22 @@
-"""Runs the demo's producers, each on its own thread, and looks at what Shield makes of them."""
+"""Runs the demo's producers, each on its own thread, and reports what Shield makes of them."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing, suppress
 
-from shield.accounts import Ledger
-from shield.cli.demo.meters import Reading
+from shield.cli.demo.gauge import Meter
+from shield.cli.demo.observer import Observer
+from shield.cli.demo.report import BLANK, Report, ReportLine
 from shield.cli.demo.script import Part, script_for
-from shield.cli.demo.shedding import Episode, Shedding
 from shield.demo import Demo, DemoProducer
 from shield.errors import OverLimitError
-from shield.events import Event, Kind
-from shield.hookspecs import hookimpl
 from shield.shield import Shield
-from shield.verdict import Outcome
 
 BODY = b'{"order": 42, "item": "a book", "amount": 1, "note": "published by shield demo"}'
 STEP_S = 0.005
-BLANK = Ledger()
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Everything the screen shows, at one moment; the ledger's counts are of the same instant."""
-
-    elapsed_s: float
-    ledger: Ledger
-    waited: Counter[str]
-    readings: dict[str, Reading]
-    shedding: tuple[Episode, ...] = ()
-
-    def of(self, part: Part) -> Ledger:
-        """Return one producer's part of the ledger."""
-        return self.ledger.producers.get(part.name, BLANK)
-
-
-class _Heard:
-    """A plugin as anyone could write it: counts by producer what it hears of.
-
-    Each counter of a producer is written by one thread: its own, or that of its client.
-    """
-
-    def __init__(self) -> None:
-        self.waited: Counter[str] = Counter()
-        self.delivered: Counter[str] = Counter()
-
-    @hookimpl
-    def shield_on_event(self, event: Event) -> None:
-        """Hear of everything that happens, on whichever thread it does."""
-        if event.message is None:
-            return
-        if event.kind is Kind.SETTLED and event.detail == Outcome.DELIVERED:
-            self.delivered[event.message.producer] += 1
-        elif event.kind is Kind.WAITED:
-            self.waited[event.message.producer] += 1
 
 
 class DemoRun:
@@ -71,34 +29,26 @@ class DemoRun:
     """
 
     def __init__(self, demo: Demo[Shield], seconds: float, messages: int | None) -> None:
-        self.demo = demo
-        self.seconds = seconds
-        self.messages = messages
-        self.errors: list[str] = []
+        self.demo, self.seconds, self.messages = demo, seconds, messages
         self.script = script_for(demo)
+        self._observer = Observer(self._elapsed_s)
+        self.shield = Shield(self.script.settings, plugins=[self._observer])
         parts = self.script.parts
-        self._heard, self._shedding = _Heard(), Shedding(self._elapsed_s)
-        self.shield = Shield(self.script.settings, plugins=[self._heard, self._shedding])
-        self._meters = {part.name: part.gauge.meter() for part in parts}
+        self._meters = {part.name: Meter(part.gauge) for part in parts}
+        self._clients = [demo.producer(self.shield, part.name, part.destination) for part in parts]
+        self._threads = ThreadPoolExecutor(len(parts))
         self._stop = threading.Event()
-        clients = [demo.producer(self.shield, part.name, part.destination) for part in parts]
-        self._threads = [
-            threading.Thread(target=partial(self._play, part, client), name=part.name)
-            for part, client in zip(parts, clients, strict=True)
-        ]
+        self._playing: dict[str, Future[None]] = {}
 
     def start(self) -> None:
         """Let all producers begin."""
         self._began = time.monotonic()
-        for thread in self._threads:
-            thread.start()
+        for part, client in zip(self.script.parts, self._clients, strict=True):
+            self._playing[part.name] = self._threads.submit(self._play, part, client)
 
     def going(self, tick_s: float) -> bool:
-        """Wait a moment, for the producers' end at the most; tell whether any is still at work."""
-        at_work = next((thread for thread in self._threads if thread.is_alive()), None)
-        if at_work is not None:
-            at_work.join(tick_s)
-        return at_work is not None
+        """Wait so long, for the producers' end at the most; tell whether any is still at work."""
+        return bool(wait(self._playing.values(), tick_s).not_done)
 
     def stop_soon(self) -> None:
         """Let the producers send nothing more; for a signal handler."""
@@ -107,39 +57,44 @@ class DemoRun:
     def stop(self) -> None:
         """Return when every producer has sent its last, and has its answer or has given up."""
         self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        self._threads.shutdown()
 
-    def snapshot(self) -> Snapshot:
-        """Look at the ledger now."""
+    def report(self) -> Report:
+        """Read the broker back, then look at the ledger: while producers send, it is ahead."""
+        counts = self.script.counts
+        held = [self.demo.count(count.destination) for count in counts]
         elapsed_s, ledger = self._elapsed_s(), self.shield.ledger()
-        readings = {
-            name: meter.read(elapsed_s, ledger.producers.get(name, BLANK))
-            for name, meter in self._meters.items()
-        }
-        waited = self._heard.waited.copy()
-        return Snapshot(elapsed_s, ledger, waited, readings, self._shedding.episodes)
+        offered = {name: ledger.producers.get(name, BLANK).offered for name in self._meters}
+        return Report(
+            elapsed_s,
+            ledger,
+            self._observer.waited.copy(),
+            {name: meter.read(elapsed_s, offered[name]) for name, meter in self._meters.items()},
+            self._observer.episodes,
+            tuple(
+                ReportLine(destination, end, getattr(ledger.rules.get(rule, BLANK), end), broker)
+                for (destination, rule, end), broker in zip(counts, held, strict=True)
+            ),
+            tuple(self._errors()),
+        )
+
+    def _errors(self) -> list[str]:
+        ended = {name: playing for name, playing in self._playing.items() if playing.done()}
+        return [f"{name}: {error}" for name, p in ended.items() if (error := p.exception())]
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._began
 
     def _play(self, part: Part, client: DemoProducer) -> None:
-        try:
-            self._send(part, client)
-        except Exception as error:  # shown at the end; the others go on
-            self.errors.append(f"{part.name}: {error}")
-        finally:
-            client.close()
-
-    def _send(self, part: Part, client: DemoProducer) -> None:
         sent = 0
-        while not self._stop.is_set():
-            elapsed_s = self._elapsed_s()
-            if elapsed_s >= self.seconds or sent == self.messages:
-                return
-            if sent >= part.due(elapsed_s, sent, self._heard.delivered[part.name]):
-                self._stop.wait(STEP_S)
-                continue
-            with suppress(OverLimitError):  # it is in the ledger, as raised
-                client.send(BODY)
-            sent += 1
+        with closing(client):
+            while not self._stop.is_set() and sent != self.messages:
+                elapsed_s = self._elapsed_s()
+                if elapsed_s >= self.seconds:
+                    return
+                if sent >= part.due(elapsed_s, sent, self._observer.delivered[part.name]):
+                    self._stop.wait(STEP_S)
+                    continue
+                with suppress(OverLimitError):  # it is in the ledger, as raised
+                    client.send(BODY)
+                sent += 1

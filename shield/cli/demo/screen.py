@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.syntax import Syntax
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from shield.accounts import End, Ledger
-from shield.cli.demo.meters import CELLS, Gauge
+from shield.cli.demo.gauge import CELLS, Gauge, Reading
+from shield.cli.demo.observer import told
 from shield.cli.demo.report import Report, ReportLine
-from shield.cli.demo.run import Snapshot
 from shield.cli.demo.script import Part, Script
-from shield.cli.demo.shedding import told
 
 WIDTH = 80
-BECAME = ("overflowed", "dropped", "raised", "failed")
+COUNTS = ("\noffered", "\nadmitted", "over\nlimit")
 
 
 def opening(title: str, script: Script, seconds: float) -> RenderableType:
@@ -31,70 +32,20 @@ def opening(title: str, script: Script, seconds: float) -> RenderableType:
     return Group(head, Padding(toml, (1, 0, 1, 2)))
 
 
-def frame(script: Script, snapshot: Snapshot, lines: tuple[ReportLine, ...]) -> RenderableType:
+def frame(script: Script, report: Report) -> RenderableType:
     """Return the screen while producers send."""
-    now = {name: reading.now for name, reading in snapshot.readings.items()}
-    return Group(
-        _producers(script, snapshot, "now", now),
-        *_shedding(snapshot),
-        "",
-        _sum(snapshot.ledger),
-        "",
-        _proof(lines, _no_mark),
-    )
+    return _state(script, report, "now", attrgetter("now"), lambda _line: Text())
 
 
-def closing(report: Report) -> RenderableType:
+def closing(script: Script, report: Report, next_steps: Mapping[str, str]) -> RenderableType:
     """Return the screen at the end."""
-    last = report.last
-    peaks = {name: reading.peak for name, reading in last.readings.items()}
-    return Group(
-        _producers(report.script, last, "at its highest", peaks),
-        *_shedding(last),
-        "",
-        _sum(last.ledger),
-        "",
-        _proof(report.lines, _mark),
-        "",
-        *_verdict(report),
-        "",
-        _next(report.demo.next_steps),
-    )
+    state = _state(script, report, "at its highest", attrgetter("peak"), _mark)
+    return Group(state, "", *_verdict(report), "", _next(next_steps))
 
 
-# --- producers ----------------------------------------------------------------------------------
-
-
-def _producers(script: Script, snapshot: Snapshot, when: str, values: dict[str, int]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    table.add_column("\nproducer", width=16)
-    table.add_column(f"{when}\nagainst limit", width=CELLS + 1)
-    for name in ("\noffered", "\nadmitted", "over\nlimit"):
-        table.add_column(name, justify="right", min_width=6)
-    table.add_column("\nof which", justify="right", min_width=16)
-    for part in script.parts:
-        table.add_row(*_row(snapshot, part, values[part.name]))
-    return table
-
-
-def _row(snapshot: Snapshot, part: Part, value: int) -> tuple[RenderableType, ...]:
-    ledger, gauge = snapshot.of(part), part.gauge
-    over_limit = ledger.over_limit.total()
-    return (
-        Text.assemble((part.name, "bold"), "\n", (part.does, "dim")),
-        Text.assemble(bar(value, gauge), "\n", (gauge.text(value), "dim")),
-        _number(ledger.offered, "bold"),
-        _number(ledger.offered - over_limit, "green"),
-        _number(over_limit, "red"),
-        Text("\n".join(became(snapshot, part)), "yellow"),
-    )
-
-
-def became(snapshot: Snapshot, part: Part) -> list[str]:
+def became(report: Report, part: Part) -> list[str]:
     """Return what became of a producer's messages that were over the limit, in words."""
-    ledger, waited = snapshot.of(part), snapshot.waited[part.name]
-    counts = {"waited": waited, **{end: getattr(ledger, end) for end in BECAME}}
-    return [f"{number:,} {end}" for end, number in counts.items() if number]
+    return [f"{number:,} {end}" for end, number in report.became(part).items() if number]
 
 
 def bar(value: int, gauge: Gauge) -> Text:
@@ -106,16 +57,46 @@ def bar(value: int, gauge: Gauge) -> Text:
     )
 
 
-def _shedding(snapshot: Snapshot) -> list[RenderableType]:
-    lines = [Text(line, "magenta") for line in told(snapshot.shedding, snapshot.elapsed_s)]
-    return ["", *lines] if lines else []
+def _state(
+    script: Script,
+    report: Report,
+    when: str,
+    value: Callable[[Reading], int],
+    mark: Callable[[ReportLine], Text],
+) -> RenderableType:
+    producers = _table(
+        1,
+        Column("\nproducer", width=16),
+        Column(f"{when}\nagainst limit", width=CELLS + 1),
+        *(Column(name, justify="right", min_width=6) for name in COUNTS),
+        Column("\nof which", justify="right", min_width=16),
+    )
+    for part in script.parts:
+        producers.add_row(*_row(report, part, value(report.readings[part.name])))
+    says, holds = (Column(f"the {who}", justify="right") for who in ("ledger says", "broker holds"))
+    proof = _table(3, "destination", says, holds, "")
+    for line in report.lines:
+        ledger = f"{line.end} {line.ledger:>8,}"
+        proof.add_row(line.destination, ledger, f"{line.broker:,}", mark(line))
+    shedding = [Text(line, "magenta") for line in told(report.shedding, report.elapsed_s)]
+    happened: list[RenderableType] = ["", *shedding] if shedding else []
+    return Group(producers, *happened, "", _sum(report.ledger), "", proof)
 
 
-def _number(number: int, style: str) -> Text:
-    return Text(f"{number:,}", style if number else "dim")
+def _table(gap: int, *columns: Column | str, **options: Any) -> Table:
+    padding = (0, gap, 0, 0)
+    return Table(*columns, box=None, pad_edge=False, padding=padding, header_style="dim", **options)
 
 
-# --- ledger and broker --------------------------------------------------------------------------
+def _row(report: Report, part: Part, value: int) -> tuple[RenderableType, ...]:
+    offered, over_limit = report.of(part).offered, report.of(part).over_limit.total()
+    counts = ((offered, "bold"), (offered - over_limit, "green"), (over_limit, "red"))
+    return (
+        Text.assemble((part.name, "bold"), "\n", (part.does, "dim")),
+        Text.assemble(bar(value, part.gauge), "\n", (part.gauge.text(value), "dim")),
+        *(Text(f"{number:,}", style if number else "dim") for number, style in counts),
+        Text("\n".join(became(report, part)), "yellow"),
+    )
 
 
 def _sum(ledger: Ledger) -> Text:
@@ -124,22 +105,6 @@ def _sum(ledger: Ledger) -> Text:
     parts = [f"{number:,} {name}" for name, number in ends.items() if number]
     parts.append(f"{ledger.in_flight:,} in flight")
     return Text.assemble((f"{ledger.offered:,} offered", "bold"), " = ", " + ".join(parts))
-
-
-def _proof(lines: tuple[ReportLine, ...], mark: Callable[[ReportLine], Text]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
-    table.add_column("destination")
-    table.add_column("the ledger says", justify="right")
-    table.add_column("the broker holds", justify="right")
-    table.add_column("")
-    for line in lines:
-        ledger = f"{line.end} {line.ledger:>8,}"
-        table.add_row(line.destination, ledger, f"{line.broker:,}", mark(line))
-    return table
-
-
-def _no_mark(_line: ReportLine) -> Text:
-    return Text()
 
 
 def _mark(line: ReportLine) -> Text:
@@ -152,18 +117,13 @@ def _verdict(report: Report) -> list[Text]:
     if report.proven:
         text = "✓ Every message is accounted for: ledger and broker agree to the last one."
         return [Text(text, "bold green")]
-    problems = list(report.errors)
-    if not report.equal:
-        problems.append("ledger and broker differ")
-    if not report.balanced:
-        problems.append("the ledger does not balance: a message has no end")
-    return [Text(f"✗ {problem}", "bold red") for problem in problems]
+    differ = [] if report.equal else ["ledger and broker differ"]
+    open_ = [] if report.balanced else ["the ledger does not balance: a message has no end"]
+    return [Text(f"✗ {problem}", "bold red") for problem in (*report.errors, *differ, *open_)]
 
 
 def _next(steps: Mapping[str, str]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=False)
-    table.add_column(style="dim")
-    table.add_column(style="bold cyan")
+    table = _table(1, Column(style="dim"), Column(style="bold cyan"), "", show_header=False)
     last = {"shield config check": "with such rules in shield.toml"}
     for number, (step, does) in enumerate({**steps, **last}.items()):
         table.add_row("" if number else "next", step, does)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from shield.cli.demo.meters import FillGauge, Gauge, RateGauge
-from shield.demo import Demo, DemoQueue
+from shield.cli.demo.gauge import Gauge, fill_gauge, rate_gauge
+from shield.demo import Demo
 from shield.shield import Shield
 
 QUOTA = 200
@@ -60,8 +60,7 @@ class Part:
     """What its limit is on, and how much that is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(NamedTuple):
     """A number that ledger and broker must agree on: a rule's messages of one end, and where."""
 
     destination: str
@@ -86,37 +85,31 @@ class Script:
 
 def script_for(demo: Demo[Shield]) -> Script:
     """Return what is played on this broker, which has been entered."""
+    orders, audit, quota, queue = demo.orders, demo.audit, rate_gauge(QUOTA), demo.queue
     rules = RULES.format(
-        orders=demo.orders, overflow=demo.overflow, audit=demo.audit, quota=QUOTA, burst=BURST
+        orders=orders, overflow=demo.overflow, audit=audit, quota=QUOTA, burst=BURST
     )
-    counts = (
-        Count(demo.orders, "orders", "delivered"),
-        Count(demo.overflow, "orders", "overflowed"),
-        Count(demo.audit, "audit", "delivered"),
-    )
-    quotas = Script(rules, _quota_parts(demo), counts)
-    return quotas if demo.queue is None else _with_queue(quotas, demo.queue)
-
-
-def _quota_parts(demo: Demo[Shield]) -> tuple[Part, ...]:
-    orders, audit, quota = demo.orders, demo.audit, RateGauge(QUOTA)
-    return (
+    parts = (
         Part("greedy", "5x its quota", "orders", orders, _steady(5 * QUOTA), quota),
         Part("bursty", "idle, then burst", "orders", orders, _bursts(3 * QUOTA, 2.0, 0.5), quota),
         Part("modest", "within its quota", "orders", orders, _steady(0.75 * QUOTA), quota),
         Part("patient", "2x, but may wait", "audit", audit, _steady(2 * QUOTA), quota),
     )
-
-
-def _with_queue(script: Script, queue: DemoQueue) -> Script:
-    """Add a producer whose peaks fill the client's queue; it holds a second's worth."""
-    bound = max(100, round(queue.per_second / 100) * 100)
-    rule = QUEUE_RULE.format(clicks=queue.destination, bound=bound)
-    gauge = FillGauge(bound, queue.length)
-    due = _peaks(bound)
-    part = Part("peaks", "above the broker", "clicks", queue.destination, due, gauge)
-    count = Count(queue.destination, "clicks", "delivered")
-    return Script(script.rules + rule, (*script.parts, part), (*script.counts, count))
+    counts = (
+        Count(orders, "orders", "delivered"),
+        Count(demo.overflow, "orders", "overflowed"),
+        Count(audit, "audit", "delivered"),
+    )
+    if queue is None:
+        return Script(rules, parts, counts)
+    bound = max(100, round(queue.per_second / 100) * 100)  # a second's worth
+    clicks, gauge = queue.destination, fill_gauge(bound, queue.length)
+    peaks = Part("peaks", "above the broker", "clicks", clicks, _peaks(bound), gauge)
+    return Script(
+        rules + QUEUE_RULE.format(clicks=clicks, bound=bound),
+        (*parts, peaks),
+        (*counts, Count(clicks, "clicks", "delivered")),
+    )
 
 
 def _steady(rate: float) -> Due:
