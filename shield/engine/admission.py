@@ -196,10 +196,7 @@ class Admission(Component):
         with core.lock:
             core.pick_up_answers(now)
             left = getattr(account, where) - 1
-            if core.lines or not flow.admits(message, now):
-                verdict = core.judge.verdict_in_turn(flow, message, now, BEHIND)
-            else:
-                verdict = core.judge.take(flow, message, now)
+            verdict = core.judge.verdict(flow, message, now, BEHIND)
             if verdict.admits:  # no call, so that nothing can strike before it is counted
                 account.in_flight += 1
                 setattr(account, where, left)

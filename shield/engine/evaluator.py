@@ -49,27 +49,38 @@ class Evaluator:
         self.refused: dict[Policy, Message] = {}
         """What each policy has refused last."""
 
-    def verdict(self, flow: PolicySet, message: Message, now: float) -> Verdict:
-        """Ask every policy where nobody waits: the short way, and that of most messages."""
+    def verdict(
+        self, flow: PolicySet, message: Message, now: float, number: float = LAST
+    ) -> Verdict:
+        """Ask every policy where nobody waits: the short way, and that of most messages.
+
+        What the pass has found that ends it is kept: nobody is asked a second time. A message that
+        comes back stands behind all others, and its refusal is counted nowhere.
+        """
+        asked = 0
+        found: object = None
         if not self._lines:
             try:
                 for check in flow.checks:
-                    if check(message, now) is not None:
+                    asked += 1
+                    found = check(message, now)
+                    if found is not None:
                         break
                 else:
                     verdict = self.take(flow, message, now)
-                    if not verdict.admits:  # no call, so that nothing can strike before it is known
+                    if not verdict.admits and number == LAST:  # no call: nothing strikes before it
                         self._refuses(verdict, now)
                     return verdict
             except Exception as error:
                 if is_from_outside(error):
                     raise
-                # else the long way asks again and finds out who it was
+                found = error
         if now >= self._stock_due:  # what nobody holds any more keeps nobody out
             self._stock_due = now + STOCK_EVERY_S
-            self._take_stock()
-        verdict = self.verdict_in_turn(flow, message, now, LAST)
-        if not verdict.admits:
+            if self._take_stock():
+                asked, found = 0, None
+        verdict = self.verdict_in_turn(flow, message, now, number, asked, found)
+        if not verdict.admits and number == LAST:
             self._refuses(verdict, now)
         return verdict
 
@@ -84,15 +95,35 @@ class Evaluator:
             raise
 
     def verdict_in_turn(
-        self, flow: Applied, message: Message, now: float, number: float
+        self,
+        flow: Applied,
+        message: Message,
+        now: float,
+        number: float,
+        asked: int = 0,
+        found: object = None,
     ) -> Verdict:
-        """Ask every policy in turn, behind those who wait with a lower number."""
+        """Ask every policy in turn, behind those who wait with a lower number.
+
+        Args:
+            flow: what applies to the message.
+            message: what they are asked about.
+            now: in monotonic seconds.
+            number: its place among those who wait.
+            asked: how many have been asked already, where nobody waits: all but the last of them
+                have nothing against it.
+            found: what the last of them has returned, or raised.
+        """
         passed_unasked: set[Policy] = set()
-        for policy in flow.policies:
+        for policy in flow.policies[max(0, asked - 1) :]:
             if policy in passed_unasked:
                 continue
             try:
-                refusal = self._ask(policy, message, now, number)
+                if found is None:
+                    refusal = self._ask(policy, message, now, number)
+                else:
+                    answer, found = found, None
+                    refusal = _read(policy, answer)
             except Exception as error:
                 passed_unasked.add(policy)
                 refusal = self._failed(policy, error)
@@ -188,6 +219,13 @@ class Evaluator:
         self._refusals.note(over, now)
         if over.refusal.policy.tells_of_load and not over.message.aside:
             over.rule.refused_s = now
+
+
+def _read(policy: Policy, found: object) -> Refusal | None:
+    """Read what a policy's `check` has returned; raise what it has raised."""
+    if isinstance(found, Exception):
+        raise found
+    return refusal_of(policy, found)
 
 
 def _policy_of(method: Callable[..., object]) -> Policy:

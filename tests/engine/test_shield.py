@@ -8,7 +8,18 @@ import threading
 import pytest
 
 import shield as public
-from shield import Action, End, Message, Outcome, OverLimit, Permit, Policy, Reject, Shield
+from shield import (
+    Action,
+    Delivery,
+    End,
+    Message,
+    Outcome,
+    OverLimit,
+    Permit,
+    Policy,
+    Reject,
+    Shield,
+)
 from shield.action import Drop
 from shield.testing import AdmitNothing, FakeClient
 from tests.making import Kinds, admits, counts, message, over, permit, shield_with
@@ -40,11 +51,59 @@ class Refuser(Recorder):
     admit = False
 
 
+class Failing(Recorder):
+    def check(self, message: Message, now: float):
+        super().check(message, now)
+        raise ValueError("it fails")
+
+
+ORDERED = ("recorder", "refuser", "recorder")
+
+
 @pytest.fixture
 def recorded():
     """The plugin of both, with their calls so far."""
     Recorder.calls.clear()
-    return Kinds({"recorder": Recorder, "refuser": Refuser})
+    return Kinds({"recorder": Recorder, "refuser": Refuser, "failing": Failing})
+
+
+# --- one pass decides -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["admit", "receive", "readmit"])
+def test_a_refused_message_is_asked_about_once(recorded, way):
+    """The policies before the one that refuses are, too; those behind it are not at all."""
+    rule = {"match": "*", "direction": "consume" if way == "receive" else "publish"}
+    shield = shield_with(*({**rule, kind: {}} for kind in ORDERED), plugins=[recorded])
+    refused = {
+        "admit": lambda: shield.admit(message()),
+        "receive": lambda: shield.receive(Delivery("orders", 1, "p")),
+        "readmit": lambda: shield.readmit(message(), End.SPOOLED),
+    }[way]()
+    assert isinstance(refused, OverLimit)
+    assert Recorder.calls == [("rule-1", "check"), ("rule-2", "check")]
+
+
+def test_one_that_raises_is_asked_once_as_well(recorded):
+    """What it has raised is counted once; the others are asked on."""
+    shield = shield_with(
+        {"match": "*", "failing": {}}, {"match": "*", "refuser": {}}, plugins=[recorded]
+    )
+    assert isinstance(shield.admit(message()), OverLimit)
+    assert Recorder.calls == [("rule-1", "check"), ("rule-2", "check")]
+    assert list(shield.plugin_errors.values()) == [1]
+
+
+def test_one_in_shadow_is_asked_once_and_those_behind_it_too(recorded):
+    """Its refusal is counted, and the message goes on."""
+    shield = shield_with(
+        {"match": "*", "refuser": {}, "mode": "shadow"},
+        {"match": "*", "recorder": {}},
+        plugins=[recorded],
+    )
+    assert isinstance(shield.admit(message()), Permit)
+    assert Recorder.calls[:2] == [("rule-1", "check"), ("rule-2", "check")]
+    assert [call for _, call in Recorder.calls].count("check") == 2
 
 
 # --- which rules apply ------------------------------------------------------------------------
