@@ -1,4 +1,4 @@
-"""The books: every message offered has exactly one end, or is in flight."""
+"""The ledger: every message offered has exactly one end, or is in flight."""
 
 from __future__ import annotations
 

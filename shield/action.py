@@ -61,7 +61,7 @@ class Divert:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Hand the message to `keeper`, which sees to its end; its caller has a future meanwhile.
+    """Hand the message to `keeper`, which ends it; its caller has a future meanwhile.
 
     The keeper is given a `shield.chain.retained.Retained`.
 
@@ -165,10 +165,10 @@ class Action(ABC):
         """Return when nothing of that client is kept in memory any more, or the time is over."""
 
     def closing(self, client: Transport, timeout_s: float | None) -> None:  # noqa: B027 - optional
-        """Let go of a client that is about to close: send, keep or hand on what is left of it.
+        """Release a client that is about to close: send, keep or hand on what is left of it.
 
         Messages of that client may still come, where a send fails as it closes and the chain goes
-        on: what would have to wait for the client lets them go on at once.
+        on: where they would have to wait for the client, their chain continues at once.
         """
 
     @classmethod

@@ -56,7 +56,7 @@ class BacklogReader(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of its connections."""
+        """Close its connections."""
 
 
 class Watch:

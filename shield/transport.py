@@ -291,4 +291,4 @@ class Source(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Make durable what is forgotten, and let go of the rest."""
+        """Make durable what is forgotten, and release the rest."""

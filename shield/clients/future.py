@@ -32,7 +32,7 @@ class LazyCondition:
         self._lock.acquire()
 
     def release(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         self._lock.release()
 
     def wait(self, timeout: float | None = None) -> bool:

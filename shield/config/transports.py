@@ -67,7 +67,7 @@ def _close(made: dict[URL, Transport], timeout_s: float) -> None:
 def _close_behind(made: dict[URL, Transport]) -> None:
     """Close what a Shield that is gone has left: nothing is under way in it.
 
-    On a thread of its own, because the last to let go of a Shield may be a transport's thread.
+    On a thread of its own, because the last to refer to a Shield may be a transport's thread.
     """
     if made:
         threading.Thread(target=_close, args=(made, CLOSE_WITHIN_S), daemon=True).start()

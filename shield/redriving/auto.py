@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("shield")
 LOOK_EVERY_S = 0.2
 END_WITHIN_S = CLOSE_WITHIN_S + 15.0
-"""How long a way back may take to end: for its answers, and for letting go of its source."""
+"""How long a session may take to end: for its answers, and for closing its source."""
 _inherited: list[AutoRedrive] = []
 """In a forked child: the parent's."""
 

@@ -1,4 +1,4 @@
-"""The way back from one overflow destination, taken while the rules refuse nothing."""
+"""One overflow destination that is redriven by itself, while the rules refuse nothing."""
 
 from __future__ import annotations
 
@@ -342,7 +342,7 @@ class RedriveSession:
         self.close()
 
     def close(self) -> None:
-        """Wait for the answers to what is sent, half a minute at the most; let go of the source.
+        """Wait for the answers to what is sent, half a minute at the most; close the source.
 
         What is not answered by then comes again, with the same id.
         """
@@ -360,4 +360,4 @@ class RedriveSession:
         try:
             source.close()
         except Exception as error:
-            log.warning("an overflow destination cannot be let go of: %s", error)
+            log.warning("the source of an overflow destination cannot be closed: %s", error)

@@ -81,7 +81,7 @@ class ReadAheadBuffer:
             return self._stays.get(lane)
 
     def drop(self, lane: Hashable) -> None:
-        """Let go of a lane: what is not taken of it is not handed out, nor does it come again."""
+        """Drop a lane: what is not taken of it is not handed out, nor does it come again."""
         with self._changed:
             self._open.pop(lane, None)
             self._forgotten.pop(lane, None)

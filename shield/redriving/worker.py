@@ -57,7 +57,7 @@ class InFlightSend:
 
     As many as there is room for, where it costs nothing to give some back. Of a source that counts
     deliveries as many as are about to be sent: one, after each that the rules let wait; twice as
-    many each time that none had to; and no more than the pace lets go in a moment.
+    many each time that none had to; and no more than the pace allows in a moment.
     """
 
     def __init__(self, window: int, *, counted: bool) -> None:
@@ -98,8 +98,8 @@ class Redriver:
     send fails. A message leaves its source when the broker has confirmed it and not before, so
     that it arrives at least once. After failures it pauses, with full-jitter backoff.
 
-    Answers are put down by the transport's thread, which settles their permits, and picked up by
-    the thread that runs this: what it knows is its own, and needs no lock.
+    Answers are appended to a deque by the transport's thread, which settles their permits, and
+    taken by the thread that runs this. All other state is confined to that thread: no lock.
 
     Args:
         source: where they are taken from.
@@ -205,7 +205,7 @@ class Redriver:
             self._give_back()
 
     def _give_back(self) -> None:
-        """Let go of what was its key's next when it was stopped."""
+        """Give back to the source what was its key's next when it was stopped."""
         while self._ready:
             self._let_back(self._ready.popleft())
 
@@ -245,7 +245,7 @@ class Redriver:
         return bool(batch)
 
     def pick_up(self) -> None:
-        """See to the answers that have come, and take nothing."""
+        """Handle the answers that have come, and take nothing."""
         self._pick_up()
 
     def _rest(self, seconds: float) -> None:
@@ -334,7 +334,7 @@ class Redriver:
             self._woken.set()
 
     def _pick_up(self) -> None:
-        """See to all that was answered meanwhile."""
+        """Handle all that was answered meanwhile."""
         answers = self._answers
         while answers:
             taken, error = answers.popleft()

@@ -103,7 +103,7 @@ class ActionContract:
         expect_quick(lambda: _end(action.step(overs.pop())), 100, "a step")
 
     def test_it_keeps_nothing_of_what_has_ended(self) -> None:
-        """However many messages it has dealt with: what has ended is let go of."""
+        """However many messages it has dealt with: what has ended is released."""
         shield, _ = self.make()
 
         def deal() -> None:

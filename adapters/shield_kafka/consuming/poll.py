@@ -306,7 +306,7 @@ class Poll:
         self._commit_at_s = 0.0
 
     def drop_lost(self) -> None:
-        """Let go of partitions that the consumer has no longer, or has anew."""
+        """Release the partitions that the consumer has no longer, or has anew. Under the lock."""
         if all(self._state_of(place) is handed.state for place, handed in self._handed.items()):
             return
         for place, handed in list(self._handed.items()):
@@ -327,7 +327,7 @@ class Poll:
                 partition.pass_sent()
 
     def close(self) -> None:
-        """Let go of everything: what is not committed comes again elsewhere."""
+        """Release everything, under the lock: what is not committed comes again elsewhere."""
         with self._lock:
             self._iterated.clear()
             partitions, self._partitions = self._partitions, {}

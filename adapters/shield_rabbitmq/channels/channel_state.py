@@ -164,7 +164,7 @@ class ChannelState:
     def send(
         self, channel: Any, permit: Permit, publish: Publish, *args: Any, **named: Any
     ) -> None:
-        """Publish what is admitted; see to its end."""
+        """Publish what is admitted, and settle its permit when the confirm comes."""
         if permit.flow.delays:
             with channel._shield_attended():
                 hold_back(permit, channel._shield_may_wait)

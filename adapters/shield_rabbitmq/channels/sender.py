@@ -36,7 +36,7 @@ class ChannelPort:
         channel: the shielded channel.
         shield: whose rule refused.
         producer: who publishes.
-        publish: publishes through the channel, and sees to the permit.
+        publish: publishes through the channel, and settles the permit.
         call: exchange, routing key, body, properties and mandatory, as the caller gave them.
         deaf: whether nothing can end the refusal but what this channel would have to hear.
     """

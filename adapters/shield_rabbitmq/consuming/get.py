@@ -55,7 +55,7 @@ class GetQueue(DeliveryQueue):
         self._keep_for(KEPT_S)
 
     def _keep_for(self, wait_s: float) -> None:
-        """Look in so many seconds whether anybody asks yet, unless that is seen to."""
+        """Look in so many seconds whether `basic_get` was called since, unless a timer runs."""
         if len(self) and not self._looks and self.intake.open:
             self._looks = True
             internals.call_later(self.intake.channel.connection, wait_s, self._unasked)

@@ -317,7 +317,7 @@ class DeliveryQueue:
         arrival.let_go()
 
     def hand_back(self) -> None:
-        """Give all that waits back to the broker; what is on its way elsewhere is seen to yet."""
+        """Give all that waits back to the broker; what is on its way elsewhere is answered yet."""
         for arrival in self._all_out():
             self._hand_back(arrival)
         self._note()
@@ -417,7 +417,7 @@ class Consumer(DeliveryQueue):
             self.go_on()
 
     def go_on(self) -> None:
-        """Hand over what may be, and see to the rest later."""
+        """Hand over what may be, and set a timer for the rest."""
         try:
             while not isinstance(ready := self.ready(), float):
                 if ready is None:
@@ -457,7 +457,7 @@ class Consumer(DeliveryQueue):
             run.withdraw()
 
     def look_again(self, wait_s: float) -> None:
-        """Go on after so many seconds, if there is anybody then."""
+        """Go on after so many seconds, by a timer of the connection, if the session is open."""
         if not len(self) or not self.intake.open:
             return
         due_s = self.shield.clock.now() + wait_s

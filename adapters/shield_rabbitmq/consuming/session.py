@@ -95,7 +95,7 @@ class ConsumerSession:
         self._then = then
 
     def left(self) -> None:
-        """Hear that something that was sent elsewhere has been answered, and seen to."""
+        """Hear that something sent elsewhere has been answered, and acknowledged or requeued."""
         if self._then is not None and self.nothing_leaves():
             then, self._then = self._then, None
             then()

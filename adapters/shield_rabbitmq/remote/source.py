@@ -307,7 +307,7 @@ class QueueSource(Source):
             self._channel.basic_ack(tag)
 
     def _lose(self) -> None:
-        """Let go of what the lost connection has brought: the broker hands it out again."""
+        """Drop what the lost connection has brought: the broker hands it out again."""
         self._ready = None
         self._in_turn.drop(self._lane)
         self._lane += 1

@@ -2,7 +2,7 @@
 
 While it refuses there is at most one a minute. Nothing here runs for a message that is admitted
 while no rule refuses: a refusal notes itself under the Shield's lock, and the lines are written by
-whoever has let go of it, as those of failed plugins are.
+the thread that has released it, as those of failed plugins are.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class Buffer(RetainingAction):
     chain's next action.
 
     With `queue_delay`, whose times are to be those of a buffer (seconds rather than its defaults),
-    a buffer that never gets nearly empty sends its newest first, and lets go on to the chain's next
+    a buffer that never gets nearly empty sends its newest first, and hands on to the chain's next
     action what has been kept too long; what an `order` binds together stays in its order.
     """
 

@@ -424,8 +424,8 @@ def _taken_out(queue: deque[Retained], kept: Retained) -> bool:
 
 _drains: weakref.WeakValueDictionary[Clock, BufferSender] = weakref.WeakValueDictionary()
 _parents: list[BufferSender] = []
-"""In a forked child: what its parent keeps, and sends. It is not let go of, as that would close
-clients whose connections are the parent's."""
+"""In a forked child: what its parent keeps, and sends. It stays referred to, as its end would
+close clients whose connections are the parent's."""
 _making = threading.Lock()
 
 

@@ -1,4 +1,4 @@
-"""A spool's file in the hands of a command: no process uses it meanwhile."""
+"""A spool's file that a command has claimed: no process uses it meanwhile."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class OfflineSnapshot(Source):
         """Do nothing: it is left as it is."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._entries.close()
 
 
@@ -217,7 +217,7 @@ class OfflineSource(Source):
             self._deliveries.recorded(changes)
 
     def close(self) -> None:
-        """Write down what was delivered, and let go of the file."""
+        """Write down what was delivered, and close the file."""
         try:
             self._record()
         finally:

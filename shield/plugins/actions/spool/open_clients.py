@@ -30,7 +30,7 @@ class OpenClients(Transport):
         self._listen()
 
     def remove(self, client: Transport) -> None:
-        """Let go of a client that is about to close."""
+        """Remove a client that is about to close."""
         self._clients = [each for each in self._clients if each() is not client]
         self._listen()
 

@@ -1,6 +1,6 @@
 """Messages as a spool stores them: a head in JSON, and the bytes.
 
-Many messages make one row of the table, a chunk: each step of a query lets go of the
+Many messages make one row of the table, a chunk: each step of a query releases the
 interpreter's lock and takes it again, which costs more, beside a client's busy I/O thread, than
 all the rest of storing or reading a small message.
 """
