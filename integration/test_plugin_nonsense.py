@@ -12,7 +12,7 @@ from integration.reading import read
 from integration.test_rabbitmq_publisher import PublisherAdapter
 from shield import Shield
 from shield_kafka import KafkaProducer
-from tests.adapters.shield_kafka.test_contract import FirstPartition, KafkaAdapter
+from tests.adapters.shield_kafka.producing.test_contract import FirstPartition, KafkaAdapter
 from tests.contracts.adapter import Adapter
 from tests.contracts.plugin_nonsense import PluginNonsense
 

@@ -1,6 +1,6 @@
 """Every private part of kafka-python that Shield touches, as read in 3.0.12.
 
-`tests/adapters/shield_kafka/test_internals.py` fails when one of them changes.
+`tests/adapters/shield_kafka/client/test_internals.py` fails when one of them changes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Every private part of pika that is touched here, as read in 1.4.4.
 
-`tests/adapters/shield_rabbitmq/test_internals.py` fails when one of them changes.
+`tests/adapters/shield_rabbitmq/client/test_internals.py` fails when one of them changes.
 """
 
 from __future__ import annotations

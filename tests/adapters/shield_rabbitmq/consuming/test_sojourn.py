@@ -11,14 +11,14 @@ from pika import spec
 from pika.exceptions import StreamLostError
 
 from tests.adapters.shield_rabbitmq.broker import QUEUE
-from tests.adapters.shield_rabbitmq.test_consumer import (
+from tests.adapters.shield_rabbitmq.consuming.test_consumer import (
     KINDS,
     Memories,
     Worker,
     bodies,
     shield_with,
 )
-from tests.adapters.shield_rabbitmq.test_consumer_pull import NOTHING, Puller
+from tests.adapters.shield_rabbitmq.consuming.test_pull import NOTHING, Puller
 
 LATE = {"target": "500ms", "interval": "1s", "longest": "1s"}
 PACE = {"rate": "10/s", "burst": 10}

@@ -12,7 +12,12 @@ from pika.exceptions import ChannelClosedByBroker, DuplicateGetOkCallback, Strea
 from shield import Shield
 from shield_rabbitmq import wait_for_message
 from tests.adapters.shield_rabbitmq.broker import QUEUE, Broker, shielded_channel
-from tests.adapters.shield_rabbitmq.test_consumer import QUOTA, Memories, bodies, shield_with
+from tests.adapters.shield_rabbitmq.consuming.test_consumer import (
+    QUOTA,
+    Memories,
+    bodies,
+    shield_with,
+)
 from tests.contracts.adapter import counts
 
 NOTHING = (None, None, None)

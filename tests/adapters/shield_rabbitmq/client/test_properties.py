@@ -11,7 +11,7 @@ from shield import ExpiredError
 from shield.headers import ATTEMPT, DESTINATION, MESSAGE_ID, ROUTING_KEY
 from shield_rabbitmq.client.properties import brought_back, kept, received, sendable, set_aside
 from shield_rabbitmq.client.raw_properties import Encoded
-from tests.adapters.shield_rabbitmq.test_encoded import PROPERTIES, wire
+from tests.adapters.shield_rabbitmq.client.test_raw_properties import PROPERTIES, wire
 
 NAMES = (
     ["CC", "BCC", "x-original-exchange", "x-original-routingKey", "x-original-CC"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shield_kafka.consuming.partition import LOOK_AT_LATE_S
-from tests.adapters.shield_kafka.fetching import Fetching
+from tests.adapters.shield_kafka.consuming.fetching import Fetching
 from tests.making import counts, shield_with
 
 LATE = {"target": "500ms", "interval": "1s", "longest": "1s"}

@@ -11,7 +11,7 @@ from pika.exceptions import ChannelClosedByBroker
 from shield import Shield
 from shield_rabbitmq.consuming.batches import LONGEST
 from tests.adapters.shield_rabbitmq.broker import QUEUE
-from tests.adapters.shield_rabbitmq.test_consumer import Worker, bodies, shield_with
+from tests.adapters.shield_rabbitmq.consuming.test_consumer import Worker, bodies, shield_with
 
 MANY = range(100)
 

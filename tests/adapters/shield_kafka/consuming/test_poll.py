@@ -10,7 +10,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 from shield import Reject, hookimpl
 from shield.chain.deferred import ANEW_S
 from shield_kafka.consuming.partition import UNSURE_S
-from tests.adapters.shield_kafka.fetching import Fetching, State
+from tests.adapters.shield_kafka.consuming.fetching import Fetching, State
 from tests.making import counts, shield_with
 
 TEN = {"rate": "10/s", "burst": 10}

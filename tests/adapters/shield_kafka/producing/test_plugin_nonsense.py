@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.adapters.shield_kafka.test_contract import KafkaAdapter
+from tests.adapters.shield_kafka.producing.test_contract import KafkaAdapter
 from tests.contracts.adapter import Adapter
 from tests.contracts.plugin_nonsense import PluginNonsense
 
