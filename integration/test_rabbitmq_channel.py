@@ -537,7 +537,7 @@ def test_what_is_spooled_returns_once_it_is_durable(connect, queues):
 
 def test_a_caller_is_not_kept_for_ever(connect, queues, monkeypatch):
     """After its time the fate is unknown to it; the ledger has the message until that is known."""
-    monkeypatch.setattr("shield_rabbitmq.channels.sender.CONFIRMED_WITHIN_S", 0.1)
+    monkeypatch.setattr("shield_rabbitmq.channels.port.CONFIRMED_WITHIN_S", 0.1)
     queue, shelf = queues.queue(), Shelf("spooled")
     own = limited("shelve", plugins=[shelf])
     channel = connect(shield=own).channel()

@@ -3,12 +3,12 @@
 A tour: a `Message` is what Shield sees of one publish. A `Rule` says which messages it covers,
 its `Policy`s (each admits, or refuses) and a chain of `Action`s for what is over the limit. A
 `Shield` holds all rules of a process: `Shield.admit(message)` returns a `Permit`, to be settled
-once with an `Outcome`, or `OverLimit`, whose chain `shield.chain.runner.react` runs on an adapter's
-outlet. `Signals` are what a broker tells a client, for policies. The `Ledger` says what became of
-every message, `pressure` how near messages are to being refused. Policies, actions and keys come
-from plugins, the built-in ones too: `shield/hookspecs.py` is the list of what a plugin can do. The
-drop-in clients are in `shield_kafka` and `shield_rabbitmq`. Settings are a `shield.toml` and
-`SHIELD_*` variables; `shield config check` tells what is wrong with them.
+once with an `Outcome`, or `OverLimit`, whose chain `shield.chain.runner.run_chain` runs on an
+adapter's port. `Signals` are what a broker tells a client, for policies. The `Ledger` says what
+became of every message, `pressure` how near messages are to being refused. Policies, actions and
+keys come from plugins, the built-in ones too: `shield/hookspecs.py` is the list of what a plugin
+can do. The drop-in clients are in `shield_kafka` and `shield_rabbitmq`. Settings are a
+`shield.toml` and `SHIELD_*` variables; `shield config check` tells what is wrong with them.
 """
 
 from shield import action

@@ -155,7 +155,7 @@ class Permit:
     def refuse(self, refusal: Refusal) -> OverLimit | None:
         """Take it back: it was not sent, and is over the limit now; None where it has its end.
 
-        What was charged is given back. `shield.chain.runner.resume` runs its chain.
+        What was charged is given back. `shield.chain.runner.resume_chain` runs its chain.
         """
         return self.flow.engine.refuse(self, refusal)
 

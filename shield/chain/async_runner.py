@@ -14,7 +14,8 @@ from typing import TypeVar
 
 from shield.accounts import End
 from shield.action import Retry, Wait
-from shield.chain.runner import MessagePort, in_line, pauses, walk
+from shield.chain.runner import in_line, pauses, walk
+from shield.clients.pending import MessagePort
 from shield.verdict import OverLimit, Permit
 
 Result = TypeVar("Result")
@@ -46,13 +47,13 @@ class WakeUp:
             timer.cancel()
 
 
-async def react(over: OverLimit, outlet: MessagePort[Result], start: int = 0) -> Result | Permit:
+async def run_chain(over: OverLimit, port: MessagePort[Result], start: int = 0) -> Result | Permit:
     """Run the chain of the rule that refused; a Permit where the message is to be sent now.
 
     Raises:
         OverLimitError: the chain says so, or has run out.
     """
-    steps = walk(over, outlet, lambda: True, start)
+    steps = walk(over, port, lambda: True, start)
     with closing(steps):
         try:
             step = next(steps)

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from shield.accounts import End
 from shield.action import Divert, Drop, Wait
-from shield.chain.runner import step_of
+from shield.chain.runner import next_step
 from shield.verdict import Engine, OverLimit, Permit, Refusal
 
 log = logging.getLogger("shield")
@@ -68,7 +68,7 @@ class DeferredDelivery:
             else:
                 self._go_on()
         while self._position < len(self._rule.chain):
-            step = step_of(self._rule.chain[self._position], self.over)
+            step = next_step(self._rule.chain[self._position], self.over)
             if isinstance(step, Drop):
                 self.over.end(End.DROPPED)
                 return step

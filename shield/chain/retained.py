@@ -12,7 +12,7 @@ from shield.headers import identity
 
 if TYPE_CHECKING:
     from shield.action import Action
-    from shield.chain.runner import MessagePort
+    from shield.clients.pending import MessagePort
     from shield.envelope import Envelope
     from shield.transport import Transport
     from shield.verdict import OverLimit, Permit
@@ -27,15 +27,15 @@ class Retained:
     None of them raises; what goes wrong is the future's error.
     """
 
-    __slots__ = ("_ended", "_expected", "_outlet", "_position", "number", "over", "since")
+    __slots__ = ("_ended", "_expected", "_port", "_position", "number", "over", "since")
 
-    def __init__(self, over: OverLimit, outlet: MessagePort[Any], position: int) -> None:
+    def __init__(self, over: OverLimit, port: MessagePort[Any], position: int) -> None:
         self.over = over
         self.number: float = 0
         """Its place among all who wait, for a keeper that gives it one."""
         self.since = 0.0
         """When it was kept, in monotonic seconds, for a keeper that notes it."""
-        self._outlet = outlet
+        self._port = port
         self._position = position
         self._ended = False
         self._expected: int | None = None
@@ -48,17 +48,17 @@ class Retained:
     @property
     def client(self) -> Transport:
         """Which client it came from."""
-        return self._outlet.client
+        return self._port.client
 
     def may_wait(self) -> bool:
         """Tell whether this thread, its caller's, may be blocked."""
         from shield.chain.runner import may_block
 
-        return may_block() and self._outlet.may_wait()
+        return may_block() and self._port.may_wait()
 
     def envelope(self) -> Envelope:
         """Return the whole message, without headers of ours but its id and attempt."""
-        return self._outlet.envelope().marked(identity(self.over.message))
+        return self._port.envelope().marked(identity(self.over.message))
 
     def expect_an_end(self) -> None:
         """Let it go on when its client closes, where its keeper has not ended it by then."""
@@ -84,7 +84,7 @@ class Retained:
         from shield.chain.runner import send_kept
 
         if self.take_back():
-            send_kept(permit, self._outlet)
+            send_kept(permit, self._port)
         else:
             permit.cancel()
 
@@ -109,7 +109,7 @@ class Retained:
             if not is_open:
                 continue
             try:
-                kept._outlet.succeed()
+                kept._port.succeed()
             except Exception:
                 log.exception("a callback of a kept message's future raised")
 
@@ -118,9 +118,9 @@ class Retained:
 
         Nobody waits in it: who calls this is not the message's caller.
         """
-        from shield.chain.runner import answering, resume
+        from shield.chain.runner import answering, resume_chain
 
         if not self.take_back():
             return
         with answering():
-            resume(self.over, self._outlet, self._position + 1, cause)
+            resume_chain(self.over, self._port, self._position + 1, cause)

@@ -6,14 +6,14 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from shield.accounts import End
 from shield.action import Action, Decline, Divert, Drop, Keep, Raise, Retry, Step, Wait
 from shield.algorithms.backoff import Backoff
 from shield.chain.blocking import pause
 from shield.chain.retained import Retained
-from shield.envelope import Envelope
+from shield.clients.pending import MessagePort
 from shield.errors import DeliveryUnknownError
 from shield.headers import BROKER, diverted
 from shield.plugin_results import step_in
@@ -22,7 +22,6 @@ from shield.verdict import OverLimit, Permit, Verdict
 
 LONGEST_WHY = 200
 """Of what an error says of each action that has done nothing, in characters."""
-Result_co = TypeVar("Result_co", covariant=True)
 Result = TypeVar("Result")
 Steps = Generator[Wait | Retry, Permit | None, Result | Permit]
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.05, 5.0
@@ -30,88 +29,24 @@ ROUNDING_S = 1e-4
 """Slept beyond `retry_after`, so that no try is lost to the rounding of floats."""
 
 
-class MessagePort(Protocol[Result]):
-    """What an adapter can do with one message; the chain says which.
-
-    A message whose caller has gone on with a future has one outlet all the time: `pending` makes
-    that future, once, and `succeed`, `fail` or `follow` completes it.
-    """
-
-    @property
-    def client(self) -> Transport:
-        """The client, as what is kept goes back through it."""
-        ...
-
-    def send(self, permit: Permit) -> Result:
-        """Send where it was going; settle the permit when the client knows, also on errors."""
-        ...
-
-    def drop(self, over: OverLimit) -> Result:
-        """Return the client's kind of result, marked as dropped."""
-        ...
-
-    def divert(self, over: OverLimit, step: Divert, position: int) -> Result | None:
-        """Send to the step's destination, or return None where that cannot even begin.
-
-        When the send has ended: call `step.done()`, then `over.end(End.OVERFLOWED)`, or go on
-        with `resume(over, outlet, position + 1)` where it failed.
-        """
-        ...
-
-    def may_wait(self) -> bool:
-        """Tell whether this thread may be blocked; a client's own I/O thread may not."""
-        ...
-
-    def may_leave(self) -> bool:
-        """Tell whether it may go another way than through this client; not in a transaction."""
-        ...
-
-    def error(self, over: OverLimit) -> Exception:
-        """Return what to raise: an OverLimitError that this client's users catch already."""
-        ...
-
-    def envelope(self) -> Envelope:
-        """Return the whole message, as it can be kept on disk or sent through any transport."""
-        ...
-
-    def pending(self, fate: str) -> Result:
-        """Return the caller's result, to be completed later; `fate` is what `shield.fate` says."""
-        ...
-
-    def succeed(self) -> None:
-        """Complete the pending result: the message is safe where its fate says."""
-        ...
-
-    def fail(self, error: Exception) -> None:
-        """Complete the pending result with an error; its fate stays."""
-        ...
-
-    def follow(self, result: Result) -> None:
-        """Complete the pending result as this one ends.
-
-        Its fate, too, is that one's, but what was `buffered` stays so.
-        """
-        ...
-
-
 # --- a chain ------------------------------------------------------------------------------------
 
 
-def react(over: OverLimit, outlet: MessagePort[Result], start: int = 0) -> Result:
+def run_chain(over: OverLimit, port: MessagePort[Result], start: int = 0) -> Result:
     """Run the chain of the rule that refused, from one position on, to the message's end.
 
     Raises:
         OverLimitError: the chain says so, or has run out.
     """
     try:
-        steps = walk(over, outlet, lambda: may_block() and outlet.may_wait(), start)
+        steps = walk(over, port, lambda: may_block() and port.may_wait(), start)
         try:
             step = next(steps)
             while True:
                 step = steps.send(_wait(over, step))
         except StopIteration as end:
             result: Result | Permit = end.value
-        return outlet.send(result) if isinstance(result, Permit) else result
+        return port.send(result) if isinstance(result, Permit) else result
     except BaseException as error:
         over.end(End.FAILED)  # nothing where its end is known already
         over.engine.interrupted(error)
@@ -119,7 +54,7 @@ def react(over: OverLimit, outlet: MessagePort[Result], start: int = 0) -> Resul
 
 
 def walk(
-    over: OverLimit, outlet: MessagePort[Result], may_wait: Callable[[], bool], start: int = 0
+    over: OverLimit, port: MessagePort[Result], may_wait: Callable[[], bool], start: int = 0
 ) -> Steps[Result]:
     """Go along a chain, without waiting: who walks it waits, and sends, as its client does.
 
@@ -130,10 +65,10 @@ def walk(
         OverLimitError: the chain says so, or has run out.
     """
     for position in range(start, len(over.chain)):
-        step = step_of(over.chain[position], over)
+        step = next_step(over.chain[position], over)
         if isinstance(step, Drop):
             over.end(End.DROPPED)
-            return outlet.drop(over)
+            return port.drop(over)
         if isinstance(step, Raise):
             break
         if isinstance(step, Wait | Retry) and may_wait():
@@ -141,15 +76,15 @@ def walk(
             if permit is not None:
                 return permit
         if isinstance(step, Divert | Keep):
-            result = _set_aside(over, outlet, step, position)
+            result = _set_aside(over, port, step, position)
             if result is not None:
                 return result
-        _note_declined(over, position, step, outlet)
+        _note_declined(over, position, step, port)
     over.end(End.RAISED)
-    raise outlet.error(over)
+    raise port.error(over)
 
 
-def step_of(action: Action, over: OverLimit) -> Step | None:
+def next_step(action: Action, over: OverLimit) -> Step | None:
     """Ask an action; one that raises, or says what it must not, has declined, and is counted.
 
     Also where plugins must not fail: who declines admits nothing.
@@ -166,7 +101,7 @@ def step_of(action: Action, over: OverLimit) -> Step | None:
 
 
 def _note_declined(
-    over: OverLimit, position: int, step: Step | None, outlet: MessagePort[Result]
+    over: OverLimit, position: int, step: Step | None, port: MessagePort[Result]
 ) -> None:
     """Note why nothing came of a step that was tried; the action itself has told all else."""
     action = over.chain[position]
@@ -175,7 +110,7 @@ def _note_declined(
     elif isinstance(step, Retry):
         over.note_declined(action, "refused each time, or the retry budget is spent")
     elif step is not None:
-        kept_back = not outlet.may_leave()
+        kept_back = not port.may_leave()
         why = "it may not leave its connection or transaction" if kept_back else "not there now"
         over.note_declined(action, why)
 
@@ -198,8 +133,8 @@ def _called_once(action: Action, over: OverLimit, step: Divert) -> Divert:
     return replace(step, done=done)
 
 
-def resume(
-    over: OverLimit, outlet: MessagePort[Result], position: int, cause: Exception | None = None
+def resume_chain(
+    over: OverLimit, port: MessagePort[Result], position: int, cause: Exception | None = None
 ) -> None:
     """Run the rest of a chain for a message whose caller has its future: what ends it ends that.
 
@@ -209,13 +144,13 @@ def resume(
     if cause is not None and position:
         over.note_declined(over.chain[position - 1], f"failed: {cause!r}"[:LONGEST_WHY])
     try:
-        result = react(over, outlet, position)
+        result = run_chain(over, port, position)
     except Exception as raised:
         raised.__cause__ = raised.__cause__ or cause
-        outlet.pending("raised")
-        outlet.fail(raised)
+        port.pending("raised")
+        port.fail(raised)
     else:
-        outlet.follow(result)
+        port.follow(result)
 
 
 # --- threads that answer ------------------------------------------------------------------------
@@ -250,31 +185,31 @@ def answering() -> Iterator[None]:
 
 
 def _set_aside(
-    over: OverLimit, outlet: MessagePort[Result], step: Divert | Keep, position: int
+    over: OverLimit, port: MessagePort[Result], step: Divert | Keep, position: int
 ) -> Result | None:
     """Keep it, or send it elsewhere; None where that cannot begin."""
     held = over.engine.hold(over)
-    result = _begin(over, outlet, step, position)
+    result = _begin(over, port, step, position)
     if result is None and held:
         over.engine.unhold(over)
     return result
 
 
 def _begin(
-    over: OverLimit, outlet: MessagePort[Result], step: Divert | Keep, position: int
+    over: OverLimit, port: MessagePort[Result], step: Divert | Keep, position: int
 ) -> Result | None:
     if isinstance(step, Keep):
-        return _keep(over, outlet, step, position)
+        return _keep(over, port, step, position)
     if step.transport is None:
-        return outlet.divert(over, step, position)
-    return _carry(over, outlet, step, step.transport, position)
+        return _divert(over, port, step, position)
+    return _carry(over, port, step, step.transport, position)
 
 
-def _keep(over: OverLimit, outlet: MessagePort[Result], step: Keep, position: int) -> Result | None:
-    if not outlet.may_leave():
+def _keep(over: OverLimit, port: MessagePort[Result], step: Keep, position: int) -> Result | None:
+    if not port.may_leave():
         return None
-    result = outlet.pending(step.fate)
-    kept = Retained(over, outlet, position)
+    result = port.pending(step.fate)
+    kept = Retained(over, port, position)
     if not kept.action.overrides("closing"):
         kept.expect_an_end()
     try:
@@ -285,14 +220,32 @@ def _keep(over: OverLimit, outlet: MessagePort[Result], step: Keep, position: in
     return result
 
 
+def _divert(
+    over: OverLimit, port: MessagePort[Result], step: Divert, position: int
+) -> Result | None:
+    """Send to another destination of the client's own broker."""
+
+    def end(error: Exception | None) -> None:
+        step.done()
+        diverted_ended(over, port, position, error)
+
+    result = None
+    try:
+        result = port.divert(over, step, once(end))
+    finally:
+        if result is None:
+            step.done()
+    return result
+
+
 def _carry(
-    over: OverLimit, outlet: MessagePort[Result], step: Divert, transport: Transport, position: int
+    over: OverLimit, port: MessagePort[Result], step: Divert, transport: Transport, position: int
 ) -> Result | None:
     """Send to another broker, or a file: what follows is as with the client's own overflow."""
-    if not outlet.may_leave():
+    if not port.may_leave():
         step.done()
         return None
-    result = outlet.pending("overflowed")
+    result = port.pending("overflowed")
     caller = threading.current_thread()
     engine = over.engine
 
@@ -302,15 +255,15 @@ def _carry(
             engine.transport_failed(transport, error)
         try:
             with nullcontext() if threading.current_thread() is caller else answering():
-                diverted_ended(over, outlet, position, error)
+                diverted_ended(over, port, position, error)
         finally:
             step.done()  # only now: who waits for it may close the client the chain goes on through
 
     ended = once(end)
-    number = engine.hands_on(outlet.client, ended)
+    number = engine.hands_on(port.client, ended)
     try:
-        marks = {**diverted(over), **_broker(outlet.client)}
-        transport.send(outlet.envelope().diverted(marks, over.engine.signer), ended)
+        marks = {**diverted(over), **_broker(port.client)}
+        transport.send(port.envelope().diverted(marks, over.engine.signer), ended)
     except Exception as error:
         engine.plugin_failed(transport, error)
         ended(error)
@@ -323,20 +276,21 @@ def _broker(client: Transport) -> dict[str, str]:
 
 
 def diverted_ended(
-    over: OverLimit, outlet: MessagePort[Result], position: int, error: Exception | None
+    over: OverLimit, port: MessagePort[Result], position: int, error: Exception | None
 ) -> None:
     """Take the answer to an overflow send; where it failed, go on with the chain.
 
-    Not where its fate is unknown: what the chain did then might be done twice.
+    Not where its fate is unknown: what the chain did then might be done twice. Nor in a
+    transaction: a send that fails there ends all of its messages.
     """
     if error is None:
-        over.end(End.OVERFLOWED)
-        outlet.succeed()
-    elif isinstance(error, DeliveryUnknownError):
+        port.overflowed(over)
+        port.succeed()
+    elif isinstance(error, DeliveryUnknownError) or not port.may_leave():
         over.end(End.FAILED)
-        outlet.fail(error)
+        port.fail(error)
     else:
-        resume(over, outlet, position + 1, error)
+        resume_chain(over, port, position + 1, error)
 
 
 @contextmanager
@@ -352,13 +306,13 @@ def taken_back(verdict: Verdict) -> Iterator[None]:
         raise
 
 
-def send_kept(permit: Permit, outlet: MessagePort[Result]) -> None:
+def send_kept(permit: Permit, port: MessagePort[Result]) -> None:
     """Send a message that was kept in memory and is admitted now."""
     try:
-        outlet.follow(outlet.send(permit))
+        port.follow(port.send(permit))
     except Exception as error:
-        permit.cancel()  # nothing where the outlet has done it
-        outlet.fail(error)
+        permit.cancel()  # nothing where the port has done it
+        port.fail(error)
 
 
 # --- waiting ------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class Admission(Component):
         """Offer a message: ask all policies of all rules that cover it, charge them if all admit.
 
         Returns a Permit, to be settled once, or an OverLimit whose chain is to be run
-        (`shield.chain.runner.react` does so for synchronous clients).
+        (`shield.chain.runner.run_chain` does so for synchronous clients).
 
         Raises:
             Reject: a plugin's before-hook refused the message; it is counted as raised.

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from shield.action import Divert
-from shield.chain.runner import diverted_ended, hold_back, react
+from shield.chain.runner import hold_back, run_chain
 from shield.clients.fate import fate
 from shield.clients.future import LazyFuture
+from shield.clients.pending import FuturePort
 from shield.envelope import Envelope
 from shield.headers import diverted, split_sent
 from shield.message import Message, added_headers
@@ -79,10 +80,10 @@ class FakeClient:
         )
         verdict = self.shield.admit(message)
         record = replace(record, headers={**record.headers, **_texts(added_headers(message))})
-        outlet = FakeOutlet(self, record)
+        port = FakePort(self, record)
         if isinstance(verdict, OverLimit):
-            return react(verdict, outlet)
-        return outlet.send(verdict)
+            return run_chain(verdict, port)
+        return port.send(verdict)
 
     @property
     def unanswered(self) -> list[FakeRecord]:
@@ -138,14 +139,18 @@ class FakeClient:
             self._answering.now = False
 
 
-class FakeOutlet:
+class FakePort(FuturePort[LazyFuture["FakeRecord | None"]]):
     """Carries out the steps of a chain for one record of a `FakeClient`."""
 
     def __init__(self, client: FakeClient, record: FakeRecord) -> None:
-        self._client = client
+        super().__init__(LazyFuture())
+        self._fake = client
         self._record = record
-        self._future: LazyFuture[FakeRecord | None] = LazyFuture()
-        self.client = client.transport
+
+    @property
+    def client(self) -> Transport:
+        """The client, as what is kept goes back through it."""
+        return self._fake.transport
 
     def send(self, permit: Permit) -> LazyFuture[FakeRecord | None]:
         """Send where it was going."""
@@ -153,73 +158,37 @@ class FakeOutlet:
         def answered(error: Exception | None) -> None:
             if error is None:
                 permit.delivered()
-                self._future.set_result(self._record)
+                self.future.set_result(self._record)
             else:
                 permit.settle(_outcome_of(error))
-                self._future.set_exception(error)
+                self.future.set_exception(error)
 
-        if fate(self._future) != "buffered":
+        if fate(self.future) != "buffered":
             self.pending("sent")
         hold_back(permit, self.may_wait)
         try:
-            self._client.begin(self._record, answered)
+            self._fake.begin(self._record, answered)
         except BaseException:
             permit.cancel()
             raise
-        return self._future
-
-    def drop(self, over: OverLimit) -> LazyFuture[FakeRecord | None]:
-        """Return a future that is done, with None."""
-        self.pending("dropped")
-        self.succeed()
-        return self._future
+        return self.future
 
     def divert(
-        self, over: OverLimit, step: Divert, position: int
+        self, over: OverLimit, step: Divert, ended: Done
     ) -> LazyFuture[FakeRecord | None] | None:
         """Send to the step's destination; None where that cannot begin."""
         headers = {**self._record.headers, **diverted(over)}
         record = replace(self._record, destination=step.destination, headers=headers)
-
-        def answered(error: Exception | None) -> None:
-            step.done()
-            diverted_ended(over, self, position, error)
-
         self.pending("overflowed")
         try:
-            self._client.begin(record, answered)
+            self._fake.begin(record, ended)
         except ConnectionError:
-            step.done()
             return None
-        return self._future
-
-    def may_leave(self) -> bool:
-        """Return True: this client has no transactions."""
-        return True
+        return self.future
 
     def may_wait(self) -> bool:
         """Anywhere but where sends are answered."""
-        return self._client.may_wait()
-
-    def error(self, over: OverLimit) -> Exception:
-        """Return Shield's own error: this client has none that its users catch."""
-        return over.error()
-
-    def pending(self, fate: str) -> LazyFuture[FakeRecord | None]:
-        """Return the future, with its fate for `shield.fate`."""
-        self._future.shield_fate = fate
-        return self._future
-
-    def succeed(self) -> None:
-        """Complete the future with None: no client's own send has ended it."""
-        self._future.set_result(None)
-
-    def fail(self, error: Exception) -> None:
-        """Fail the future."""
-        self._future.set_exception(error)
-
-    def follow(self, result: LazyFuture[FakeRecord | None]) -> None:
-        """Do nothing: there is one future throughout."""
+        return self._fake.may_wait()
 
     def envelope(self) -> Envelope:
         """Return the record as it can be kept."""
@@ -231,7 +200,7 @@ class FakeOutlet:
             "fake",
             record.key,
             own,
-            producer=self._client.producer,
+            producer=self._fake.producer,
             marks=marks,
         )
 

@@ -11,13 +11,13 @@ from dataclasses import replace
 from math import inf
 from typing import Any
 
-from shield import Envelope, Kind, OverLimit, Transport
+from shield import Kind, OverLimit, Transport
 from shield.action import Divert
-from shield.headers import BROKER, diverted, split_sent
+from shield.headers import BROKER, diverted
 from shield.process_hooks import ForkStage, after_fork
 from shield.transport import is_hopeless, once
-from shield_kafka.client import internals
 from shield_kafka.client.address import address_like
+from shield_kafka.client.envelopes import envelope_of_fetched
 from shield_kafka.remote.transport import KafkaTransport
 
 log = logging.getLogger("shield.kafka")
@@ -89,7 +89,7 @@ class ConsumerOverflow:
         ended = once(end)
         number = over.engine.hands_on(transport, ended)
         marks = diverted(over)
-        envelope = envelope_of(record, over.message.producer)
+        envelope = envelope_of_fetched(record, over.message.producer)
         if step.transport is not None:
             marks[BROKER] = self._address.origin
         envelope = envelope.diverted(marks, over.engine.signer)
@@ -137,23 +137,6 @@ class ConsumerOverflow:
         self._lock = threading.Lock()
         _inherited.append(self._own)
         self._own = None
-
-
-def envelope_of(record: Any, consumer: str) -> Envelope:
-    """Return the whole message that a record is, in the bytes that were fetched."""
-    key, value = internals.bytes_of(record)
-    own, marks = split_sent(tuple(record.headers or ()))
-    return Envelope(
-        destination=record.topic,
-        body=value,
-        kind="kafka",
-        key=key,
-        headers=own,
-        timestamp_ms=None if record.timestamp in (None, -1) else record.timestamp,
-        partition=record.partition,
-        producer=consumer,
-        marks=marks,
-    )
 
 
 _alive: weakref.WeakSet[ConsumerOverflow] = weakref.WeakSet()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import weakref
 from functools import partial
@@ -15,38 +14,28 @@ from kafka.producer.future import FutureRecordMetadata
 
 import shield
 from shield import Backlogs, End, Message, OverLimit, Permit, Shield, Signals, Verdict
-from shield.action import Divert
-from shield.chain.runner import hold_back, react
+from shield.chain.runner import run_chain
 from shield.engine.reporting.signal_support import SignalSupport
 from shield.errors import rejecting_as
 from shield.message import added_headers
 from shield.process_hooks import ForkStage, after_fork, at_childs_end
 from shield_kafka.client import internals
-from shield_kafka.client.errors import ForkedProducerError, outcome_of
+from shield_kafka.client.address import address_like
+from shield_kafka.client.errors import ForkedProducerError
 from shield_kafka.client.record import Header, Record, data_of, is_bytes, is_sound, size_of
 from shield_kafka.client.serialization import (
     Serialized,
-    accept_nothing,
     accept_serialized,
-    as_serialized,
 )
 from shield_kafka.operations.lag import LagReader, admin_configs
-from shield_kafka.producing.batches import BatchAnswers
 from shield_kafka.producing.plain_sends import NotPlain, PlainTopics
-from shield_kafka.producing.sender import KafkaPort, diverted_headers
+from shield_kafka.producing.port import KafkaPort
+from shield_kafka.producing.sender import RecordSender, may_be_oversize, send
 from shield_kafka.producing.signals import TELLS, hear, look
-from shield_kafka.producing.topics import OverflowTopics
 from shield_kafka.producing.transaction import Transaction
 from shield_kafka.producing.transport import ProducerTransport
 
 shield.fate.register(FutureRecordMetadata, internals.fate_of)
-
-
-class _Ours(threading.local):
-    now = False
-
-
-_ours = _Ours()
 
 
 class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
@@ -80,7 +69,6 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
     _takes_bytes = False
     _is_plain = False
     _closed = True
-    _continued = 0
     _made = False
     """Whether `__init__` was called; after a bare `__new__` all is the client's own."""
 
@@ -93,12 +81,12 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
     ) -> None:
         self.shield = chosen = _shield_of(shield)
         self._producer_name = shield_producer or _name(chosen, configs)
-        self._overflow_topics = OverflowTopics()
+        self._record_sender = sender = RecordSender(chosen, self._producer_name)
         self._signals = Signals(chosen.clock.now, chosen.signals_changed)
         self._support = SignalSupport(
             chosen.rules, self._producer_name, TELLS, "kafka-python's producer"
         )
-        self._transport = ProducerTransport(self, self._signals)
+        self._transport = ProducerTransport(self, sender, self._signals)
         self._made = True
         super().__init__(**configs)
         internals.fail_alone(self)
@@ -108,13 +96,12 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         self._is_plain = self._takes_bytes and not chosen.prepares
         self._admit, self._admit_plain = chosen.admit, chosen.admit_plain
         if self.config["transactional_id"]:
-            self._transaction = Transaction(chosen)
-            self._answers = BatchAnswers(self._transaction.delivered, _has_failed)
+            self._transaction = sender.use_transactions()
             self._plain: PlainTopics = NotPlain(chosen, self._producer_name)
         else:
-            self._answers = BatchAnswers(chosen.delivered, _has_failed)
             self._plain = PlainTopics(chosen, self._producer_name)
-        self._transport.origin = origin = _origin(self.config["bootstrap_servers"])
+        self._answers = sender.answers
+        self._transport.origin = origin = address_like(self.config, topic="").origin
         reader = partial(LagReader, admin_configs(self.config))
         self._signals.backlogs = Backlogs(origin, reader, chosen.clock, chosen.backlog_changed)
         _producers.add(self)
@@ -168,13 +155,13 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         if type(verdict) is not Permit or verdict.flow.delays:
             return self._decided(verdict, Record(topic, value, key, None, partition, timestamp_ms))
         future = None
-        try:  # as `_send_admitted`, less its calls: this runs for every message
+        try:  # as `RecordSender.send_admitted`, less its calls: this runs for every message
             future = Client.send(
                 self, topic, value, key, partition=partition, timestamp_ms=timestamp_ms
             )
             self._answers.expect(verdict, future)
         except BaseException as error:
-            self._interrupted(verdict, future, error)
+            self._record_sender.interrupted(verdict, future, error)
             raise
         return future
 
@@ -187,14 +174,14 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
             )
         record = Record(*arguments)
         if self._closed or not self._made or not is_sound(record):
-            return self._send(record)  # the client knows best what is wrong
+            return send(self, record)  # the client knows best what is wrong
         self._support.check(record.topic)
         internals.refuse_timestamp(record.timestamp_ms)
         if not self._takes_bytes:
             record = self._serialized(record)
         key, value = data_of(record.key), data_of(record.value)
         if not (is_bytes(key) and is_bytes(value)):
-            return self._send(record)
+            return send(self, record)
         size = max(0, size_of(key)) + max(0, size_of(value))
         key = key if key is None or type(key) is bytes else bytes(key)
         topic = record.topic if type(record.topic) is str else str.__str__(record.topic)
@@ -212,107 +199,31 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         """Send what is admitted, or run the chain of the rule that refused."""
         if isinstance(verdict, OverLimit):
             return self._over_limit(verdict, record)
-        return self._send_admitted(verdict, record)
+        return self._record_sender.send_admitted(self, verdict, record)
 
     def _over_limit(self, over: OverLimit, record: Record) -> Any:
         """Run the chain, unless the client would refuse the message whichever way it goes."""
-        outlet = KafkaPort(self, record.copied())
+        port = KafkaPort(self, self._record_sender, self._transport, record.copied())
         try:
-            outlet.refuse_in_the_call()
+            port.refuse_in_the_call()
         except internals.RefusedByBrokerError as refused:
             over.end(End.FAILED)
-            future = outlet.pending("raised")
-            outlet.fail(refused.error)
+            future = port.pending("raised")
+            port.fail(refused.error)
             return future
         except BaseException:
             over.end(End.FAILED)
             raise
-        return react(over, outlet)
+        return run_chain(over, port)
 
     @property
     def signals(self) -> Signals:
         """What the broker tells this producer: latency, throttle time, queue time, requests."""
         return self._signals
 
-    # --- the client's own send ----------------------------------------------------------------
-
-    def _send(self, record: Record) -> Any:
-        """Hand a record to kafka-python; optional arguments by name, as instrumentation expects.
-
-        The method is looked up each time: instrumentation puts its own into the client's class.
-        """
-        topic, value, key, headers, partition, timestamp_ms = record
-        return Client.send(
-            self,
-            topic,
-            value,
-            key,
-            headers=headers,
-            partition=partition,
-            timestamp_ms=timestamp_ms,
-        )
-
-    def _send_admitted(self, permit: Permit, record: Record) -> Any:
-        future = None
-        try:
-            hold_back(permit, self._may_wait)
-            future = self._send(record)
-            self._answers.expect(permit, future)
-        except BaseException as error:
-            self._interrupted(permit, future, error)
-            raise
-        return future
-
-    def _interrupted(self, permit: Permit, future: Any, error: BaseException) -> None:
-        """Give back what was not sent; what was, is answered all the same."""
-        self.shield.interrupted(error)
-        if future is None:
-            permit.cancel()
-        else:
-            self._answers.expect_once(permit, future, None)
-
-    def _may_wait(self) -> bool:
-        """Tell whether this thread may be blocked: the I/O thread would wait for itself."""
-        return not internals.on_io_thread(self)
-
-    def _send_diverted(self, over: OverLimit, step: Divert, record: Record) -> Any:
-        """Send a record to an overflow topic; None where that cannot begin."""
-        if not self._overflow_topics.ready(self, step.destination):
-            return None
-        aside = record._replace(
-            topic=step.destination,
-            headers=list(diverted_headers(over, record)),
-            partition=None,
-            timestamp_ms=None,
-        )
-        try:
-            return self._send_ours(aside)
-        except (KafkaError, ValueError, TypeError):
-            return None
-
-    def _ended(self, over: OverLimit, end: End) -> None:
-        """Count the end of a message over the limit; in a transaction, when that has its fate."""
-        if self._transaction is None:
-            over.end(end)
-        elif over.end(None):
-            self._transaction.add(over.flow.account, end)
-
-    # --- what is Shield's own to send -----------------------------------------------------------
-
-    def _send_ours(self, record: Record) -> Any:
-        """Send one with headers of ours, which may be larger for them than what the user may send.
-
-        The bound was asked when the user sent it; what is too large for the broker, that refuses.
-        """
-        before, _ours.now = _ours.now, True
-        try:
-            return self._send(record)
-        finally:
-            _ours.now = before
-
     def _ensure_valid_record_size(self, size: int) -> None:
-        """Refuse what is larger than `max_request_size`, as the client does."""
-        if size > self.config["max_request_size"] and not _ours.now:
+        """Refuse what is larger than `max_request_size`, but for headers of ours."""
+        if size > self.config["max_request_size"] and not may_be_oversize():
             super()._ensure_valid_record_size(size)
 
     # --- serialized once ----------------------------------------------------------------------
@@ -328,15 +239,6 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         if self.config[which] is None:
             return data
         return Serialized(data, internals.serialize(self, which, topic, headers, data))
-
-    def _as_serialized(self, record: Record) -> Record:
-        """Return a record of bytes such that they are not serialized again."""
-        if record.key is None and record.value is None:
-            accept_nothing(self.config)
-        return record._replace(
-            key=as_serialized(self.config, "key_serializer", record.key),
-            value=as_serialized(self.config, "value_serializer", record.value),
-        )
 
     # --- transactions, flush and close --------------------------------------------------------
 
@@ -362,17 +264,9 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         flush = super().flush
         left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
         internals.flush_whole(flush, left_s)
-        while self._continued:
+        while self._record_sender.continued:
             left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
             internals.flush_whole(flush, left_s)
-
-    def _follow(self, future: Any) -> None:
-        """Let `flush` wait for a send that began on the I/O thread; called on that thread only."""
-        self._continued += 1
-        future.add_both(self._followed)
-
-    def _followed(self, _result: object) -> None:
-        self._continued -= 1
 
     def close(self, timeout: float | None = None, null_logger: bool = False) -> None:
         """Close as the client does; a transaction left open counts as failed."""
@@ -395,6 +289,11 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         if "_closed" in vars(self):
             super().close(timeout=timeout, null_logger=null_logger)
 
+    def _note_forked(self) -> None:
+        """In a forked child: refuse all sends."""
+        self._forked = self._record_sender.forked = True
+        self._takes_bytes = self._is_plain = False
+
     def __del__(self) -> None:
         """Close as the client does, but on the I/O thread, which would wait for itself, let it end.
 
@@ -406,17 +305,8 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
             super().__del__()
 
 
-def _has_failed(permit: Permit, error: BaseException) -> None:
-    permit.settle(outcome_of(error))
-
-
 def _shield_of(choice: Shield | str | Path | dict[str, Any] | None) -> Shield:
     return shield.shield_of(choice)
-
-
-def _origin(servers: str | list[str]) -> str:
-    names = servers.split(",") if isinstance(servers, str) else servers
-    return "kafka://" + ",".join(sorted(name.strip() for name in names))
 
 
 def _name(chosen: Shield, configs: dict[str, Any]) -> str:
@@ -437,8 +327,7 @@ def _close_all(within_s: float) -> None:
 
 def _mark_forked() -> None:
     for producer in list(_producers):
-        producer._forked = True
-        producer._takes_bytes = producer._is_plain = False
+        producer._note_forked()
 
 
 after_fork(_mark_forked, ForkStage.RESOURCES)

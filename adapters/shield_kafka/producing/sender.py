@@ -1,168 +1,164 @@
-"""What happens to one message over the limit, on the side of kafka-python."""
+"""How one producer's records are sent, past the decision: with which answers, marks and bounds."""
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any
+import threading
+from typing import Any
 
-from kafka.producer.future import RecordMetadata
-from kafka.structs import TopicPartition
+from kafka import KafkaProducer as Client
+from kafka.errors import KafkaError
 
-from shield import End, Envelope, OverLimit, Permit, Transport, fate
+from shield import End, OverLimit, Permit, Shield
 from shield.action import Divert
-from shield.chain.runner import resume
-from shield.headers import Headers, diverted, split_sent
+from shield.chain.runner import hold_back
 from shield_kafka.client import internals
-from shield_kafka.client.errors import KafkaOverLimitError
-from shield_kafka.client.record import Record, data_of
+from shield_kafka.client.envelopes import diverted_headers
+from shield_kafka.client.errors import outcome_of
+from shield_kafka.client.record import Record
+from shield_kafka.client.serialization import accept_nothing, as_serialized
+from shield_kafka.producing.batches import BatchAnswers
+from shield_kafka.producing.topics import OverflowTopics
+from shield_kafka.producing.transaction import Transaction
 
-if TYPE_CHECKING:
-    from shield_kafka.producing.producer import KafkaProducer
+
+class _Oversize(threading.local):
+    allowed = False
 
 
-class KafkaPort:
-    """Carries out the steps of a chain for one record. Its result is the client's own future."""
+_oversize = _Oversize()
 
-    __slots__ = ("_future", "_producer", "_record", "_result")
 
-    def __init__(self, producer: KafkaProducer, record: Record) -> None:
-        self._producer = producer
-        self._record = record
-        self._result: internals.FatedResult | None = None
-        self._future: Any = None
+def may_be_oversize() -> bool:
+    """Tell whether what this thread sends now may be larger than its user's bound."""
+    return _oversize.allowed
 
-    def refuse_in_the_call(self) -> None:
-        """Raise what the client's own send would raise; note the partition that it would choose."""
-        partition = internals.refuse_in_the_call(self._producer, self._record)
-        self._record = self._record._replace(partition=partition)
 
-    @property
-    def client(self) -> Transport:
-        """The producer, as what is kept goes back through it."""
-        return self._producer._transport
+class RecordSender:
+    """Sends records through kafka-python's producer, and sees to what is known of their ends.
 
-    def send(self, permit: Permit) -> Any:
-        """Send to the topic it was meant for."""
-        return self._producer._send_admitted(permit, self._record)
+    The producer is handed in each time, so that it is not kept alive from here: its own `__del__`
+    closes it. Used by any number of threads.
 
-    def drop(self, over: OverLimit) -> Any:
-        """Return a future that is done, with offset -1."""
-        future = self.pending("dropped")
-        self.succeed()
+    Args:
+        shield: the Shield that decides.
+        producer_name: who the producer is to quotas and ledger.
+    """
+
+    def __init__(self, shield: Shield, producer_name: str) -> None:
+        self.shield = shield
+        self.producer_name = producer_name
+        self.transaction: Transaction | None = None
+        """Where ends wait for a commit; None for a producer without transactions."""
+        self.answers = BatchAnswers(shield.delivered, _has_failed)
+        """What is admitted and not answered."""
+        self.overflow_topics = OverflowTopics()
+        self.forked = False
+        """Whether this is a forked child: the I/O thread has stayed in the parent."""
+        self.continued = 0
+        """How many sends began on the I/O thread and are not answered; changed on that thread."""
+
+    def use_transactions(self) -> Transaction:
+        """Let ends wait for a commit from now on; before the first send."""
+        self.transaction = transaction = Transaction(self.shield)
+        self.answers = BatchAnswers(transaction.delivered, _has_failed)
+        return transaction
+
+    # --- to where it was going ----------------------------------------------------------------
+
+    def send_admitted(self, client: Client, permit: Permit, record: Record) -> Any:
+        """Send, once policies ask for no delay any more; the permit is settled with the answer."""
+        future = None
+        try:
+            hold_back(permit, lambda: may_wait(client))
+            future = send(client, record)
+            self.answers.expect(permit, future)
+        except BaseException as error:
+            self.interrupted(permit, future, error)
+            raise
         return future
 
-    def may_wait(self) -> bool:
-        """Anywhere but on the I/O thread."""
-        return self._producer._may_wait()
+    def interrupted(self, permit: Permit, future: Any, error: BaseException) -> None:
+        """Give back what was not sent; what was, is answered all the same."""
+        self.shield.interrupted(error)
+        if future is None:
+            permit.cancel()
+        else:
+            self.answers.expect_once(permit, future, None)
 
-    def may_leave(self) -> bool:
-        """Never from a transactional producer: what leaves its transaction escapes its fate."""
-        return self._producer._transaction is None
+    # --- to where it was not going ------------------------------------------------------------
 
-    def error(self, over: OverLimit) -> Exception:
-        """Return an error that is also a KafkaError."""
-        return over.error(KafkaOverLimitError)
-
-    # --- the overflow topic -------------------------------------------------------------------
-
-    def divert(self, over: OverLimit, step: Divert, position: int) -> Any:
-        """Send to the overflow topic; None where that cannot begin."""
-        inner = self._producer._send_diverted(over, step, self._record)
-        if inner is None:
-            step.done()
+    def send_diverted(self, client: Client, over: OverLimit, step: Divert, record: Record) -> Any:
+        """Send a record to an overflow topic; None where that cannot begin."""
+        if not self.overflow_topics.ready(client, step.destination):
             return None
-        future = self.pending("overflowed")
-        assert self._result is not None
-        self._result.topic_partition = internals.place_of(inner)
-        inner.add_callback(self._arrived, over, step)
-        inner.add_errback(self._missed, over, step, position)
-        if internals.on_io_thread(self._producer):
-            self._producer._follow(inner)
+        copy = record._replace(
+            topic=step.destination,
+            headers=list(diverted_headers(over, record)),
+            partition=None,
+            timestamp_ms=None,
+        )
+        try:
+            future = send_oversize(client, copy)
+        except (KafkaError, ValueError, TypeError):
+            return None
+        if internals.on_io_thread(client):
+            self.continued += 1
+            future.add_both(self._continued_answered)
         return future
 
-    def _arrived(self, over: OverLimit, step: Divert, metadata: RecordMetadata) -> None:
-        step.done()
-        self._producer._ended(over, End.OVERFLOWED)
-        self._complete(metadata)
+    def _continued_answered(self, _result: object) -> None:
+        self.continued -= 1
 
-    def _missed(self, over: OverLimit, step: Divert, position: int, error: Exception) -> None:
-        """Go on with the chain: the overflow send failed. What ends it completes the future.
-
-        Not in a transaction: a send that fails there, or is aborted, ends all of its messages.
-        """
-        step.done()
-        if self._producer._transaction is not None:
-            over.end(End.FAILED)
-            self.fail(error)
-            return
-        resume(over, self, position + 1, error)
-
-    # --- a future of the client's own class -----------------------------------------------------
-
-    def pending(self, fate: str) -> Any:
-        """Return the one future of this message, made when it is first needed."""
-        record = self._record
-        place = TopicPartition(record.topic, -1 if record.partition is None else record.partition)
-        if self._result is None:
-            self._result = internals.FatedResult(place, fate)
-            self._future = internals.future_for(self._result, record.timestamp_ms, record.sizes)
-        self._result.fate = fate
-        self._result.topic_partition = place
-        return self._future
-
-    def succeed(self) -> None:
-        """Complete it with offset -1: no topic holds the message, or not one of this cluster."""
-        assert self._result is not None
-        timestamp_ms = self._record.timestamp_ms
-        if timestamp_ms is None:
-            timestamp_ms = int(time.time() * 1000)
-        self._result.success((-1, timestamp_ms, None))
-
-    def fail(self, error: Exception) -> None:
-        """Complete it with an error."""
-        assert self._result is not None
-        self._result.failure(error)
-
-    def follow(self, result: Any) -> None:
-        """Complete it as the client's own future ends."""
-        if result is self._future:
-            return
-        assert self._result is not None
-        if self._result.fate != "buffered":
-            self._result.fate = fate(result)
-        result.add_callback(self._complete)
-        result.add_errback(self._result.failure)
-
-    def _complete(self, metadata: RecordMetadata) -> None:
-        assert self._result is not None
-        self._result.topic_partition = metadata.topic_partition
-        self._result.success((metadata.offset, metadata.timestamp, None))
-
-    # --- kept, or sent elsewhere --------------------------------------------------------------
-
-    def envelope(self) -> Envelope:
-        """Return the record with its bytes as they are serialized."""
-        return envelope_of(self._record, self._producer._producer_name)
+    def overflowed(self, over: OverLimit) -> None:
+        """Count a message that an overflow topic has; in a transaction, when that has its fate."""
+        if self.transaction is None:
+            over.end(End.OVERFLOWED)
+        elif over.end(None):
+            self.transaction.add(over.flow.account, End.OVERFLOWED)
 
 
-def envelope_of(record: Record, producer: str) -> Envelope:
-    """Return the whole message that a record is."""
-    key, value = data_of(record.key), data_of(record.value)
-    own, marks = split_sent(tuple(record.headers or ()))
-    return Envelope(
-        destination=record.topic,
-        body=None if value is None else bytes(value),
-        kind="kafka",
-        key=None if key is None else bytes(key),
-        headers=own,
-        timestamp_ms=record.timestamp_ms,
-        partition=record.partition,
-        producer=producer,
-        marks=marks,
+def send(client: Client, record: Record) -> Any:
+    """Hand a record to kafka-python; optional arguments by name, as instrumentation expects.
+
+    The method is looked up each time: instrumentation puts its own into the client's class.
+    """
+    topic, value, key, headers, partition, timestamp_ms = record
+    return Client.send(
+        client,
+        topic,
+        value,
+        key,
+        headers=headers,
+        partition=partition,
+        timestamp_ms=timestamp_ms,
     )
 
 
-def diverted_headers(over: OverLimit, record: Record) -> Headers:
-    """Return the record's own headers with ours, as it is sent aside."""
-    envelope = envelope_of(record, over.message.producer)
-    return envelope.diverted(diverted(over), over.engine.signer).all_headers()
+def send_oversize(client: Client, record: Record) -> Any:
+    """Send one with headers of ours, which may be larger for them than what the user may send.
+
+    The bound was asked when the user sent it; what is too large for the broker, that refuses.
+    """
+    before, _oversize.allowed = _oversize.allowed, True
+    try:
+        return send(client, record)
+    finally:
+        _oversize.allowed = before
+
+
+def send_bytes(client: Client, record: Record) -> Any:
+    """Send a record of bytes such that they are not serialized again."""
+    if record.key is None and record.value is None:
+        accept_nothing(client.config)
+    key = as_serialized(client.config, "key_serializer", record.key)
+    value = as_serialized(client.config, "value_serializer", record.value)
+    return send_oversize(client, record._replace(key=key, value=value))
+
+
+def may_wait(client: Client) -> bool:
+    """Tell whether this thread may be blocked: the I/O thread would wait for itself."""
+    return not internals.on_io_thread(client)
+
+
+def _has_failed(permit: Permit, error: BaseException) -> None:
+    permit.settle(outcome_of(error))

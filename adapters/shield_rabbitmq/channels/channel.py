@@ -19,7 +19,7 @@ from pika.exceptions import AMQPError
 
 from shield import End, Message, OverLimit, Permit, Signals, Verdict
 from shield.chain.blocking import attending
-from shield.chain.runner import hold_back, react, taken_back
+from shield.chain.runner import hold_back, run_chain, taken_back
 from shield.errors import rejecting_as
 from shield.message import added_headers
 from shield_rabbitmq.channels.blocked_listener import heard_by
@@ -30,7 +30,7 @@ from shield_rabbitmq.channels.channel_state import (
     headers_of,
     settle_failed,
 )
-from shield_rabbitmq.channels.sender import ChannelPort
+from shield_rabbitmq.channels.port import ChannelPort
 from shield_rabbitmq.channels.signal_support import BLOCKING, LOOP, ChannelSignals
 from shield_rabbitmq.client import internals
 from shield_rabbitmq.client.expiration import deadline_of
@@ -157,16 +157,17 @@ class Shielded:
             publish(*call, **named)  # pika raises
             return
         self.shield_fate = "raised"
-        outlet = ChannelPort(
+        port = ChannelPort(
             self,
             guard.shield,
             guard.producer,
             lambda permit: guard.send(self, permit, publish, *call, **named),
             call,
-            bool(verdict.refusal.policy.goes_by) and verdict.retry_after_s is None,
+            blocking=self._shield_waits,
+            deaf=bool(verdict.refusal.policy.goes_by) and verdict.retry_after_s is None,
         )
         with self._shield_attended():
-            self.shield_fate = outlet.ended(react(verdict, outlet))
+            self.shield_fate = port.ended(run_chain(verdict, port))
 
 
 class ShieldedBlockingChannel(Shielded, BlockingConsuming, BlockingChannel):  # type: ignore[misc] # pika is untyped

@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable
 
 from shield import Refusal
+from shield.clients.client_transport import answer_all
 from shield.clients.future import LazyFuture
+from shield.transport import Done
 from shield_rabbitmq.client.frames import Frames
 
 
@@ -66,6 +68,42 @@ class PendingPublish(ABC):
     @abstractmethod
     def finish(self, error: Exception | None) -> None:
         """Take the answer: None for confirmed, or what went wrong."""
+
+
+class EnvelopePublish(PendingPublish):
+    """An envelope that a redrive, or another client's overflow, has handed over."""
+
+    __slots__ = ("_done", "may_decline")
+
+    def __init__(self, parcel: Frames, done: Done, *, may_decline: bool = False) -> None:
+        super().__init__(parcel)
+        self._done = done
+        self.may_decline = may_decline
+
+    def finish(self, error: Exception | None) -> None:
+        """Tell who sent it; what that raises is not to end the connection of all others."""
+        answer_all((self._done,), error)
+
+
+class OverflowPublish(PendingPublish):
+    """A message on its way to an overflow exchange."""
+
+    __slots__ = ("_declares", "_ended")
+    may_decline = True
+
+    def __init__(self, parcel: Frames, declares: bool, ended: Done) -> None:
+        super().__init__(parcel)
+        self._declares = declares
+        self._ended = ended
+
+    @property
+    def declares(self) -> bool:
+        """Whether the rule says so."""
+        return self._declares
+
+    def finish(self, error: Exception | None) -> None:
+        """Tell who diverted it."""
+        self._ended(error)
 
 
 class Probe(PendingPublish):

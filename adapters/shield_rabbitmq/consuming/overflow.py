@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from shield import Shield, ShieldError, Transport
 from shield.action import Divert
 from shield.chain.deferred import DeferredDelivery
 from shield.headers import BROKER, ROUTING_KEY, diverted, signed
-from shield.transport import once
+from shield.transport import Done, once
 from shield_rabbitmq.client import internals
 from shield_rabbitmq.client.address import origin_of
 from shield_rabbitmq.client.envelopes import envelope_of
@@ -17,13 +16,11 @@ from shield_rabbitmq.client.errors import CannotConnectError
 from shield_rabbitmq.client.frames import Frames
 from shield_rabbitmq.client.properties import kept, now_ms, received, set_aside
 from shield_rabbitmq.client.raw_properties import Encoded
-from shield_rabbitmq.connection.pending_publish import PendingPublish
+from shield_rabbitmq.connection.pending_publish import OverflowPublish
 from shield_rabbitmq.publishing.relay_pool import relay_for
 
 if TYPE_CHECKING:
     from shield_rabbitmq.consuming.delivery import BrokerDelivery
-
-Ended = Callable[[Exception | None], None]
 
 
 def send_away(
@@ -32,7 +29,7 @@ def send_away(
     held: DeferredDelivery,
     arrival: BrokerDelivery,
     step: Divert,
-    ended: Ended,
+    ended: Done,
 ) -> None:
     """Send a message where the step says; `ended` is called once, from any thread.
 
@@ -54,7 +51,7 @@ def _carry(
     held: DeferredDelivery,
     arrival: BrokerDelivery,
     transport: Transport,
-    ended: Ended,
+    ended: Done,
 ) -> None:
     """Send through a transport, which has `answer_within` to say what became of it."""
     over = held.over
@@ -81,7 +78,7 @@ def _relay(
     held: DeferredDelivery,
     arrival: BrokerDelivery,
     step: Divert,
-    ended: Ended,
+    ended: Done,
 ) -> None:
     message = held.over.message
     exchange, _, routing_key = step.destination.partition("/")
@@ -91,13 +88,13 @@ def _relay(
     relay = relay_for(connection, shield, message.producer)
     if relay.blocked:
         raise CannotConnectError("RabbitMQ takes no messages for now")
-    missing = relay._writer.missing(exchange)
+    missing = relay.sender.writer.missing(exchange)
     if missing is not None:
         raise missing
     marks = signed(_marks(held), arrival.body, held.over.engine.signer)
     properties = set_aside(_copy(connection, arrival), marks)
     parcel = Frames(exchange, routing_key, arrival.body, properties, mandatory=True)
-    relay._writer.put(OverflowPublish(parcel, step.declare, ended))
+    relay.sender.writer.put(OverflowPublish(parcel, step.declare, ended))
 
 
 def _marks(held: DeferredDelivery) -> dict[str, str]:
@@ -112,24 +109,3 @@ def _copy(connection: Any, arrival: BrokerDelivery) -> Encoded:
     sent_ms = now_ms() if own.timestamp is None else own.timestamp * 1000
     copy = received(own, method.exchange, method.routing_key, user)
     return kept(copy, mandatory=True, sent_ms=sent_ms)
-
-
-class OverflowPublish(PendingPublish):
-    """A message on its way through the relay."""
-
-    __slots__ = ("_declares", "_ended")
-    may_decline = True
-
-    def __init__(self, parcel: Frames, declares: bool, ended: Ended) -> None:
-        super().__init__(parcel)
-        self._declares = declares
-        self._ended = ended
-
-    @property
-    def declares(self) -> bool:
-        """Whether the rule says so."""
-        return self._declares
-
-    def finish(self, error: Exception | None) -> None:
-        """Tell the consumer."""
-        self._ended(error)

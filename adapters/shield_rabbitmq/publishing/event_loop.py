@@ -13,89 +13,94 @@ from functools import partial
 from typing import Any, cast
 
 from shield import OverLimit, Permit
-from shield.chain.async_runner import hold_back, react, until
+from shield.chain.async_runner import hold_back, run_chain, until
 from shield_rabbitmq.client.frames import Frames
 from shield_rabbitmq.connection.pending_publish import Confirm, PendingPublish
-from shield_rabbitmq.publishing.publisher import Admitted, Publisher, Sheddable
+from shield_rabbitmq.connection.write_thread import WriteThread
+from shield_rabbitmq.publishing.port import PublisherPort
+from shield_rabbitmq.publishing.publisher import Publisher
 from shield_rabbitmq.publishing.publisher_limit import PublisherLimit
-from shield_rabbitmq.publishing.sender import PublisherPort
+from shield_rabbitmq.publishing.sender import MessageSender, pending
 
 
 class LoopConfirm(Confirm):
     """A confirm whose message is taken back when it is cancelled, unless it is written."""
 
-    sending: PendingPublish | None = None
+    message: PendingPublish | None = None
     """The message, once the write thread has it."""
 
-    def __init__(self, publisher: Publisher) -> None:
+    def __init__(self, writer: WriteThread) -> None:
         super().__init__()
-        self._publisher = publisher
+        self._writer = writer
 
     def cancel(self) -> bool:
         """Take the message back; False, since only the write thread knows whether it can be."""
         self.withdrawn = True
-        if self.sending is not None:
-            self._publisher._writer.take_back(self.sending)
+        if self.message is not None:
+            self._writer.take_back(self.message)
         return False
 
 
 async def publish(publisher: Publisher, *message: Any) -> Confirm:
     """Publish as `Publisher.publish` does; return the message's future once it is admitted."""
-    on_loop = LoopPublisher.__new__(LoopPublisher)
-    on_loop.__dict__ = publisher.__dict__
-    on_loop.real = publisher
-    confirm: Any = on_loop.publish(*message)
+    confirm: Any = publisher.through(LoopSender(publisher.sender)).publish(*message)
     return cast("Confirm", await confirm if inspect.isawaitable(confirm) else confirm)
 
 
-class LoopPublisher(Publisher):
-    """The same publisher, for one call: the two places where that may wait return coroutines."""
+class LoopSender(MessageSender):
+    """A publisher's sender, for one call: the two places where that may wait return coroutines.
 
-    __slots__ = ("real",)
+    Args:
+        real: what outlives the call: what is kept, or shed later, goes through it.
+    """
 
-    real: Publisher
-    """What outlives the call: what is kept, or shed later, goes through it."""
+    def __init__(self, real: MessageSender) -> None:
+        super().__init__(real.writer, real.limit, real.producer)
+        self.refuses = real.refuses
+        self._real = real
 
-    def _send(  # type: ignore[override]
-        self, permit: Permit, parcel: Frames, future: Confirm, outlet: PublisherPort | None = None
+    def send(  # type: ignore[override]
+        self, permit: Permit, frames: Frames, future: Confirm, port: PublisherPort | None = None
     ) -> Awaitable[Confirm]:
-        return self._sent(permit, parcel, outlet)
+        """Send an admitted message, once there is room for it."""
+        return self._sent(permit, frames, None if port is None else self._port(port))
 
-    def _react(self, over: OverLimit, outlet: PublisherPort) -> Awaitable[Confirm]:  # type: ignore[override]
-        return self._reacted(over, LoopPort(self.real, outlet))
+    def run_chain(  # type: ignore[override]
+        self, over: OverLimit, port: PublisherPort
+    ) -> Awaitable[Confirm]:
+        """Run the chain of the rule that refused a message."""
+        return self._chained(over, self._port(port))
 
-    async def _reacted(self, over: OverLimit, outlet: LoopPort) -> Confirm:
-        result = await react(over, outlet)
+    def _port(self, port: PublisherPort) -> LoopPort:
+        return LoopPort(self._real, port.client, port.frames, LoopConfirm(self.writer))
+
+    async def _chained(self, over: OverLimit, port: LoopPort) -> Confirm:
+        result = await run_chain(over, port)
         if isinstance(result, Permit):
-            return await self._sent(result, outlet._parcel, outlet)
+            return await self._sent(result, port.frames, port)
         return result
 
-    async def _sent(self, permit: Permit, parcel: Frames, outlet: PublisherPort | None) -> Confirm:
-        if outlet is not None and not isinstance(outlet, LoopPort):
-            outlet = LoopPort(self.real, outlet)
-        if outlet is not None:
-            outlet.pending("sent")
-        future = LoopConfirm(self.real) if outlet is None else outlet.confirm
+    async def _sent(self, permit: Permit, frames: Frames, port: LoopPort | None) -> Confirm:
+        if port is not None:
+            port.pending("sent")
+        future = LoopConfirm(self.writer) if port is None else port.confirm
         await hold_back(permit)
-        room = None if permit.flow.bounded else self._room
-        if room is not None:
-            await self._take_room(room, permit, len(parcel.body))
-        if outlet is not None and permit.waits:
-            future.sending = Sheddable(parcel, permit, future, room, outlet)
-        else:
-            future.sending = Admitted(parcel, permit, future, room)
-        self._writer.put(future.sending)
+        limit = None if permit.flow.bounded else self.limit
+        if limit is not None:
+            await self._take_room(limit, permit, len(frames.body))
+        future.message = pending(permit, frames, future, limit, port)
+        self.writer.put(future.message)
         return future
 
-    async def _take_room(self, room: PublisherLimit, permit: Permit, size: int) -> None:
+    async def _take_room(self, limit: PublisherLimit, permit: Permit, size: int) -> None:
         try:
-            taken = await until(partial(room.take_or_ring, size), room.forget)
+            taken = await until(partial(limit.take_or_ring, size), limit.forget)
         except BaseException:
             permit.cancel()
             raise
         if not taken:
             permit.cancel()
-            raise self._refusal()
+            raise self._real.refusal()
 
 
 class LoopPort(PublisherPort):
@@ -103,14 +108,10 @@ class LoopPort(PublisherPort):
 
     __slots__ = ()
 
-    def __init__(self, publisher: Publisher, outlet: PublisherPort) -> None:
-        super().__init__(publisher, outlet._parcel)
-        self._future = LoopConfirm(publisher)
-
     @property
     def confirm(self) -> LoopConfirm:
         """The message's future."""
-        return cast("LoopConfirm", self._future)
+        return cast("LoopConfirm", self.future)
 
     def may_wait(self) -> bool:
         """Not on the loop; whoever sends what was kept meanwhile does not wait either."""

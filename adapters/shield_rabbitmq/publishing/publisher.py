@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-import weakref
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -18,27 +17,21 @@ from shield import (
     URL,
     Backlogs,
     Message,
-    Outcome,
     OverLimit,
     Permit,
-    Refusal,
     SettingsError,
     Shield,
     Signals,
+    Transport,
 )
-from shield.chain.runner import answering, hold_back, react, resume, taken_back
+from shield.chain.runner import taken_back
 from shield.engine.reporting.signal_support import SignalSupport
 from shield.errors import rejecting_as
 from shield.message import added_headers
-from shield.process_hooks import ForkStage, after_fork
 from shield_rabbitmq.channels.signal_support import PUBLISHER
 from shield_rabbitmq.client.errors import (
-    CannotConnectError,
     ForkedPublisherError,
-    NackedError,
     PublisherClosedError,
-    RabbitMQDeliveryUnknownError,
-    WithdrawnError,
 )
 from shield_rabbitmq.client.expiration import deadline_of
 from shield_rabbitmq.client.frames import (
@@ -48,12 +41,13 @@ from shield_rabbitmq.client.frames import (
     check_properties,
     with_headers,
 )
-from shield_rabbitmq.connection.pending_publish import Confirm, PendingPublish
+from shield_rabbitmq.connection.pending_publish import Confirm
 from shield_rabbitmq.connection.send_queue import SendQueue
 from shield_rabbitmq.connection.write_thread import WriteThread
 from shield_rabbitmq.operations.depth import DepthReader
+from shield_rabbitmq.publishing.port import PublisherPort
 from shield_rabbitmq.publishing.publisher_limit import PublisherLimit
-from shield_rabbitmq.publishing.sender import PublisherPort
+from shield_rabbitmq.publishing.sender import MessageSender, opened
 from shield_rabbitmq.publishing.transport import PublisherTransport
 
 
@@ -89,6 +83,8 @@ class Publisher:
 
     shield: Shield
     """The Shield that decides; `publisher.shield.ledger()` accounts for every message."""
+    sender: MessageSender
+    """What hands messages to the write thread; for what sends beside the quotas."""
 
     def __init__(
         self,
@@ -111,7 +107,6 @@ class Publisher:
         parameters = parameters_of(url)
         self.shield = core.shield_of(shield)
         self._producer = shield_producer or self.shield.settings.producer
-        self._room = PublisherLimit(max_messages, max_bytes)
         self._signals = Signals(self.shield.clock.now, self.shield.signals_changed)
         self._support = SignalSupport(
             self.shield.rules, self._producer, PUBLISHER, "shield_rabbitmq.Publisher"
@@ -121,16 +116,16 @@ class Publisher:
         self._writer = WriteThread(
             parameters, window, resend_unconfirmed, self._signals, waiting=self._waiting
         )
-        self._transport = PublisherTransport(self, parameters)
+        limit = PublisherLimit(max_messages, max_bytes)
+        self.sender = MessageSender(self._writer, limit, self._producer)
+        opened(self.sender)
+        self._transport = PublisherTransport(self.sender, parameters, self._signals)
         self._signals.backlogs = Backlogs(
             self._transport.origin,
             partial(DepthReader, parameters),
             self.shield.clock,
             self.shield.backlog_changed,
         )
-        self._refuses: type[PublisherClosedError | ForkedPublisherError] | None = None
-        _publishers.add(self)
-        weakref.finalize(self, self._writer.finish).atexit = False
         self.shield.opened(self._transport)
 
     def publish(
@@ -161,8 +156,8 @@ class Publisher:
             SettingsError: a rule that covers it goes by what a publisher never tells.
             ForkedPublisherError: in a process forked after the publisher was in use.
         """
-        if self._refuses is not None:
-            raise self._refusal()
+        if self.sender.refuses is not None:
+            raise self.sender.refusal()
         check_address(exchange, routing_key)
         check_properties(properties)
         parcel = Frames(exchange, routing_key, body_of(body), properties, mandatory)
@@ -190,10 +185,16 @@ class Publisher:
             verdict = self.shield.admit(message)
         if type(verdict) is Permit:
             if verdict.flow.waits:
-                return PublisherPort(self, parcel).send(verdict)
-            return self._send(verdict, parcel, Confirm())
+                return PublisherPort(self.sender, self._transport, parcel).send(verdict)
+            return self.sender.send(verdict, parcel, Confirm())
         assert isinstance(verdict, OverLimit)
-        return self._react(verdict, PublisherPort(self, parcel))
+        port = PublisherPort(self.sender, self._transport, parcel)
+        return self.sender.run_chain(verdict, port)
+
+    @property
+    def transport(self) -> Transport:
+        """The way back through this publisher, for what is kept of its messages."""
+        return self._transport
 
     @property
     def signals(self) -> Signals:
@@ -218,7 +219,7 @@ class Publisher:
     @property
     def closed(self) -> bool:
         """Whether nothing can be published any more: after `close`, or in a forked process."""
-        return self._refuses is not None
+        return self.sender.refuses is not None
 
     def flush(self, timeout: float | None = None) -> None:
         """Return when what is buffered is sent and all is confirmed or has failed.
@@ -226,7 +227,7 @@ class Publisher:
         At the latest after `timeout` seconds, None for as long as it takes; in a future's
         callback, on the write thread, at once.
         """
-        if self._refuses is not None:
+        if self.sender.refuses is not None:
             return
         deadline = None if timeout is None else time.monotonic() + timeout
         for _ in range(1 if self._waiting is None else 2):  # what was shed meanwhile is buffered
@@ -241,13 +242,13 @@ class Publisher:
         May be called again, from any thread, and from a future's callback, where it does not
         wait. In a forked process it does nothing.
         """
-        if self._refuses is ForkedPublisherError:
+        if self.sender.refuses is ForkedPublisherError:
             return
         deadline = None if timeout is None else time.monotonic() + timeout
-        if self._refuses is None:
+        if self.sender.refuses is None:
             self.shield.closing(self._transport, timeout)
-        self._refuses = PublisherClosedError
-        self._room.close()
+        self.sender.refuses = PublisherClosedError
+        self.sender.limit.close()
         self._writer.close(None if deadline is None else max(0.0, deadline - time.monotonic()))
         if self._signals.backlogs is not None:
             self._signals.backlogs.close()
@@ -258,111 +259,12 @@ class Publisher:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _send(
-        self, permit: Permit, parcel: Frames, future: Confirm, outlet: PublisherPort | None = None
-    ) -> Confirm:
-        """Hand an admitted message to the write thread, when there is room for it.
-
-        With its outlet, on which its chain is run where it waits there for too long.
-        """
-        hold_back(permit, self._may_wait)
-        room = None if permit.flow.bounded else self._room
-        if room is not None and not room.take(len(parcel.body), self._writer.is_current):
-            permit.cancel()
-            raise self._refusal()
-        if outlet is not None and permit.waits:
-            self._writer.put(Sheddable(parcel, permit, future, room, outlet))
-        else:
-            self._writer.put(Admitted(parcel, permit, future, room))
-        return future
-
-    def _react(self, over: OverLimit, outlet: PublisherPort) -> Confirm:
-        return react(over, outlet)
-
-    def _may_wait(self) -> bool:
-        """Tell whether this thread may be blocked: the write thread would wait for itself."""
-        return not self._writer.is_current
-
-    def _refusal(self) -> Exception:
-        if self._refuses is ForkedPublisherError:
-            return ForkedPublisherError(
-                "this publisher was in use before the fork and its write thread is in the parent; "
-                "make a publisher in the child"
-            )
-        return PublisherClosedError("this publisher is closed; make another one")
-
-
-class Admitted(PendingPublish):
-    """A message on its way to where it was going."""
-
-    __slots__ = ("_future", "_permit", "_room")
-
-    def __init__(
-        self, parcel: Frames, permit: Permit, future: Confirm, room: PublisherLimit | None
-    ) -> None:
-        super().__init__(parcel)
-        self._permit = permit
-        self._future = future
-        self._room = room
-
-    def finish(self, error: Exception | None) -> None:
-        """Settle the permit, make room, complete the future: in that order, so that all agree."""
-        if error is None:
-            self._permit.delivered()
-        elif isinstance(error, CannotConnectError | PublisherClosedError | WithdrawnError):
-            self._permit.cancel()
-        else:
-            overloaded = isinstance(error, NackedError | RabbitMQDeliveryUnknownError)
-            self._permit.settle(Outcome.OVERLOADED if overloaded else Outcome.FAILED)
-        if self._room is not None:
-            self._room.release(len(self.parcel.body))
-        if error is None:
-            self._future.set_result(None)
-        else:
-            self._future.set_exception(error)
-
-
-class Sheddable(Admitted):
-    """A message that policies may refuse while it waits to be written."""
-
-    __slots__ = ("_outlet",)
-
-    def __init__(
-        self,
-        parcel: Frames,
-        permit: Permit,
-        future: Confirm,
-        room: PublisherLimit | None,
-        outlet: PublisherPort,
-    ) -> None:
-        super().__init__(parcel, permit, future, room)
-        self._outlet = outlet
-
-    @property
-    def waits(self) -> Hashable:
-        """Those policies."""
-        return self._permit.waits
-
-    def refusal(self, waited_s: float, now: float) -> Refusal | None:
-        """Ask them."""
-        return self._permit.waited(waited_s, now)
-
-    def newest_first(self, now: float) -> bool:
-        """Ask them."""
-        return self._permit.flow.engine.newest_first(self._permit, now)
-
-    def leaves(self, waited_s: float, now: float) -> None:
-        """Let those in shadow count it."""
-        self._permit.flow.engine.leaves(self._permit, waited_s, now)
-
-    def refuse(self, refusal: Refusal) -> None:
-        """Make room, and let its chain go on; that completes the future."""
-        if self._room is not None:
-            self._room.release(len(self.parcel.body))
-        over = self._permit.refuse(refusal)
-        if over is not None:
-            with answering():
-                resume(over, self._outlet, 0)
+    def through(self, sender: MessageSender) -> Publisher:
+        """Return this publisher for one call, whose message goes through another sender of its."""
+        other = Publisher.__new__(Publisher)
+        other.__dict__.update(self.__dict__)
+        other.sender = sender
+        return other
 
 
 def parameters_of(url: Any) -> pika.connection.Parameters:
@@ -394,15 +296,3 @@ def _why(url: str, error: Exception) -> str:
     except ValueError as unreadable:
         return str(unreadable)
     return str(error)
-
-
-_publishers: weakref.WeakSet[Publisher] = weakref.WeakSet()
-
-
-def _mark_forked() -> None:
-    for publisher in list(_publishers):
-        if publisher._writer.started:
-            publisher._refuses = ForkedPublisherError
-
-
-after_fork(_mark_forked, ForkStage.RESOURCES)

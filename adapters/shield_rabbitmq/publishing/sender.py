@@ -1,154 +1,186 @@
-"""What happens to one message over the limit, on the side of RabbitMQ."""
+"""How one publisher's messages are handed to its write thread, within the publisher's own limit."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import weakref
+from collections.abc import Hashable
 
-from shield import Envelope, OverLimit, Permit, Transport
-from shield.action import Divert
-from shield.chain.runner import diverted_ended
-from shield.errors import ExpiredError
-from shield.headers import diverted, signed
-from shield_rabbitmq.client.envelopes import envelope_of
-from shield_rabbitmq.client.errors import RabbitMQOverLimitError, WithdrawnError
+from shield import Outcome, OverLimit, Permit, Refusal
+from shield.chain.runner import answering, hold_back, resume_chain, run_chain
+from shield.clients.pending import FuturePort
+from shield.process_hooks import ForkStage, after_fork
+from shield_rabbitmq.client.errors import (
+    CannotConnectError,
+    ForkedPublisherError,
+    NackedError,
+    PublisherClosedError,
+    RabbitMQDeliveryUnknownError,
+    WithdrawnError,
+)
 from shield_rabbitmq.client.frames import Frames
-from shield_rabbitmq.client.properties import kept, now_ms, sendable, set_aside
-from shield_rabbitmq.client.raw_properties import EXPIRATION, Encoded
 from shield_rabbitmq.connection.pending_publish import Confirm, PendingPublish
+from shield_rabbitmq.connection.write_thread import WriteThread
+from shield_rabbitmq.publishing.publisher_limit import PublisherLimit
 
-if TYPE_CHECKING:
-    from shield_rabbitmq.publishing.publisher import Publisher
+Port = FuturePort[Confirm]
 
 
-class PublisherPort:
-    """Carries out the steps of a chain for one message. Its result is one future throughout."""
+class MessageSender:
+    """Sends what is admitted. Used by any number of threads.
 
-    __slots__ = ("_future", "_parcel", "_publisher", "_sent_ms")
+    Args:
+        writer: the write thread, which owns the connection.
+        limit: what bounds messages that no rule bounds.
+        producer: who publishes, to quotas and ledger.
+    """
 
-    def __init__(self, publisher: Publisher, parcel: Frames) -> None:
-        self._publisher = publisher
-        self._parcel = parcel
-        self._sent_ms = now_ms()
-        self._future = Confirm()
+    def __init__(self, writer: WriteThread, limit: PublisherLimit, producer: str) -> None:
+        self.writer = writer
+        self.limit = limit
+        self.producer = producer
+        self.refuses: type[PublisherClosedError | ForkedPublisherError] | None = None
+        """Why nothing is sent any more; None while it is."""
 
-    @property
-    def client(self) -> Transport:
-        """The publisher, as what is kept goes back through it."""
-        return self._publisher._transport
+    def send(
+        self, permit: Permit, frames: Frames, future: Confirm, port: Port | None = None
+    ) -> Confirm:
+        """Hand an admitted message to the write thread, when there is room for it.
 
-    def send(self, permit: Permit) -> Confirm:
-        """Send where it was going; not what was withdrawn meanwhile, or has expired."""
-        if self._future.withdrawn:
-            permit.cancel()
-            place = self._parcel.destination
-            self.fail(WithdrawnError(f"a message to {place!r} was cancelled"))
-            return self._future
-        parcel = self._parcel
-        if self._future.shield_fate != "buffered":
-            self.pending("sent")
-        elif EXPIRATION in parcel.properties.fields:
-            try:
-                parcel = self._aged()
-            except ExpiredError:
-                permit.expired()
-                self._future.shield_fate = "dropped"
-                self.succeed()
-                return self._future
-        return self._publisher._send(permit, parcel, self._future, self)
-
-    def _aged(self) -> Frames:
-        """Return the message with as much time to live as is left of it."""
-        one = self._parcel
-        properties, mandatory = sendable(self._kept(), now_ms())
-        return Frames(one.exchange, one.routing_key, one.body, properties, mandatory)
-
-    def drop(self, over: OverLimit) -> Confirm:
-        """Return a future that is done, with None."""
-        self._future.shield_fate = "dropped"
-        self.succeed()
-        return self._future
-
-    def may_wait(self) -> bool:
-        """Anywhere but on the write thread."""
-        return self._publisher._may_wait()
-
-    def may_leave(self) -> bool:
-        """Return True: a publisher has no transactions."""
-        return True
-
-    def error(self, over: OverLimit) -> Exception:
-        """Return an error that is also an AMQPError."""
-        return over.error(RabbitMQOverLimitError)
-
-    def divert(self, over: OverLimit, step: Divert, position: int) -> Confirm | None:
-        """Send to the overflow exchange; None where it is known to be missing, or is the same.
-
-        Also while the broker takes no messages: it would hang there.
+        With its port, on which its chain is run where it waits there for too long.
         """
-        exchange, _, routing_key = step.destination.partition("/")
-        target = (exchange, routing_key or self._parcel.routing_key)
-        writer = self._publisher._writer
-        same = target == (self._parcel.exchange, self._parcel.routing_key)
-        if same or writer.blocked or writer.missing(exchange) is not None:
-            step.done()
-            return None
-        try:
-            properties = set_aside(
-                self._kept(), signed(diverted(over), self._parcel.body, over.engine.signer)
-            )
-            parcel = Frames(*target, self._parcel.body, properties, mandatory=True)
-        except (TypeError, ValueError):  # a destination, or a header of ours, that is too long
-            step.done()
-            return None
-        future = self.pending("overflowed")
-        writer.put(Diverted(parcel, self, over, step, position))
+        hold_back(permit, self.may_wait)
+        limit = None if permit.flow.bounded else self.limit
+        if limit is not None and not limit.take(len(frames.body), self.writer.is_current):
+            permit.cancel()
+            raise self.refusal()
+        self.writer.put(pending(permit, frames, future, limit, port))
         return future
 
-    def pending(self, fate: str) -> Confirm:
-        """Return the future, with its fate for `shield.fate`."""
-        self._future.shield_fate = fate
-        return self._future
+    def run_chain(self, over: OverLimit, port: Port) -> Confirm:
+        """Run the chain of the rule that refused a message."""
+        return run_chain(over, port)
 
-    def succeed(self) -> None:
-        """Complete the future."""
-        self._future.set_result(None)
+    def may_wait(self) -> bool:
+        """Tell whether this thread may be blocked: the write thread would wait for itself."""
+        return not self.writer.is_current
 
-    def fail(self, error: Exception) -> None:
-        """Fail the future."""
-        self._future.set_exception(error)
-
-    def follow(self, result: Confirm) -> None:
-        """Do nothing: there is one future throughout."""
-
-    def envelope(self) -> Envelope:
-        """Return the message with its properties as they go on the wire."""
-        return envelope_of(self._parcel, self._kept(), self._publisher._producer)
-
-    def _kept(self) -> Encoded:
-        return kept(self._parcel.properties, self._parcel.mandatory, self._sent_ms)
+    def refusal(self) -> Exception:
+        """Return what to raise instead of sending."""
+        if self.refuses is ForkedPublisherError:
+            return ForkedPublisherError(
+                "this publisher was in use before the fork and its write thread is in the parent; "
+                "make a publisher in the child"
+            )
+        return PublisherClosedError("this publisher is closed; make another one")
 
 
-class Diverted(PendingPublish):
-    """A message on its way to an overflow exchange."""
+class Admitted(PendingPublish):
+    """A message on its way to where it was going."""
 
-    __slots__ = ("_outlet", "_over", "_position", "_step")
-    may_decline = True
+    __slots__ = ("_future", "_limit", "_permit")
 
     def __init__(
-        self, parcel: Frames, outlet: PublisherPort, over: OverLimit, step: Divert, position: int
+        self, frames: Frames, permit: Permit, future: Confirm, limit: PublisherLimit | None
     ) -> None:
-        super().__init__(parcel)
-        self._outlet = outlet
-        self._over = over
-        self._step = step
-        self._position = position
-
-    @property
-    def declares(self) -> bool:
-        """Whether the rule says so."""
-        return self._step.declare
+        super().__init__(frames)
+        self._permit = permit
+        self._future = future
+        self._limit = limit
 
     def finish(self, error: Exception | None) -> None:
-        """Tell the action that it is done, and the outlet how."""
-        self._step.done()
-        diverted_ended(self._over, self._outlet, self._position, error)
+        """Settle the permit, make room, complete the future: in that order, so that all agree."""
+        if error is None:
+            self._permit.delivered()
+        elif isinstance(error, CannotConnectError | PublisherClosedError | WithdrawnError):
+            self._permit.cancel()
+        else:
+            self._permit.settle(outcome_of(error))
+        if self._limit is not None:
+            self._limit.release(len(self.parcel.body))
+        if error is None:
+            self._future.set_result(None)
+        else:
+            self._future.set_exception(error)
+
+
+class Sheddable(Admitted):
+    """A message that policies may refuse while it waits to be written."""
+
+    __slots__ = ("_port",)
+
+    def __init__(
+        self,
+        frames: Frames,
+        permit: Permit,
+        future: Confirm,
+        limit: PublisherLimit | None,
+        port: Port,
+    ) -> None:
+        super().__init__(frames, permit, future, limit)
+        self._port = port
+
+    @property
+    def waits(self) -> Hashable:
+        """Those policies."""
+        return self._permit.waits
+
+    def refusal(self, waited_s: float, now: float) -> Refusal | None:
+        """Ask them."""
+        return self._permit.waited(waited_s, now)
+
+    def newest_first(self, now: float) -> bool:
+        """Ask them."""
+        return self._permit.flow.engine.newest_first(self._permit, now)
+
+    def leaves(self, waited_s: float, now: float) -> None:
+        """Let those in shadow count it."""
+        self._permit.flow.engine.leaves(self._permit, waited_s, now)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Make room, and let its chain go on; that completes the future."""
+        if self._limit is not None:
+            self._limit.release(len(self.parcel.body))
+        over = self._permit.refuse(refusal)
+        if over is not None:
+            with answering():
+                resume_chain(over, self._port, 0)
+
+
+def pending(
+    permit: Permit,
+    frames: Frames,
+    future: Confirm,
+    limit: PublisherLimit | None,
+    port: Port | None,
+) -> Admitted:
+    """Return an admitted message as the write thread takes it."""
+    if port is not None and permit.waits:
+        return Sheddable(frames, permit, future, limit, port)
+    return Admitted(frames, permit, future, limit)
+
+
+def outcome_of(error: Exception) -> Outcome:
+    """Tell whether load explains that a message was not confirmed."""
+    overloaded = isinstance(error, NackedError | RabbitMQDeliveryUnknownError)
+    return Outcome.OVERLOADED if overloaded else Outcome.FAILED
+
+
+_senders: weakref.WeakSet[MessageSender] = weakref.WeakSet()
+
+
+def opened(sender: MessageSender) -> None:
+    """Refuse all messages in a process that is forked after it was in use; end it when it is gone.
+
+    What is gone has its messages confirmed all the same.
+    """
+    _senders.add(sender)
+    weakref.finalize(sender, sender.writer.finish).atexit = False
+
+
+def _mark_forked() -> None:
+    for sender in list(_senders):
+        if sender.writer.started:
+            sender.refuses = ForkedPublisherError
+
+
+after_fork(_mark_forked, ForkStage.RESOURCES)

@@ -1,60 +1,38 @@
-"""The way back through a publisher: what was set aside goes out as its user would have sent it."""
+"""The way back through a publisher."""
 
 from __future__ import annotations
 
-import logging
-import weakref
-from typing import TYPE_CHECKING
-
 from pika.connection import Parameters
 
-from shield import Envelope, Outcome, ShieldError, Source, Transport
-from shield.interrupts import is_from_outside
+from shield import Envelope, Outcome, Signals, Source
+from shield.clients.client_transport import ClientTransport
 from shield.transport import Done
 from shield_rabbitmq.client.address import RabbitMQAddress, origin_of
 from shield_rabbitmq.client.envelopes import parcel_of
-from shield_rabbitmq.client.errors import (
-    ExchangeError,
-    NackedError,
-    RabbitMQDeliveryUnknownError,
-    ReturnedError,
-)
-from shield_rabbitmq.client.frames import Frames
-from shield_rabbitmq.connection.pending_publish import PendingPublish
-
-if TYPE_CHECKING:
-    from shield_rabbitmq.publishing.publisher import Publisher
+from shield_rabbitmq.client.errors import ExchangeError, ReturnedError
+from shield_rabbitmq.connection.pending_publish import EnvelopePublish
+from shield_rabbitmq.publishing.sender import MessageSender, outcome_of
 
 
-log = logging.getLogger("shield.rabbitmq")
+class PublisherTransport(ClientTransport[MessageSender]):
+    """Sends envelopes through a user's own publisher, past its quotas; confirmed, as all it sends.
 
-
-class PublisherTransport(Transport):
-    """Sends envelopes through a user's own publisher, past its quotas: they are admitted already.
-
-    Does not keep the publisher alive; once that is gone or closed, every send fails.
+    What it refers to is the publisher's sender: that is there as long as the publisher, or any of
+    its messages that is kept.
     """
 
     scheme = "amqp"
+    kind = "publisher"
 
-    def __init__(self, publisher: Publisher, parameters: Parameters) -> None:
-        self._publisher = weakref.ref(publisher)
-        self.signals = publisher.signals
+    def __init__(self, sender: MessageSender, parameters: Parameters, signals: Signals) -> None:
+        super().__init__(sender)
+        self.signals = signals
         self.origin = origin_of(parameters)
         self._parameters = parameters
 
-    def send(self, envelope: Envelope, done: Done) -> None:
-        """Publish to the envelope's exchange; confirmed, as all that it publishes."""
-        publisher = self._publisher()
-        if publisher is None:
-            done(ShieldError("the publisher is gone"))
-            return
-        try:
-            parcel = parcel_of(envelope)
-        except Exception as error:
-            done(error)
-            return
-        publisher._writer.put(Carried(parcel, done))
+    def send_through(self, client: MessageSender, envelope: Envelope, done: Done) -> None:
+        """Publish to the envelope's exchange."""
+        client.writer.put(EnvelopePublish(parcel_of(envelope), done))
 
     def way_back(self, destination: str) -> Source:
         """Return what reads a queue of the publisher's broker: `/QUEUE`, or one named as that."""
@@ -62,20 +40,17 @@ class PublisherTransport(Transport):
 
         return QueueSource(RabbitMQAddress(self._parameters, ()), destination.removeprefix("/"))
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the publisher is there and not closed."""
-        publisher = self._publisher()
-        return publisher is not None and publisher._refuses is None
+    def takes_messages(self, client: MessageSender) -> bool:
+        """Tell whether it is not closed, nor its parent's after a fork."""
+        return client.refuses is None
 
-    def may_wait(self) -> bool:
+    def may_wait_for(self, client: MessageSender) -> bool:
         """Anywhere but on the write thread."""
-        publisher = self._publisher()
-        return publisher is None or publisher._may_wait()
+        return client.may_wait()
 
     def outcome_of(self, error: Exception) -> Outcome:
         """Tell overload from all other errors, as for the publisher's own messages."""
-        return Outcome.OVERLOADED if overloaded(error) else Outcome.FAILED
+        return outcome_of(error)
 
     def is_hopeless(self, error: Exception) -> bool:
         """Tell what no queue takes, no exchange, or cannot be encoded, from all other errors."""
@@ -84,31 +59,3 @@ class PublisherTransport(Transport):
     def is_faulty(self, error: Exception) -> bool:
         """Tell what cannot be encoded, or the broker refuses for what it is."""
         return isinstance(error, TypeError | ValueError)
-
-    def close(self, timeout_s: float) -> None:
-        """Do nothing: the publisher is its user's."""
-
-
-class Carried(PendingPublish):
-    """An envelope on its way."""
-
-    __slots__ = ("_done", "may_decline")
-
-    def __init__(self, parcel: Frames, done: Done, *, may_decline: bool = False) -> None:
-        super().__init__(parcel)
-        self._done = done
-        self.may_decline = may_decline
-
-    def finish(self, error: Exception | None) -> None:
-        """Tell who sent it; what that raises is not to end the connection of all others."""
-        try:
-            self._done(error)
-        except Exception as failed:
-            if is_from_outside(failed):
-                raise
-            log.exception("who sent to %s cannot take the answer", self.parcel.destination)
-
-
-def overloaded(error: Exception) -> bool:
-    """Tell whether load explains that a message was not confirmed."""
-    return isinstance(error, NackedError | RabbitMQDeliveryUnknownError)

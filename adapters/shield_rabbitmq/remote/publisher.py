@@ -8,8 +8,9 @@ from shield_rabbitmq.client.address import RabbitMQAddress
 from shield_rabbitmq.client.envelopes import diverted, parcel_of
 from shield_rabbitmq.client.errors import CannotConnectError
 from shield_rabbitmq.client.frames import Frames
+from shield_rabbitmq.connection.pending_publish import EnvelopePublish
 from shield_rabbitmq.connection.write_thread import WriteThread
-from shield_rabbitmq.publishing.transport import Carried, overloaded
+from shield_rabbitmq.publishing.sender import outcome_of
 
 WINDOW = 1000
 RECONNECT_WITHIN_S = 5.0
@@ -43,7 +44,7 @@ class RemotePublisher:
         if refusal is not None:
             done(refusal)
         else:
-            self._writer.put(Carried(parcel, done, may_decline=True))
+            self._writer.put(EnvelopePublish(parcel, done, may_decline=True))
 
     def _parcel(self, envelope: Envelope) -> Frames:
         exchange = self._address.exchange
@@ -64,7 +65,7 @@ class RemotePublisher:
 
     def outcome_of(self, error: Exception) -> Outcome:
         """Tell overload from all other errors."""
-        return Outcome.OVERLOADED if overloaded(error) else Outcome.FAILED
+        return outcome_of(error)
 
     def close(self, timeout_s: float) -> None:
         """Wait for the confirms of all messages; fail what has none in time."""

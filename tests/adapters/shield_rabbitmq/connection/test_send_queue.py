@@ -14,7 +14,7 @@ from shield.testing import ManualClock
 from shield_rabbitmq.client.frames import Frames
 from shield_rabbitmq.connection.pending_publish import Confirm, PendingPublish
 from shield_rabbitmq.connection.send_queue import SendQueue
-from shield_rabbitmq.publishing.publisher import Sheddable
+from shield_rabbitmq.publishing.sender import Sheddable
 
 RULES = [
     {"name": "strict", "match": "calls.*", "queue_delay": {}, "over_limit": "drop"},

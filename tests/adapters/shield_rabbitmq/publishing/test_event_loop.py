@@ -206,7 +206,7 @@ def test_where_no_rule_bounds_them_they_wait_for_room_on_the_loop(server):
     async def order(number):
         return b"%d" % number
 
-    room = order.publisher._room
+    room = order.publisher.sender.limit
     for _ in range(10_000):
         room.take(1, at_once=False)
 

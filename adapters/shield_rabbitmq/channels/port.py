@@ -12,20 +12,21 @@ from typing import Any
 from shield import Envelope, OverLimit, Permit, Shield
 from shield.action import Divert
 from shield.chain.blocking import result_within
-from shield.transport import Transport
+from shield.clients.pending import MessagePort
+from shield.transport import Done, Transport
 from shield_rabbitmq.channels.channel_state import text_of
 from shield_rabbitmq.client.errors import RabbitMQDeliveryUnknownError, RabbitMQOverLimitError
 from shield_rabbitmq.client.frames import Frames, body_of
 from shield_rabbitmq.connection.pending_publish import Confirm
+from shield_rabbitmq.publishing.port import PublisherPort
 from shield_rabbitmq.publishing.relay_pool import relay_for
-from shield_rabbitmq.publishing.sender import PublisherPort
 
 log = logging.getLogger("shield.rabbitmq")
 CONFIRMED_WITHIN_S = 30.0
 """How long the caller of a BlockingChannel waits until a message that goes elsewhere is there."""
 
 
-class ChannelPort:
+class ChannelPort(MessagePort[Confirm]):
     """Carries out the steps of a chain for one message. The channel's own publish stays as it is.
 
     What goes elsewhere needs a confirm, and must not close the user's channel where its exchange
@@ -38,8 +39,11 @@ class ChannelPort:
         producer: who publishes.
         publish: publishes through the channel, and settles the permit.
         call: exchange, routing key, body, properties and mandatory, as the caller gave them.
+        blocking: whether its caller may be blocked.
         deaf: whether nothing can end the refusal but what this channel would have to hear.
     """
+
+    over_limit_error = RabbitMQOverLimitError
 
     def __init__(
         self,
@@ -48,6 +52,8 @@ class ChannelPort:
         producer: str,
         publish: Callable[[Permit], None],
         call: tuple[Any, ...],
+        *,
+        blocking: bool,
         deaf: bool,
     ) -> None:
         self._channel = channel
@@ -55,6 +61,7 @@ class ChannelPort:
         self._producer = producer
         self._publish = publish
         self._call = call
+        self._blocking = blocking
         self._deaf = deaf
         self._caller = threading.get_ident()
 
@@ -76,11 +83,7 @@ class ChannelPort:
 
         Not for what its own thread would have to hear: that does not listen while it waits.
         """
-        return self._is_callers and bool(self._channel._shield_waits) and not self._deaf
-
-    def error(self, over: OverLimit) -> Exception:
-        """Return an error that is also an AMQPError."""
-        return over.error(RabbitMQOverLimitError)
+        return self._is_callers and self._blocking and not self._deaf
 
     def ended(self, future: Confirm) -> str:
         """Return the message's fate; with a BlockingChannel, once it is where it went.
@@ -91,7 +94,7 @@ class ChannelPort:
             OverLimitError: it could not go there, and the chain behind it ended in `raise`.
             DeliveryUnknownError: nobody can tell whether it is there.
         """
-        if not self._channel._shield_waits or future.shield_fate == "buffered":
+        if not self._blocking or future.shield_fate == "buffered":
             future.add_done_callback(_log_failure)
             return future.shield_fate
         try:
@@ -113,9 +116,9 @@ class ChannelPort:
     def _relayed(self) -> PublisherPort:
         exchange, routing_key, body, properties, mandatory = self._call[:5]
         address = text_of(exchange), text_of(routing_key)
-        parcel = Frames(*address, body_of(body), properties, bool(mandatory))
+        frames = Frames(*address, body_of(body), properties, bool(mandatory))
         relay = relay_for(self._channel.connection, self._shield, self._producer)
-        return PublisherPort(relay, parcel)
+        return PublisherPort(relay.sender, relay.transport, frames)
 
     @property
     def client(self) -> Transport:
@@ -129,12 +132,9 @@ class ChannelPort:
         except (TypeError, ValueError):
             return False
 
-    def divert(self, over: OverLimit, step: Divert, position: int) -> Confirm | None:
+    def divert(self, over: OverLimit, step: Divert, ended: Done) -> Confirm | None:
         """Send to the overflow exchange, relayed."""
-        if not self.may_leave():
-            step.done()
-            return None
-        return self._relayed.divert(over, step, position)
+        return self._relayed.divert(over, step, ended) if self.may_leave() else None
 
     def envelope(self) -> Envelope:
         """Return the message with its properties as they go on the wire."""
