@@ -542,7 +542,7 @@ def test_a_caller_is_not_kept_for_ever(connect, queues, monkeypatch):
     own = limited("shelve", plugins=[shelf])
     channel = connect(shield=own).channel()
     channel.basic_publish("", queue, b"")
-    with pytest.raises(shield_rabbitmq.DeliveryUnknownError, match="it may arrive yet"):
+    with pytest.raises(shield_rabbitmq.RabbitMQDeliveryUnknownError, match="it may arrive yet"):
         channel.basic_publish("", queue, b"")
     assert counts(own) == {"offered": 2, "delivered": 1, "in_flight": 1}
     shelf.kept[0].stored()

@@ -183,7 +183,7 @@ def test_raise_is_caught_as_a_kafka_error(producers, topic):
         producer.send(topic, b"second")
     error = caught.value
     assert isinstance(error, shield.OverLimitError)
-    assert isinstance(error, shield_kafka.OverLimitError)
+    assert isinstance(error, shield_kafka.KafkaOverLimitError)
     assert (error.rule, error.policy, error.reason) == ("orders", "quota", "1/h per producer")
     assert 3590 < error.retry_after <= 3600
     assert "orders" in str(error)
