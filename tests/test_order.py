@@ -11,11 +11,11 @@ ROOT = Path(__file__).parent.parent
 ORDER = (
     ("algorithms",),
     ("contracts",),
+    ("clients",),
     ("chain", "config"),
     ("redriving",),
     ("engine",),
     ("shield.py",),
-    ("clients",),
     ("operations",),
     ("cli", "testing", "plugins", "adapters"),
 )
