@@ -35,8 +35,8 @@ class Length:
 class Figures:
     """What a trip was before the packages, and what it may be at the most now."""
 
-    counted_by_hand: Length
-    """As the issue that asked for shorter ones gives it; how it counted is not known."""
+    issue: Length
+    """As the issue that asked for shorter ones gives it; how it counted is not said there."""
     before: Length
     """By these tests' own count, run on the commit before the move (a22e43e)."""
     bound: Length
@@ -50,7 +50,8 @@ POLLED = Figures(Length(32, 13), Length(31, 13), bound=Length(32, 13))
 def hold(name: str, trip: Trip, figures: Figures) -> None:
     """Print a trip beside what it was, and hold it to its bound."""
     now, bound = Length(trip.frames, trip.modules), figures.bound
-    print(f"\n{name}: {now}; before, {figures.before}; in the issue, {figures.counted_by_hand}")
+    calls = f"{len(trip.calls)} calls"
+    print(f"\n{name}: {now}, {calls}; before, {figures.before}; in the issue, {figures.issue}")
     assert trip.calls, "nothing was traced"
     way = "\n".join(dict.fromkeys(trip.calls))
     assert now.frames <= bound.frames, f"{name}: {now}, allowed are {bound}:\n{way}"
