@@ -43,7 +43,7 @@ class Figures:
 
 
 ADMITTED = Figures(Length(12, 8), Length(11, 7), bound=Length(12, 8))
-OVERFLOWED = Figures(Length(71, 17), Length(120, 31), bound=Length(124, 32))
+OVERFLOWED = Figures(Length(71, 17), Length(120, 31), bound=Length(124, 34))
 POLLED = Figures(Length(32, 13), Length(31, 13), bound=Length(32, 13))
 
 
