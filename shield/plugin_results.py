@@ -72,7 +72,7 @@ def _bounded(text: str) -> str:
 
 
 def wrong(what: str, value: object, allowed: str) -> PluginResultError:
-    """Return the error for a value; an async method's answer is let go of without a warning."""
+    """Return the error for a value; an async method's coroutine is closed."""
     found = shown(value)
     close = getattr(type(value), "close", None)
     if type(value).__name__ in ("coroutine", "generator") and close is not None:

@@ -1,4 +1,4 @@
-"""The Shield: asks the policies, keeps the books, lets messages wait in line."""
+"""The Shield: rules over messages, composed of the engine's parts; one for each process."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Shield(
         """How many messages may be retried now, in all Shields together."""
 
     def __del__(self) -> None:
-        """Leave the books to the process's ledger, with the answers that nobody has picked up."""
+        """Leave the accounts to the process's ledger, with the answers that are not settled yet."""
         if hasattr(self, "_core") and not sys.is_finalizing():
             self._core.pick_up_answers()
             process.retire(self._core.books)

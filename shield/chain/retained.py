@@ -1,4 +1,4 @@
-"""A message in the hands of an action that keeps it, until it is sent, stored, or handed on."""
+"""A message that an action keeps, until it is sent, stored, or handed on."""
 
 from __future__ import annotations
 

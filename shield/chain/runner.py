@@ -377,7 +377,7 @@ def in_line(
 ) -> Generator[float, None, Permit | None]:
     """Yield how long to wait, or until woken, at each place of the line; return what came of it.
 
-    Who lets go of it leaves the line.
+    Closing the generator leaves the queue.
     """
     if over.retry_after_s is not None and over.retry_after_s > limit_s:
         return None

@@ -1,9 +1,9 @@
 """Offers: each is counted, decided on under the lock, and charged where it is admitted.
 
-`admit`, `receive`, `admit_plain` and `readmit` are of one shape: find the flow, take the lock, pick
-up answers, judge, let go. It is written out in each of them, with the lock taken by hand, because
-every message goes through one: `with` costs twice as much as what stands there, and a
-function that holds what they share would be two more calls for each message.
+`admit`, `receive`, `admit_plain` and `readmit` are of one shape: find the policy set, take the
+lock, settle the answers, evaluate, release. It is written out in each of them, with the lock taken
+by hand, because every message goes through one: `with` costs twice as much as what stands there,
+and a function that holds what they share would be two more calls for each message.
 
 An exception from outside (Ctrl-C, a worker's time limit) that strikes on the way takes the offer
 back: it is counted as failed, and nothing stays charged, held or locked.

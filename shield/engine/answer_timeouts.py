@@ -1,4 +1,4 @@
-"""Messages in the hands of somebody who may never answer: each has a limit of time.
+"""Messages that a transport or an action may never answer for: each has a limit of time.
 
 A transport promises to call `done` once, and a keeper to end what it keeps. One that does neither
 must not leave a message in flight for ever, nor its caller with a future that nobody completes.

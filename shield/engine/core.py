@@ -1,4 +1,4 @@
-"""What the rooms of a Shield share: one lock, and the books, lines and answers under it."""
+"""What the parts of a Shield share: one lock, and accounts, wait queues and answers under it."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Core:
             )
 
     def let_go_of_lock(self) -> None:
-        """Let go of the lock where it is this thread's: an exception may have struck before."""
+        """Release the lock where this thread holds it: an exception may have struck before."""
         with suppress(RuntimeError):
             self.release()
 

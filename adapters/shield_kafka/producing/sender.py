@@ -34,7 +34,7 @@ def may_be_oversize() -> bool:
 
 
 class RecordSender:
-    """Sends records through kafka-python's producer, and sees to what is known of their ends.
+    """Sends records through kafka-python's producer, and reports their ends.
 
     The producer is handed in each time, so that it is not kept alive from here: its own `__del__`
     closes it. Used by any number of threads.

@@ -117,7 +117,7 @@ class Shielded:
         """Hear what the broker has said meanwhile; an event loop has heard it already."""
 
     def _shield_attended(self) -> AbstractContextManager[None]:
-        """Let this thread see to the connection while it waits; an event loop never does."""
+        """Let this thread serve the connection while it waits; an event loop never does."""
         return nullcontext()
 
     def _shield_publish_with_care(self, call: tuple[Any, ...], named: dict[str, Any]) -> None:

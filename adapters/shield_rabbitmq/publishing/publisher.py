@@ -57,7 +57,7 @@ class Publisher:
     Callers on any thread hand messages over; one write thread owns the connection, keeps up to
     `window` messages on the wire and completes each message's future when the broker has
     answered for it. The connection is made with the first message and made again, with
-    full-jitter backoff, when it is lost. A publisher that is let go of without `close`, or whose
+    full-jitter backoff, when it is lost. A publisher that is dropped without `close`, or whose
     program ends, still has its messages confirmed: a program waits ten seconds for that.
 
     What may be unanswered at once is bounded by an `in_flight` or `queue` policy of the rules,
