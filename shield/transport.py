@@ -280,7 +280,7 @@ class Source(ABC):
         """Hear which messages are meant, before the first is taken.
 
         A source that cannot forget single messages remembers by it, how far those that are
-        meant are forgotten: `shield.selection.Position`.
+        meant are forgotten: `shield.selection.Mark`.
         """
 
     def leave(self, taken: Taken) -> None:  # noqa: B027 - optional

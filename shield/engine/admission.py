@@ -79,7 +79,7 @@ class Admission(Component):
 
         A Permit is to be settled when the delivery is acknowledged or committed (delivered), or
         goes back to its broker (failed). What is to be done with an OverLimit, a
-        `shield.chain.deferred.Held` says.
+        `shield.chain.deferred.DeferredDelivery` says.
 
         Raises:
             Reject: a plugin's before-hook refused it; it is counted as dropped.

@@ -104,7 +104,7 @@ class Redriver:
     Args:
         source: where they are taken from.
         transport: what sends them.
-        offer: has a message decided on: `shield.admit`, or a bound `shield.readmit`.
+        offer: has a message decided on: `Shield.admit`, or a bound `Shield.readmit`.
         failed_as: where the ledger counts a message whose send failed.
         window: how many may be sent and not yet answered.
         rate: messages a second at the most; None for as many as the rules admit.
