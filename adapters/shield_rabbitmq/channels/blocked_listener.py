@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from shield import Signals
 from shield_rabbitmq.client import internals
@@ -33,9 +33,11 @@ class BlockedListener:
             signals.changed()
 
 
-def heard_by(connection: Any) -> BlockedListener:
+_listeners: WeakKeyDictionary[Any, BlockedListener] = WeakKeyDictionary()
+
+
+def listener_of(connection: Any) -> BlockedListener:
     """Return what hears for a connection; all of its channels share it."""
-    if not hasattr(connection, "_shield_heard"):
-        connection._shield_heard = BlockedListener(connection)
-    heard: BlockedListener = connection._shield_heard
-    return heard
+    if connection not in _listeners:
+        _listeners[connection] = BlockedListener(connection)
+    return _listeners[connection]

@@ -22,7 +22,7 @@ from shield.chain.blocking import attending
 from shield.chain.runner import hold_back, run_chain, taken_back
 from shield.errors import rejecting_as
 from shield.message import added_headers
-from shield_rabbitmq.channels.blocked_listener import heard_by
+from shield_rabbitmq.channels.blocked_listener import listener_of
 from shield_rabbitmq.channels.channel_state import (
     OTHERS,
     ChannelState,
@@ -96,14 +96,26 @@ class Shielded:
             return
         self.shield_fate = "sent"
         if verdict.flow.delays:
-            with self._shield_attended():
-                hold_back(verdict, self._shield_may_wait)
+            self._shield_hold_back(verdict)
         try:
             super().basic_publish(exchange, routing_key, body, properties, mandatory)  # type: ignore[misc]
         except BaseException as error:
             settle_failed(verdict, error)
             raise
         verdict.delivered()
+
+    def _shield_send(
+        self, permit: Permit, publish: Publish, call: tuple[Any, ...], named: dict[str, Any]
+    ) -> None:
+        """Publish what is admitted; its permit is settled when the confirm comes."""
+        if permit.flow.delays:
+            self._shield_hold_back(permit)
+        self._shield_guard.send(self, permit, publish, *call, **named)
+
+    def _shield_hold_back(self, permit: Permit) -> None:
+        """Wait as long as policies ask for; the connection is served meanwhile."""
+        with self._shield_attended():
+            hold_back(permit, self._shield_may_wait)
 
     def _shield_may_wait(self) -> bool:
         return self._shield_waits
@@ -142,7 +154,7 @@ class Shielded:
                 refuse_known(message.destination, call[3])
         if type(verdict) is Permit:
             self.shield_fate = "sent"
-            guard.send(self, verdict, publish, *call, **named)
+            self._shield_send(verdict, publish, call, named)
         else:
             self._shield_react(verdict, publish, call, named)
 
@@ -161,7 +173,7 @@ class Shielded:
             self,
             guard.shield,
             guard.producer,
-            lambda permit: guard.send(self, permit, publish, *call, **named),
+            lambda permit: self._shield_send(permit, publish, call, named),
             call,
             blocking=self._shield_waits,
             deaf=bool(verdict.refusal.policy.goes_by) and verdict.retry_after_s is None,
@@ -235,7 +247,7 @@ def guard_of(channel: Any) -> ChannelState:
         confirms = internals.confirms_are_on(channel)
         counts = isinstance(channel, Channel) and not confirms
         telling = _telling(isinstance(channel, Channel), confirms)
-        heard = heard_by(channel.connection)
+        heard = listener_of(channel.connection)
         publish = vars(channel).pop("basic_publish", None)
         carried = partial(bring_back, channel.connection)
         guard = ChannelState(publish, counts, heard, telling, carried)

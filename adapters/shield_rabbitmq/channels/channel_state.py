@@ -17,7 +17,6 @@ from pika.exceptions import (
 from pika.spec import Basic
 
 from shield import Message, Outcome, Permit, Shield, Signals
-from shield.chain.runner import hold_back
 from shield.engine.reporting.signal_support import Unfit, refuse_unfit
 from shield_rabbitmq.channels.blocked_listener import BlockedListener
 from shield_rabbitmq.channels.signal_support import ChannelSignals, listens
@@ -165,9 +164,6 @@ class ChannelState:
         self, channel: Any, permit: Permit, publish: Publish, *args: Any, **named: Any
     ) -> None:
         """Publish what is admitted, and settle its permit when the confirm comes."""
-        if permit.flow.delays:
-            with channel._shield_attended():
-                hold_back(permit, channel._shield_may_wait)
         try:
             publish(*args, **named)
         except BaseException as error:

@@ -9,6 +9,7 @@ import pika
 
 from shield import Shield
 from shield_rabbitmq.channels.channel import guard_of
+from shield_rabbitmq.consuming.channel import opened
 from shield_rabbitmq.publishing.pool import ShieldChoice, shield_for
 
 
@@ -27,7 +28,7 @@ class Shielding:
         chosen = shield_for(self.shield)
         channel = super().channel(*args, **kwargs)  # type: ignore[misc]
         guard_of(channel).act(chosen, self.shield_producer, self.shield_consumer)
-        channel._shield_opened()
+        opened(channel)
         return channel
 
 

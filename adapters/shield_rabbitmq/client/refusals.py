@@ -1,32 +1,25 @@
 """What RabbitMQ refuses of a message, with the channel or connection it came through.
 
 Such a refusal tells nothing of what else was on the wire there. So what is known to be refused is
-refused before it is written; what may be is written alone (`doubts_of`); and of what has closed a
-channel all the same, the broker's text mostly names which one it was (`blamed`).
+refused before it is written; what may be is written alone (`doubts_of`). What a connection finds
+out meanwhile is in `shield_rabbitmq.connection.suspects`.
 """
 
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable, Iterator
+from typing import Any
 
 from pika import BasicProperties
 
 from shield_rabbitmq.client.errors import RefusedError
-
-if TYPE_CHECKING:
-    from shield_rabbitmq.client.frames import Frames
 
 PRECONDITION_FAILED, FRAME_ERROR = 406, 501
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"
 """Stands for the channel that it is published through, where that consumes from it."""
 FRAME_OVERHEAD = 8
 """Bytes of a frame beside what is in it."""
-REFUSED_FOR_S = 5.0
-"""How long a refusal is remembered: permissions change."""
-REMEMBERED = 10_000
 LARGE_BODY = 4 * 2**20
 """Bytes from which the broker's own limit may be in the way; 16 MiB is the lowest default."""
 LARGE_HEAD = 3_000
@@ -38,7 +31,6 @@ BAD_MESSAGE = frozenset({501, 502, 503, 505})
 """Codes of errors that close a connection for what was written there."""
 _EXPIRATION = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _ROUTING = ("CC", "BCC", b"CC", b"BCC")
-_SIZE = re.compile(r"message size ([0-9]+) is larger")
 
 
 def reason_against(properties: BasicProperties) -> str | None:
@@ -107,83 +99,6 @@ def check_header(destination: str, size: int, frame_max: int) -> None:
     if size > frame_max:
         what = f"its properties and headers have {size} bytes; allowed here are {frame_max}"
         raise RefusedError(destination, FRAME_ERROR, what)
-
-
-class RefusalSuspects:
-    """What one connection has found out of doubtful messages: what passes, and what does not.
-
-    Args:
-        user: who is connected, whose own `user_id` passes.
-    """
-
-    def __init__(self, user: str | None) -> None:
-        self._always: frozenset[Hashable] = frozenset({("user_id", user)})
-        self._passed = set(self._always)
-        self._refused: dict[Hashable, tuple[float, RefusedError]] = {}
-        self.picky: set[str] = set()
-        """Exchanges that do not take every routing key from this user."""
-
-    def forget(self) -> None:
-        """Begin anew, with a new connection."""
-        self._passed = set(self._always)
-        self._refused.clear()
-        self.picky.clear()
-
-    def about(self, parcel: Frames) -> list[Hashable]:
-        """Return what is not known yet of a message: it is to be written alone."""
-        return [doubt for doubt in self._all(parcel) if doubt not in self._passed]
-
-    def check(self, parcel: Frames) -> None:
-        """Refuse a message whose like the broker has refused within the last five seconds.
-
-        Raises:
-            RefusedError: as that one.
-        """
-        now = time.monotonic()
-        for doubt in self._all(parcel):
-            until, error = self._refused.get(doubt, (0.0, None))
-            if error is not None and now < until:
-                raise RefusedError(parcel.destination, error.reply_code, error.reply_text)
-
-    def passed(self, parcel: Frames) -> None:
-        """Note that the broker took it."""
-        if len(self._passed) > REMEMBERED:
-            self._passed = set(self._always)
-        self._passed.update(self._all(parcel))
-
-    def refused(self, parcel: Frames, error: RefusedError) -> None:
-        """Note that the broker did not take it, where that was for one reason."""
-        if f"topic '{parcel.routing_key}' in " in error.reply_text:
-            self.picky.add(parcel.exchange)
-        doubts = self.about(parcel)
-        if len(doubts) == 1 and len(self._refused) < REMEMBERED:
-            self._refused[doubts[0]] = time.monotonic() + REFUSED_FOR_S, error
-        elif len(self._refused) >= REMEMBERED:
-            self._refused.clear()
-
-    def _all(self, parcel: Frames) -> tuple[Hashable, ...]:
-        if parcel.exchange in self.picky:
-            return (*parcel.doubts, ("topic", parcel.exchange, parcel.routing_key))
-        return parcel.doubts
-
-
-def blamed(text: str, parcels: Sequence[Frames]) -> int | None:
-    """Return which of the messages that were written the broker's text is about."""
-    size = _SIZE.search(text)
-    for at, parcel in enumerate(parcels):
-        exchange = f"exchange '{parcel.exchange or 'amq.default'}' in vhost"
-        if f"topic '{parcel.routing_key}' in {exchange}" in text:
-            return at
-        if exchange in text and " topic '" not in text:
-            return at
-        if size is not None and len(parcel.body) == int(size[1]):
-            return at
-    return None
-
-
-def is_about_exchange(text: str, exchange: str) -> bool:
-    """Tell whether the broker refuses all that is sent to an exchange."""
-    return f"exchange '{exchange or 'amq.default'}' in vhost" in text and " topic '" not in text
 
 
 def _text(value: Any) -> str:

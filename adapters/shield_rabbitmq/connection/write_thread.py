@@ -31,18 +31,13 @@ from shield_rabbitmq.client.errors import (
     WithdrawnError,
 )
 from shield_rabbitmq.client.frames import Frames
-from shield_rabbitmq.client.refusals import (
-    BAD_MESSAGE,
-    RefusalSuspects,
-    blamed,
-    check_header,
-    is_about_exchange,
-)
+from shield_rabbitmq.client.refusals import BAD_MESSAGE, check_header
 from shield_rabbitmq.connection.confirms import UnconfirmedWindow
 from shield_rabbitmq.connection.exchanges import Exchanges
 from shield_rabbitmq.connection.link import Link
 from shield_rabbitmq.connection.pending_publish import PendingPublish, Probe
 from shield_rabbitmq.connection.send_queue import SendQueue
+from shield_rabbitmq.connection.suspects import RefusalSuspects, blamed, is_about_exchange
 
 log = logging.getLogger("shield.rabbitmq")
 CONNECT_WITHIN_S = 5.0

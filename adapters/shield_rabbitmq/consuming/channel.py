@@ -11,9 +11,10 @@ from pika.exceptions import DuplicateGetOkCallback
 from shield import Outcome, Shield
 from shield_rabbitmq.client import internals
 from shield_rabbitmq.consuming.generator import GeneratorQueue, generate
+from shield_rabbitmq.consuming.get import GetQueues
 from shield_rabbitmq.consuming.prefetch import prefetch_for
-from shield_rabbitmq.consuming.queue import Consumer, DeliveryQueue, Handed, Terms
-from shield_rabbitmq.consuming.session import ConsumerSession
+from shield_rabbitmq.consuming.queue import Consumer, Handed
+from shield_rabbitmq.consuming.session import ConsumerSession, SessionQueue, Terms
 
 LEAVE_WITHIN_S = 5.0
 """How long a channel that is closed waits for what it has diverted."""
@@ -29,6 +30,8 @@ class Consuming:
     """What both kinds of channel share. Without a rule for consuming all of it is pika's."""
 
     _shield_intake: ConsumerSession | None = None
+    _shield_gets: GetQueues
+    """What `basic_get` takes messages out of, once there is a session."""
     _shield_user_prefetch: int | None = None
     """The user's own prefetch for new consumers; None where it may have been set before."""
     _shield_prefetch: int | None = None
@@ -61,7 +64,10 @@ class Consuming:
         """Return what keeps this channel's deliveries; None where no rule is about any."""
         guard = self._shield_guard  # type: ignore[attr-defined]
         if self._shield_intake is None and guard.acts and guard.shield.receives(None, ""):
-            self._shield_intake = ConsumerSession(self, self._shield_beneath())
+            self._shield_intake = intake = ConsumerSession(
+                self, self._shield_beneath(), lambda: self._shield_prefetch
+            )
+            self._shield_gets = GetQueues(intake)
             internals.write_acks_readily(self.connection)  # type: ignore[attr-defined]
             if _leaves(guard.shield):
                 internals.keep_encoded(self.connection)  # type: ignore[attr-defined]
@@ -208,7 +214,7 @@ class ConsumingChannel(Consuming):
         shield, name = terms = self._shield_guard.terms  # type: ignore[attr-defined]
         if not shield.receives(queue, name):
             return get(queue, intake.passed_on(callback, bool(auto_ack)), auto_ack)
-        gets = intake.gets_of(terms, queue)
+        gets = self._shield_gets.of(terms, queue)
         if intake.asks_later:
             raise DuplicateGetOkCallback
 
@@ -304,7 +310,7 @@ class BlockingConsuming(Consuming):
                 drawn.ended, intake.drawn = True, None
                 self._shield_hand_back(drawn)
 
-    def _shield_hand_back(self, line: DeliveryQueue) -> None:
+    def _shield_hand_back(self, line: SessionQueue) -> None:
         held = len(line)
         line.hand_back()
         if held and self.is_open:  # type: ignore[attr-defined]
@@ -322,7 +328,7 @@ class BlockingConsuming(Consuming):
         shield, name = terms = self._shield_guard.terms  # type: ignore[attr-defined]
         if not shield.receives(queue, name):
             return intake.got(get(queue, auto_ack), auto_ack)
-        gets = intake.gets_of(terms, queue)
+        gets = self._shield_gets.of(terms, queue)
         handed = gets.next()
         while handed is None and gets.may_ask():
             item = get(queue, False)
@@ -333,6 +339,11 @@ class BlockingConsuming(Consuming):
             return gets.hand_over(*handed, auto_ack)
         internals.serve(self)
         return None, None, None
+
+
+def opened(channel: Consuming) -> None:
+    """Note that a channel is new: nobody has set a prefetch yet."""
+    channel._shield_opened()
 
 
 def _cancelled(channel: Any, consumer_tag: Any) -> Any:

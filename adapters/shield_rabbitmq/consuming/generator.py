@@ -8,10 +8,9 @@ from typing import Any
 from shield.chain.deferred import LOOK_EVERY_S
 from shield_rabbitmq.client import internals
 from shield_rabbitmq.consuming.delivery import BrokerDelivery
-from shield_rabbitmq.consuming.queue import DeliveryQueue, Terms
-from shield_rabbitmq.consuming.session import ConsumerSession
+from shield_rabbitmq.consuming.queue import DeliveryQueue
+from shield_rabbitmq.consuming.session import ConsumerSession, Item, Terms
 
-Item = tuple[Any, Any, Any]
 NOTHING: Item = (None, None, None)
 
 
@@ -98,7 +97,8 @@ def generate(
     drawn = intake.drawn
     if drawn is None:
         drawn = intake.drawn = new
-    elif drawn.arguments != new.arguments:
+    assert isinstance(drawn, GeneratorQueue)
+    if drawn.arguments != new.arguments:
         yield from source  # pika refuses
         return
     yield from drawn.generate(source, quiet_s)

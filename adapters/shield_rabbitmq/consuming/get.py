@@ -6,13 +6,12 @@ import time
 from math import inf
 from typing import Any
 
-from shield import Delivery, Permit
+from shield import Delivery, Permit, Shield
 from shield.action import Divert
 from shield_rabbitmq.client import internals
 from shield_rabbitmq.consuming.delivery import BrokerDelivery
-from shield_rabbitmq.consuming.generator import Item
-from shield_rabbitmq.consuming.queue import MOST_LEAVING, DeliveryQueue, Handed, Terms
-from shield_rabbitmq.consuming.session import ConsumerSession
+from shield_rabbitmq.consuming.queue import MOST_LEAVING, DeliveryQueue, Handed
+from shield_rabbitmq.consuming.session import ConsumerSession, Item, Terms
 
 EMPTY_FIRST_S, EMPTY_LONGEST_S = 0.01, 0.5
 """How long `wait_for_message` leaves a queue alone that had nothing: twice as long each time."""
@@ -94,6 +93,21 @@ class GetQueue(DeliveryQueue):
         if auto_ack:
             self.intake.channel.basic_ack(tag)
         return arrival.method, arrival.properties, arrival.body
+
+
+class GetQueues:
+    """What takes messages out of the queues that one channel asks, by whose rules and queue."""
+
+    def __init__(self, intake: ConsumerSession) -> None:
+        self._intake = intake
+        self._by_queue: dict[tuple[Shield, str, str], GetQueue] = {}
+
+    def of(self, terms: Terms, queue: str) -> GetQueue:
+        """Return what takes messages out of one queue."""
+        key = (*terms, queue)
+        if key not in self._by_queue:
+            self._by_queue[key] = GetQueue(self._intake, terms, queue)
+        return self._by_queue[key]
 
 
 def wait_for_message(

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from shield import Delivery, Kind, Outcome, Permit, Refusal, Shield, Verdict
+from shield import Delivery, Kind, Outcome, Permit, Refusal, Verdict
 from shield.action import Divert, Drop
 from shield.chain.deferred import DeferredDelivery
 from shield.chain.runner import ROUNDING_S
@@ -20,9 +20,7 @@ from shield_rabbitmq.client import internals
 from shield_rabbitmq.consuming.batches import Batch, Batcher
 from shield_rabbitmq.consuming.delivery import BrokerDelivery, delivery_of
 from shield_rabbitmq.consuming.overflow import send_away
-
-if TYPE_CHECKING:
-    from shield_rabbitmq.consuming.session import ConsumerSession
+from shield_rabbitmq.consuming.session import ConsumerSession, SessionQueue, Terms
 
 log = logging.getLogger("shield.rabbitmq")
 LOG_EVERY_S = 60.0
@@ -30,13 +28,11 @@ STALLED_S = 1.0
 """How long a consumer waits for the answer to any of what it has diverted, once that is much."""
 MOST_LEAVING = 1_000
 """How many may be on their way elsewhere where no prefetch bounds that."""
-Terms = tuple[Shield, str]
-"""Whose rules, and who receives, to quotas and ledger."""
 Handed = tuple[Permit, BrokerDelivery]
 """A message that may be handed over, and what it holds until it is acknowledged."""
 
 
-class DeliveryQueue:
+class DeliveryQueue(SessionQueue):
     """What one consumer was given and has not handed over.
 
     Only the first is asked about; what stands behind it is not offered yet. What is diverted
@@ -180,7 +176,7 @@ class DeliveryQueue:
     @property
     def most_leaving(self) -> int:
         """How many may be on their way elsewhere: half of the prefetch, so that others can come."""
-        prefetch = self.intake.channel._shield_prefetch
+        prefetch = self.intake.prefetch()
         return max(1, prefetch // 2) if prefetch else MOST_LEAVING
 
     @property

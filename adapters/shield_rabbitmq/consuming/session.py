@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pika.adapters.blocking_connection import BlockingChannel
 
@@ -11,10 +12,44 @@ from shield import Outcome, Shield
 from shield_rabbitmq.client import internals
 from shield_rabbitmq.consuming.delivery_tags import DeliveryTags
 
-if TYPE_CHECKING:
-    from shield_rabbitmq.consuming.generator import GeneratorQueue, Item
-    from shield_rabbitmq.consuming.get import GetQueue
-    from shield_rabbitmq.consuming.queue import DeliveryQueue, Terms
+Terms = tuple[Shield, str]
+"""Whose rules, and who receives, to quotas and ledger."""
+Item = tuple[Any, Any, Any]
+"""Method, properties and body, as pika gives them to who asks for a message."""
+
+
+class SessionQueue(ABC):
+    """What a session asks of what one consumer was given and has not handed over."""
+
+    auto_ack: bool
+    ended = False
+    """Whether nothing is handed over from here any more."""
+
+    @property
+    @abstractmethod
+    def waits_for_an_ack(self) -> bool:
+        """Whether the next may be handed over once something is acknowledged."""
+
+    @property
+    @abstractmethod
+    def leaving(self) -> int:
+        """How many are on their way elsewhere."""
+
+    @abstractmethod
+    def look_again(self, wait_s: float) -> None:
+        """Hear when to go on: so many seconds from now."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return how many are held back."""
+
+    @abstractmethod
+    def hand_back(self) -> None:
+        """Give all that is held back to the broker."""
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Note that the broker has all of it again: nothing is to be acknowledged any more."""
 
 
 class ConsumerSession:
@@ -23,19 +58,20 @@ class ConsumerSession:
     Args:
         channel: the shielded channel, as its user holds it.
         beneath: pika's own side of it, whose acknowledgements are written and not waited for.
+        prefetch: returns what new consumers would get; None or 0 for no bound.
     """
 
-    def __init__(self, channel: Any, beneath: Any) -> None:
+    def __init__(self, channel: Any, beneath: Any, prefetch: Callable[[], int | None]) -> None:
         self.channel = channel
         self.beneath = beneath
+        self.prefetch = prefetch
         self.tags = DeliveryTags()
-        self.lines: set[DeliveryQueue] = set()
+        self.lines: set[SessionQueue] = set()
         """Those that hold something back, or have something on its way elsewhere."""
-        self.by_tag: dict[str, DeliveryQueue] = {}
+        self.by_tag: dict[str, SessionQueue] = {}
         """The consumers with a callback, by consumer tag."""
-        self.drawn: GeneratorQueue | None = None
+        self.drawn: SessionQueue | None = None
         """What the generator of `consume` draws from."""
-        self.gets: dict[tuple[Shield, str, str], GetQueue] = {}
         self.dispatches = isinstance(channel, BlockingChannel)
         """Whether messages are read first, and handed over afterwards."""
         self.open = True
@@ -59,15 +95,6 @@ class ConsumerSession:
         if item[0] is not None and not auto_ack:
             self.tags.handed[item[0].delivery_tag] = None
         return item
-
-    def gets_of(self, terms: Terms, queue: str) -> GetQueue:
-        """Return what takes messages out of one queue."""
-        from shield_rabbitmq.consuming.get import GetQueue
-
-        key = (*terms, queue)
-        if key not in self.gets:
-            self.gets[key] = GetQueue(self, terms, queue)
-        return self.gets[key]
 
     # --- acknowledgements ---------------------------------------------------------------------
 
