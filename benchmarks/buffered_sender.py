@@ -14,6 +14,7 @@ import psutil
 
 import shield
 from shield import Message, Policy, Refusal, Shield
+from shield.capabilities import ReadsSignals
 from shield_kafka import KafkaProducer
 
 WARM_UP = 2_000
@@ -21,10 +22,9 @@ FLUSH_S = 600
 BOUND = {"messages": 10_000, "bytes": "64MiB"}
 
 
-class Gate(Policy):
+class Gate(Policy, ReadsSignals):
     """Admits everything, or nothing, as the benchmark says."""
 
-    listens = True
     is_open = True
 
     def check(self, message: Message, now: float) -> Refusal | None:

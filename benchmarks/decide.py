@@ -133,7 +133,7 @@ def _message() -> Message:
 
 def _policy_alone(shield: Shield) -> Loop:
     policy = shield.rules[0].policies[0]
-    check, take, message = policy.check, policy.take, _message()
+    check, take, message = policy.check, policy.acquire, _message()
 
     def loop(loops: int) -> float:
         now = time.monotonic()
@@ -148,7 +148,7 @@ def _policy_alone(shield: Shield) -> Loop:
 
 def _policy_with_clock(shield: Shield) -> Loop:
     policy = shield.rules[0].policies[0]
-    check, take, message, clock = policy.check, policy.take, _message(), time.monotonic
+    check, take, message, clock = policy.check, policy.acquire, _message(), time.monotonic
 
     def loop(loops: int) -> float:
         begun = time.perf_counter()

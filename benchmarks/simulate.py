@@ -32,6 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shield import End, Message, Outcome, Permit, Refusal, Shield, Signals
+from shield.capabilities import LimitsSojourn
 from shield.testing import ManualClock
 from shield_rabbitmq.client.frames import Frames
 from shield_rabbitmq.connection.pending_publish import PendingPublish
@@ -66,7 +67,7 @@ RULES: dict[str, dict[str, Any]] = {
     "none": {},
     "adaptive aimd": {"adaptive": {"min": 20, "max": 1000}},
     "adaptive gradient2": {"adaptive": {"algorithm": "gradient2", "min": 20, "max": 1000}},
-    "throttle": {"throttle": 2.0},
+    "throttle": {"probabilistic_throttle": 2.0},
     "adaptive + shed": {"adaptive": {"min": 20, "max": 1000}, "shed": "priority"},
     "in_flight + shed": {"in_flight": {"messages": 50}, "shed": "priority"},
     "queue_delay": {"queue_delay": {"target": "20ms", "interval": "400ms"}},
@@ -208,7 +209,7 @@ class Simulation:
             if hasattr(policy, "random"):
                 policy.random = self._random.random
         self._signals = Signals(self._clock.now)
-        keeps = any(policy.overrides("waited") for policy in self.shield.rules[0].policies)
+        keeps = any(isinstance(policy, LimitsSojourn) for policy in self.shield.rules[0].policies)
         self._waiting = SendQueue(self._signals) if keeps else None
         self._queue: deque[_Sent] = deque()
         self._unanswered: deque[_Sent] = deque()

@@ -170,7 +170,7 @@ def test_a_brokers_own_quota_shows_as_throttle_time(kafka, topic):
 def test_messages_take_the_chain_while_a_brokers_quota_throttles(kafka, topic):
     """They are dropped instead of growing in the client, and sent again when it is over."""
     throttle(kafka.address, topic, 4_000.0)
-    settings = {"rules": [{"match": "*", "throttled": "200ms", "over_limit": "drop"}]}
+    settings = {"rules": [{"match": "*", "broker_throttle": "200ms", "over_limit": "drop"}]}
     with KafkaProducer(
         bootstrap_servers=kafka.address, client_id=topic, shield=settings
     ) as producer:
@@ -185,7 +185,7 @@ def test_messages_take_the_chain_while_a_brokers_quota_throttles(kafka, topic):
         assert producer.shield.wait_ready(20)
         assert fate_of_another() == "sent"
         ledger = producer.shield.ledger()
-    assert ledger.drops == {("rule-1", "throttled", "throttled by the broker"): 1}
+    assert ledger.drops == {("rule-1", "broker_throttle", "throttled by the broker"): 1}
     assert ledger.balanced
 
 

@@ -48,7 +48,7 @@ def test_plain_lines_tell_when_shedding_starts_and_ends(demo):
     """Where there is no terminal; the proof follows, and what to try next."""
     result = demo("--seconds", "3")
     assert result.exit_code == 0, result.output
-    assert "queue = { messages = " in result.stdout
+    assert "client_queue = { messages = " in result.stdout
     assert "the queue is over its limit: shedding starts" in result.stdout
     assert "shedding ends: " in result.stdout
     assert result.stdout.count("✓ equal") == 4

@@ -67,7 +67,7 @@ def test_a_frozen_broker_leaves_records_waiting_and_the_rule_acts_until_it_goes_
     The signals say so meanwhile, although nothing is answered; then all that was taken arrives.
     """
     topic = create_topic(own_kafka.address, 1)
-    producer = make("drop", queue_time="250ms")
+    producer = make("drop", client_queue_age="250ms")
     producer.send(topic, b"v").get(60)
     eventually(lambda: (producer.signals.requests, producer.signals.waits_since) == (0, None))
     go_on = freeze()
@@ -86,7 +86,7 @@ def test_a_frozen_broker_leaves_records_waiting_and_the_rule_acts_until_it_goes_
     eventually(lambda: (producer.signals.requests, producer.signals.waits_since) == (0, None))
     assert producer.shield.pressure() == 0.0
     ledger = producer.shield.ledger()
-    assert ledger.drops == {("rule-1", "queue_time", "queue time"): ledger.dropped}
+    assert ledger.drops == {("rule-1", "client_queue_age", "queue time"): ledger.dropped}
     assert ledger.delivered == taken + 2 == count(own_kafka.address, topic)
 
 
@@ -117,7 +117,7 @@ def test_unanswered_requests_are_over_their_limit_until_one_is_answered(own_kafk
 def test_records_for_a_broker_that_is_gone_wait_with_no_request_on_the_wire(own_kafka, make):
     """Killed: the queue's time says so, where the number of requests says nothing."""
     topic = create_topic(own_kafka.address, 1)
-    producer = make("drop", queue_time="250ms")
+    producer = make("drop", client_queue_age="250ms")
     producer.send(topic, b"v").get(60)
     own_kafka.kill()
     try:

@@ -234,7 +234,7 @@ def test_shedding_starts_when_the_queue_is_over_its_limit_and_ends(make, queues,
     The publisher's own bound is below the queue's and must not block anyone.
     """
     queue = queues.queue()
-    rule = {"match": "*", "queue": {"messages": 50}, "over_limit": "drop"}
+    rule = {"match": "*", "client_queue": {"messages": 50}, "over_limit": "drop"}
     publisher = make(rule, window=10, max_messages=20)
     publisher.publish("", queue, b"first").result(60)
     go_on = freeze()

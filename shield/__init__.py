@@ -11,7 +11,7 @@ can do. The drop-in clients are in `shield_kafka` and `shield_rabbitmq`. Setting
 `shield.toml` and `SHIELD_*` variables; `shield config check` tells what is wrong with them.
 """
 
-from shield import action
+from shield import action, capabilities
 from shield.accounts import End, Ledger
 from shield.action import Action
 from shield.backlog import BacklogReader, Backlogs, BacklogTarget, Watch
@@ -34,7 +34,7 @@ from shield.events import Event, Kind
 from shield.hookspecs import Labels, hookimpl
 from shield.message import Message
 from shield.operations.redrive_job import Redriven, redrive
-from shield.policy import KeyOf, Policy
+from shield.policy import KeyOf, Policy, Traits
 from shield.rule import Rule
 from shield.settings_model import StrictModel
 from shield.shield import Shield, default, shield_of
@@ -79,11 +79,13 @@ __all__ = [
     "Source",
     "StrictModel",
     "Taken",
+    "Traits",
     "Transport",
     "UnavailableError",
     "Verdict",
     "Watch",
     "action",
+    "capabilities",
     "default",
     "fate",
     "hookimpl",

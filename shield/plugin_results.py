@@ -86,7 +86,7 @@ def wrong(what: str, value: object, allowed: str) -> PluginResultError:
 
 
 def refusal_of(policy: Policy, answer: object) -> Refusal | None:
-    """Read what `check` or `waited` has said: None, or a refusal whose parts can be relied on."""
+    """Read what `check` or `check_waiting` has said: None, or a refusal to be relied on."""
     if answer is None:
         return None
     if type(answer) is Refusal and _is_sound(answer, policy):
@@ -133,13 +133,13 @@ def number(value: object, what: str, allowed: str) -> float:
 
 
 def seconds_of(value: object) -> float | None:
-    """Read what `wait_s` has said."""
+    """Read what `drain_time_s` has said."""
     if value is None:
         return None
     allowed = "None, or a finite number of seconds of 0 or more"
-    seconds = number(value, "wait_s", allowed)
+    seconds = number(value, "drain_time_s", allowed)
     if not isfinite(seconds):
-        raise wrong("wait_s", value, allowed)
+        raise wrong("drain_time_s", value, allowed)
     return min(seconds, LONGEST_S)
 
 
@@ -153,7 +153,7 @@ def delay_of(value: object) -> float:
 
 
 def part_of(value: object) -> float:
-    """Read a pressure, or an excess."""
+    """Read a pressure, or a rejection share."""
     part = number(value, "pressure", "a number from 0 to 1")
     if part > 1.0 + 1e-6:
         raise wrong("pressure", value, "a number from 0 to 1")
@@ -161,10 +161,10 @@ def part_of(value: object) -> float:
 
 
 def bound_of(value: object) -> int | None:
-    """Read what `most_unanswered` has said."""
+    """Read what `max_in_flight` has said."""
     if value is None or (type(value) is int and value >= 1):
         return value
-    raise wrong("most_unanswered", value, "None, or an int of 1 or more")
+    raise wrong("max_in_flight", value, "None, or an int of 1 or more")
 
 
 def flag_of(value: object) -> bool:
@@ -181,7 +181,7 @@ def line_of(value: object) -> Hashable:
     try:
         return Key(value)
     except Exception:
-        raise wrong("line", value, "what can be hashed") from None
+        raise wrong("queue_key", value, "what can be hashed") from None
 
 
 PLAIN: frozenset[type] = frozenset((type(None), bool, int, str, bytes))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from shield.capabilities import CarriesOver
 from shield.clock import SYSTEM_CLOCK, Clock
 from shield.config.build import compile_rules
 from shield.config.settings import ShieldSettings, load_settings, read_settings
@@ -109,7 +110,8 @@ class Shield(
         self.rules = compile_rules(self.settings, self.registry)
         new = [policy for rule in self.rules for policy in rule.policies]
         for policy, before in zip(new, old, strict=True):
-            self._hooks.tell([policy.inherit], before)
+            if isinstance(policy, CarriesOver):
+                self._hooks.tell([policy.carry_over], before)
         self._core.auto.leave_to_the_parent()
         self._start_empty()
 

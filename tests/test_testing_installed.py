@@ -22,13 +22,13 @@ class Few(shield.Policy):
     def check(self, message, now):
         return self.refuse("many") if self.taken >= self.settings.most else None
 
-    def take(self, message, now):
+    def acquire(self, message, now):
         self.taken += 1
 
-    def give_back(self, message):
+    def cancel(self, message):
         self.taken -= 1
 
-    def settle(self, message, outcome, now):
+    def release(self, message, outcome, now):
         self.taken -= 1
 
 
@@ -134,8 +134,8 @@ FAULTS = {
         "True",
     ),
     "expected room for 3 messages, came room for 2": (
-        "def give_back(self, message):\n        self.taken -= 1",
-        "def give_back(self, message):\n        pass",
+        "def cancel(self, message):\n        self.taken -= 1",
+        "def cancel(self, message):\n        pass",
     ),
 }
 
@@ -152,7 +152,9 @@ def test_a_contract_that_fails_says_what_was_expected_and_what_came(tmp_path, sa
 
 def test_assertions_of_contracts_show_what_they_compared(tmp_path):
     """Nothing is to be configured for that: `shield.testing` registers its own for rewriting."""
-    broken = PLUGIN.replace("def take(self, message, now):", "def take(self, message, now, more):")
+    broken = PLUGIN.replace(
+        "def acquire(self, message, now):", "def acquire(self, message, now, more):"
+    )
     ran = run_pytest(tmp_path, TESTS, "-k", "no_message_makes_it_raise", plugin=broken)
     assert ran.returncode == 1
     assert "assert {'few (take)': " in ran.stdout or "Left contains" in ran.stdout

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from shield.action import Action
+from shield.capabilities import Validates
 from shield.config.gc_pause import at_rest
+from shield.config.plugin_checks import directions_of
 from shield.config.registry import Registry
 from shield.config.settings import Mode, RuleSettings, ShieldSettings
 from shield.config.transports import Transports
@@ -133,6 +135,8 @@ def _wrong_redrive(rule: Rule, registry: Registry, where: str) -> Iterator[str]:
 def _impossible(rule: Rule, registry: Registry, where: str) -> Iterator[str]:
     """Ask policies, now that the whole chain is known."""
     for policy in rule.policies:
+        if not isinstance(policy, Validates):
+            continue
         try:
             policy.validate()
         except ValueError as error:
@@ -158,9 +162,9 @@ def _misdirected(
     name: str, kinds: Mapping[str, type[Policy] | type[Action]], rule: Rule, where: str
 ) -> list[str]:
     """Return what is wrong with a policy or action that has no meaning in the rule's direction."""
-    if rule.direction in kinds[name].directions:
+    if rule.direction in directions_of(kinds[name]):
         return []
-    able = sorted(other for other, kind in kinds.items() if rule.direction in kind.directions)
+    able = sorted(name for name, kind in kinds.items() if rule.direction in directions_of(kind))
     return [
         f"{where}: found {name!r} in a rule with direction {rule.direction!r}; allowed there is "
         f"{', '.join(able)}"

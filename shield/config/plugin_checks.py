@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from shield import hookspecs
+from shield import capabilities, hookspecs
 from shield.action import Action
 from shield.plugin_results import shown
-from shield.policy import Policy
+from shield.policy import Policy, Traits
 from shield.settings_model import nearest
 from shield.transport import Transport
 
@@ -30,6 +30,40 @@ BASES: dict[str, type] = {
     "shield_transports": Transport,
 }
 """What the kinds that a hook contributes are; those of other hooks are called."""
+CAPABILITIES: dict[str, type] = {
+    method: kind
+    for kind in vars(capabilities).values()
+    if isinstance(kind, type) and kind.__module__ == capabilities.__name__
+    for method in vars(kind)
+    if method[0] != "_"
+}
+"""The capability that each method, or attribute, of one belongs to."""
+FORMER_METHODS = {
+    "take": "acquire",
+    "give_back": "cancel",
+    "settle": "release",
+    "offered": "on_offer",
+    "excess": "rejection_share",
+    "hold": "on_diverted",
+    "let_go": "on_returned",
+    "waited": "check_waiting",
+    "line": "queue_key",
+    "wait_s": "drain_time_s",
+    "most_unanswered": "max_in_flight",
+    "inherit": "carry_over",
+    "goes_by": "required_signals",
+    "listens": "wakes_on_signal",
+}
+"""What methods of policies were called, and are now."""
+FORMER_TRAITS = {
+    "directions": "directions",
+    "runs": "batchable",
+    "patient": "deferred_settlement",
+    "tells_of_load": "counts_as_load",
+}
+"""What fields of `Traits` were called, as attributes of a policy, and are now."""
+FORMER_MARKS = {"bounds": "BoundsInFlight", "chooses": "SelectsVictims"}
+"""What was said by an attribute, and is said now by inheriting a capability."""
 
 
 def wrong_hooks(plugin: object) -> Iterator[str]:
@@ -100,11 +134,37 @@ def _wrong_class(kind: Any, base: type) -> Iterator[str]:
         yield f"lacks {', '.join(sorted(kind.__abstractmethods__))}"
     if kind.__hash__ is not object.__hash__ or kind.__eq__ is not object.__eq__:
         yield "has an __eq__ or __hash__ of its own; allowed is that of object"
-    for method in vars(base):
-        own = inspect.getattr_static(kind, method)
+    for method in (*vars(base), *(CAPABILITIES if base is Policy else ())):
+        own = inspect.getattr_static(kind, method, None)
         if method[0] != "_" and any(later(getattr(own, "__func__", own)) for later in LATER):
             yield f"has {method} as an async method or a generator; allowed is a plain one"
+    if base is Policy:
+        yield from _wrong_policy(kind)
     yield from _wrong_settings(kind)
+
+
+def _wrong_policy(kind: type[Policy]) -> Iterator[str]:
+    """Say what Shield would never call, or ask, of a policy."""
+    for former, method in FORMER_METHODS.items():
+        if hasattr(kind, former):
+            yield f"defines {former}, which is called {method} now{_to_inherit(method, kind)}"
+    for former, trait in FORMER_TRAITS.items():
+        if hasattr(kind, former):
+            yield f"defines {former}; allowed is traits = shield.Traits({trait}=...)"
+    for former, capability in FORMER_MARKS.items():
+        if hasattr(kind, former):
+            yield f"defines {former}; inherit shield.capabilities.{capability} instead"
+    for method, owner in CAPABILITIES.items():
+        if hasattr(kind, method) and not issubclass(kind, owner):
+            yield f"defines {method} and would not be asked{_to_inherit(method, kind)}"
+
+
+def _to_inherit(method: str, kind: type[Policy]) -> str:
+    """Return which capability is to be inherited for a method; nothing where that is so."""
+    owner = CAPABILITIES.get(method)
+    if owner is None or issubclass(kind, owner):
+        return ""
+    return f"; inherit shield.capabilities.{owner.__name__}"
 
 
 def _wrong_settings(kind: type) -> Iterator[str]:
@@ -118,6 +178,14 @@ def _wrong_settings(kind: type) -> Iterator[str]:
     if short is not None and short not in model.model_fields:
         known = nearest(str(short), list(model.model_fields))
         yield f"names {short!r} as the field for a bare value; {known}"
-    directions = kind.directions
+    if issubclass(kind, Policy) and not isinstance(kind.traits, Traits):
+        yield f"has {shown(kind.traits)} as its traits; allowed is shield.Traits(...)"
+        return
+    directions = directions_of(kind)
     if not isinstance(directions, set | frozenset) or not directions <= {"publish", "consume"}:
         yield f"has the directions {shown(directions)}; allowed are 'publish' and 'consume'"
+
+
+def directions_of(kind: type[Policy] | type[Action]) -> frozenset[str]:
+    """Return in rules of which direction a policy or an action has a meaning."""
+    return kind.traits.directions if issubclass(kind, Policy) else kind.directions

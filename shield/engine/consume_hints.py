@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from shield.capabilities import BoundsInFlight, Queues
 from shield.delivery import Delivery
 from shield.engine.core import Component
 from shield.plugin_results import bound_of, seconds_of
@@ -45,14 +46,22 @@ class ConsumeHints(Component):
     def most_unanswered(self, destination: str, consumer: str) -> int | None:
         """Return how many deliveries from there its rules let be unanswered; None for any."""
         bounds = self._answers_of(
-            destination, consumer, lambda policy: bound_of(policy.most_unanswered())
+            destination,
+            consumer,
+            lambda policy: (
+                bound_of(policy.max_in_flight()) if isinstance(policy, BoundsInFlight) else None
+            ),
         )
         return min(bounds, default=None)
 
     def pace_s(self, destination: str, consumer: str, size: int) -> float:
         """Return how many seconds its rules take to admit one delivery of so many bytes; or 0."""
         times = self._answers_of(
-            destination, consumer, lambda policy: seconds_of(policy.wait_s(1, size))
+            destination,
+            consumer,
+            lambda policy: (
+                seconds_of(policy.drain_time_s(1, size)) if isinstance(policy, Queues) else None
+            ),
         )
         return max(times, default=0.0)
 

@@ -249,9 +249,9 @@ class Core:
         if message.aside and end not in ASIDE:
             for policy in flow.holders:
                 try:
-                    policy.let_go(message)
+                    policy.on_returned(message)
                 except Exception as error:
-                    self.hooks.failed(policy.let_go, error)
+                    self.hooks.failed(policy.on_returned, error)
                 message.aside = False
             message.aside = False
 

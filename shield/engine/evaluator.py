@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from shield.engine.claims import Claims
 from shield.engine.hooks import Hooks
-from shield.engine.policy_set import PolicySet, Take
+from shield.engine.policy_set import PolicySet, Take, undoes
 from shield.engine.queueing.wait_queue import LAST, WaitQueues
 from shield.engine.reporting.refusal_log import RefusalLog
 from shield.interrupts import is_from_outside
@@ -210,14 +210,14 @@ class Evaluator:
     def give_back(self, takes: Iterable[Take], message: Message) -> None:
         """Undo what these took: their message is not admitted after all."""
         policies = map(_policy_of, takes)
-        self._hooks.tell((p.give_back for p in policies if p.overrides("give_back")), message)
+        self._hooks.tell((p.cancel for p in policies if undoes(p)), message)
 
     def count_refused(self, over: OverLimit, now: float) -> None:
         """Count a refusal, and note the time of one that tells of load."""
         over.flow.account.refused(over.refusal.key)
         self.refused[over.refusal.policy] = over.message
         self._refusals.note(over, now)
-        if over.refusal.policy.tells_of_load and not over.message.aside:
+        if over.refusal.policy.traits.counts_as_load and not over.message.aside:
             over.rule.refused_s = now
 
 

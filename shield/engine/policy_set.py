@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 
 from shield.accounts import Account
+from shield.capabilities import (
+    BoundsInFlight,
+    FollowsDiversion,
+    LimitsSojourn,
+    Paces,
+    Queues,
+    SeesOffers,
+)
 from shield.interrupts import is_from_outside
 from shield.message import Message
 from shield.policy import Policy
@@ -58,30 +65,33 @@ class PolicySet:
         self.policies = tuple(policies)
         self.last: Message | None = None
         """The message offered last: pressure is that on messages like it."""
-        own = partial(_overriding, self.policies)
-        self.offers: tuple[Offer, ...] = tuple(p.offered for p in own("offered"))
+        can = self.policies
+        self.offers: tuple[Offer, ...] = tuple(p.on_offer for p in can if isinstance(p, SeesOffers))
         self.checks: tuple[Check, ...] = tuple(p.check for p in self.policies)
-        self.takes: tuple[Take, ...] = tuple(p.take for p in own("take"))
+        self.takes: tuple[Take, ...] = tuple(p.acquire for p in can if charges(p))
         self.delays: tuple[Delay, ...] = tuple(
-            p.delay_s for p in own("delay_s") if not p.rule.shadow
+            p.delay_s for p in can if isinstance(p, Paces) and not p.rule.shadow
         )
-        self.settles: tuple[Settle, ...] = tuple(p.settle for p in own("settle"))
-        self.give_backs: tuple[GiveBack, ...] = tuple(p.give_back for p in own("give_back"))
-        self.holders = own("hold")
+        self.settles: tuple[Settle, ...] = tuple(p.release for p in can if learns(p))
+        self.give_backs: tuple[GiveBack, ...] = tuple(p.cancel for p in can if undoes(p))
+        self.holders = tuple(p for p in can if isinstance(p, FollowsDiversion))
         """Those that want to know which messages are set aside."""
-        self.lined = tuple(p for p in own("line") if p not in self.holders)
+        self.lined = tuple(
+            p for p in can if isinstance(p, Queues) and not isinstance(p, FollowsDiversion)
+        )
         """Those in which messages may compete for different things."""
-        self.waits = () if self.holders else own("waited")
+        sojourns = tuple(p for p in can if isinstance(p, LimitsSojourn))
+        self.waits = () if self.holders else sojourns
         """Those that may refuse what waits in a queue of Shield's; none where it has its order."""
-        self.patient = not watched and all(p.patient for p in own("settle"))
+        self.patient = not watched and all(p.traits.deferred_settlement for p in can if learns(p))
         """Whether an answer may be picked up a little later, by who next takes the lock."""
-        self.runs = all(p.runs for p in self.policies)
+        self.runs = all(p.traits.batchable for p in can)
         """Whether its policies can decide on a run of deliveries at once."""
         self.plain = self.runs and self.patient and not (self.offers or self.delays or self.holders)
         """Whether its messages can be told by their size alone, and settled many at once."""
         self.plain_message: Message
         """Stands for each of them in turn."""
-        self.bounded = any(p.bounds and not p.rule.shadow for p in self.policies)
+        self.bounded = any(isinstance(p, BoundsInFlight) and not p.rule.shadow for p in can)
         """Whether a rule bounds what may be unanswered, so that a client needs no bound itself."""
 
     def admits(self, message: Message, now: float) -> bool:
@@ -109,6 +119,16 @@ class PolicySet:
         return PolicySet(self.engine, rest, self.account, watched=self.watched)
 
 
-def _overriding(policies: tuple[Policy, ...], method: str) -> tuple[Policy, ...]:
-    """Return those that do something of their own there, so that it must be called."""
-    return tuple(policy for policy in policies if policy.overrides(method))
+def charges(policy: Policy) -> bool:
+    """Tell whether it has an `acquire` of its own."""
+    return type(policy).acquire is not Policy.acquire
+
+
+def undoes(policy: Policy) -> bool:
+    """Tell whether it has a `cancel` of its own."""
+    return type(policy).cancel is not Policy.cancel
+
+
+def learns(policy: Policy) -> bool:
+    """Tell whether it has a `release` of its own."""
+    return type(policy).release is not Policy.release

@@ -9,6 +9,16 @@ from typing import Any, ClassVar
 
 from shield import plugin_results as results
 from shield.accounts import End
+from shield.capabilities import (
+    BoundsInFlight,
+    CarriesOver,
+    LimitsSojourn,
+    Observable,
+    Paces,
+    Queues,
+    Randomized,
+    SeesOffers,
+)
 from shield.message import Message
 from shield.policy import Policy
 from shield.shield import Shield
@@ -144,16 +154,23 @@ class PolicyContract:
             self._fill(shield)
 
     def _expect_readable(self, policy: Policy, message: Message, now: float) -> None:
-        for answer in (policy.check(message, now), policy.waited(message, 1.0, now)):
-            expect_readable(lambda answer=answer: results.refusal_of(policy, answer))  # type: ignore[misc]
-        expect_readable(lambda: results.delay_of(policy.delay_s(message, now)))
-        expect_readable(lambda: results.flag_of(policy.newest_first(message, now)))
-        expect_readable(lambda: results.line_of(policy.line(message)))
-        expect_readable(lambda: results.seconds_of(policy.wait_s(3, 300)))
-        expect_readable(lambda: results.bound_of(policy.most_unanswered()))
-        expect_readable(lambda: results.part_of(policy.pressure(message, now)))
-        expect_readable(lambda: results.part_of(policy.excess(message, now)))
-        expect_readable(lambda: results.status_of(policy.status(now)))
+        expect_readable(lambda: results.refusal_of(policy, policy.check(message, now)))
+        if isinstance(policy, LimitsSojourn):
+            said = policy.check_waiting(message, 1.0, now)
+            expect_readable(lambda: results.refusal_of(policy, said))
+            expect_readable(lambda: results.flag_of(policy.newest_first(message, now)))
+        if isinstance(policy, Paces):
+            expect_readable(lambda: results.delay_of(policy.delay_s(message, now)))
+        if isinstance(policy, Queues):
+            expect_readable(lambda: results.line_of(policy.queue_key(message)))
+            expect_readable(lambda: results.seconds_of(policy.drain_time_s(3, 300)))
+        if isinstance(policy, BoundsInFlight):
+            expect_readable(lambda: results.bound_of(policy.max_in_flight()))
+        if isinstance(policy, Randomized):
+            expect_readable(lambda: results.part_of(policy.rejection_share(message, now)))
+        if isinstance(policy, Observable):
+            expect_readable(lambda: results.part_of(policy.pressure(message, now)))
+            expect_readable(lambda: results.status_of(policy.status(now)))
 
     def test_its_reasons_are_few_and_short(self) -> None:
         """They are counted by, and go into headers: no reason holds what a message says."""
@@ -186,8 +203,9 @@ class PolicyContract:
         shield, clock = self.make()
         policy = shield.rules[0].policies[0]
         expect_quick(lambda: self._ended(shield, self.message()), 100, "a message's way")
-        expect_quick(lambda: policy.pressure(self.message(), clock.now()), 100, "pressure")
-        expect_quick(lambda: policy.status(clock.now()), 100, "status")
+        if isinstance(policy, Observable):
+            expect_quick(lambda: policy.pressure(self.message(), clock.now()), 100, "pressure")
+            expect_quick(lambda: policy.status(clock.now()), 100, "status")
 
     def test_it_keeps_nothing_of_what_has_ended(self) -> None:
         """Neither of messages that are settled, nor of those that are refused."""
@@ -207,25 +225,29 @@ class PolicyContract:
         def a_day() -> None:
             for _ in range(MANY):
                 message, now = _fresh(next(numbers)), clock.now()
-                policy.offered(message, now)
+                if isinstance(policy, SeesOffers):
+                    policy.on_offer(message, now)
                 if policy.check(message, now) is None:
-                    policy.take(message, now)
-                    policy.settle(message, Outcome.DELIVERED, now)
+                    policy.acquire(message, now)
+                    policy.release(message, Outcome.DELIVERED, now)
             clock.advance(A_DAY_S)
 
         expect_no_growth(a_day, 64 * MANY, f"{MANY} producers and keys of the day before")
 
-    def test_a_line_and_its_wait_can_be_told_of_any_message(self) -> None:
-        """Lines are hashable; a wait is a number of seconds, or None."""
+    def test_a_queue_and_its_drain_time_can_be_told_of_any_message(self) -> None:
+        """Keys of queues are hashable; a drain time is a number of seconds, or None."""
         policy = self.make()[0].rules[0].policies[0]
-        for odd in ODD_MESSAGES:
-            hash(policy.line(odd()))
-        wait_s = policy.wait_s(3, 300)
-        assert wait_s is None or wait_s >= 0
+        if isinstance(policy, Queues):
+            for odd in ODD_MESSAGES:
+                hash(policy.queue_key(odd()))
+            drain_time_s = policy.drain_time_s(3, 300)
+            assert drain_time_s is None or drain_time_s >= 0
 
     def test_the_delay_of_any_message_is_a_time(self) -> None:
         """A finite number of seconds that is not negative, and asking for it changes nothing."""
         policy = self.make()[0].rules[0].policies[0]
+        if not isinstance(policy, Paces):
+            return
         for odd in ODD_MESSAGES:
             message = odd()
             first_s = policy.delay_s(message, 1_000.0)
@@ -240,29 +262,34 @@ class PolicyContract:
         for odd in (self.message, *ODD_MESSAGES):
             message = odd()
             refusal = policy.check(message, clock.now())
-            pressure = policy.pressure(message, clock.now())
-            expect(0.0 <= pressure <= 1.0, "a pressure from 0 to 1", pressure)
-            if refusal is not None:
-                expect(pressure == 1.0, "a pressure of 1 where it refuses", pressure)
-            excess = policy.excess(message, clock.now())
-            expect(0.0 <= excess <= 1.0, "an excess from 0 to 1", excess)
+            if isinstance(policy, Observable):
+                pressure = policy.pressure(message, clock.now())
+                expect(0.0 <= pressure <= 1.0, "a pressure from 0 to 1", pressure)
+                if refusal is not None:
+                    expect(pressure == 1.0, "a pressure of 1 where it refuses", pressure)
+            if isinstance(policy, Randomized):
+                share = policy.rejection_share(message, clock.now())
+                expect(0.0 <= share <= 1.0, "a rejection share from 0 to 1", share)
             assert (policy.check(message, clock.now()) is None) == (refusal is None)
 
     def test_its_status_is_numbers_and_texts_by_name(self) -> None:
         """Of a fresh policy and of a full one."""
         shield, clock = self.make()
+        policy = shield.rules[0].policies[0]
         for _ in range(2):
-            for name, value in shield.rules[0].policies[0].status(clock.now()).items():
+            shown = policy.status(clock.now()) if isinstance(policy, Observable) else {}
+            for name, value in shown.items():
                 assert name
                 assert value is None or isinstance(value, float | int | str)
             self._fill(shield)
 
     def test_a_forked_childs_policy_takes_over(self) -> None:
-        """It inherits from its predecessor, and still decides."""
+        """It carries over what its predecessor has learned, and still decides."""
         old, clock = self.make()
         self._fill(old)
         new = self.make()[0].rules[0].policies[0]
-        new.inherit(old.rules[0].policies[0])
+        if isinstance(new, CarriesOver):
+            new.carry_over(old.rules[0].policies[0])
         verdict = new.check(self.message(), clock.now())
         expect(verdict is None or isinstance(verdict, Refusal), "None or a Refusal", verdict)
 

@@ -206,7 +206,9 @@ def test_the_table_has_a_line_for_each(monkeypatch):
     """As a table for people, and as JSON."""
     monkeypatch.setattr(simulate, "LENGTH_S", 21.0)
     monkeypatch.setattr(simulate, "SCENARIOS", {"step": SCENARIOS["step"]})
-    monkeypatch.setattr(simulate, "RULES", {"none": {}, "throttle": {"throttle": 2.0}})
+    monkeypatch.setattr(
+        simulate, "RULES", {"none": {}, "throttle": {"probabilistic_throttle": 2.0}}
+    )
     app = typer.Typer()
     app.command()(simulate.main)
     found = json.loads(CliRunner().invoke(app, ["--json"]).stdout)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shield import Delivery, Outcome, OverLimit, Permit, Policy, SettingsError, hookimpl
+from shield import Delivery, Outcome, OverLimit, Permit, Policy, SettingsError, Traits, hookimpl
 from shield.action import Divert, Drop
+from shield.capabilities import BoundsInFlight
 from shield.chain.deferred import ANEW_S, DeferredDelivery
 from shield.errors import Reject
 from tests.making import Kinds, counts, permit, shield_with
@@ -172,13 +173,13 @@ def test_a_policy_that_is_not_patient_hears_of_each_message_of_a_run():
     """When it is acknowledged, and not a little later."""
 
     class Hears(Policy):
-        runs = True
+        traits = Traits(batchable=True)
         heard: ClassVar[list[int]] = []
 
         def check(self, message, now):
             return None
 
-        def settle(self, message, outcome, now):
+        def release(self, message, outcome, now):
             self.heard.append(message.messages)
 
     shield = shield_with(rule(hears={}), plugins=[Kinds(policies={"hears": Hears})])
@@ -470,11 +471,11 @@ def test_the_pace_of_deliveries_is_the_slowest_of_all_rules():
 def test_a_policy_that_fails_says_nothing_about_its_bound():
     """It is counted, and the others are asked."""
 
-    class Fails(Policy):
+    class Fails(Policy, BoundsInFlight):
         def check(self, message, now):
             return None
 
-        def most_unanswered(self):
+        def max_in_flight(self):
             raise ZeroDivisionError
 
     plugin = Kinds(policies={"fails": Fails})

@@ -162,7 +162,7 @@ def test_a_queue_is_bounded_to_a_second_of_what_the_broker_takes_and_then_sheds(
     demo.queue = DemoQueue("clicks", 3140.0, int)
     script = script_for(demo)
     (rule,) = (rule for rule in script.settings["rules"] if rule["name"] == "clicks")
-    assert rule["queue"] == {"messages": 3100}
+    assert rule["client_queue"] == {"messages": 3100}
     assert rule["over_limit"] == ["drop"]
     assert script.parts[-1].gauge.limit == 3100
 

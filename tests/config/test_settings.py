@@ -21,9 +21,10 @@ TOP = (
     "redrive_attempts, redrive_park, rules"
 )
 IN_RULE = (
-    "adaptive, backlog, blocked, confirm_latency, confirm_window, direction, except, in_flight, "
-    "match, max_age, mode, nacks, name, order, over_limit, producers, queue, queue_delay, "
-    "queue_time, quota, redrive, requests_in_flight, returns, shed, throttle, throttled"
+    "adaptive, backlog, blocked, broker_throttle, client_queue, client_queue_age, "
+    "confirm_latency, confirm_window, direction, except, in_flight, match, max_age, mode, nacks, "
+    "name, order, over_limit, probabilistic_throttle, producers, queue_delay, quota, redrive, "
+    "requests_in_flight, returns, shed"
 )
 RULE = '[[rules]]\nmatch = "orders"\n'
 

@@ -16,6 +16,7 @@ import pytest
 
 import shield
 from shield import Event, Kind, Message, Policy, Shield, hookimpl
+from shield.capabilities import Paces
 from shield.testing import HeldClock, ManualClock
 
 Publisher = Any
@@ -90,7 +91,7 @@ class Watch:
         return [e.message.size for e in self.events if e.message and e.kind is Kind.ADMITTED]
 
 
-class HoldBack(Policy):
+class HoldBack(Policy, Paces):
     """The policy and plugin `hold_back`: every message is delayed by so many seconds."""
 
     class Settings(shield.StrictModel):

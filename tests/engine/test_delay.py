@@ -7,12 +7,13 @@ import threading
 import pytest
 
 from shield import Message, Permit, Policy, Shield, StrictModel
+from shield.capabilities import Paces
 from shield.chain.runner import hold_back
 from shield.testing import FakeClient, ManualClock
 from tests.making import Kinds, admits, counts, over, permit, shield_with
 
 
-class Slow(Policy):
+class Slow(Policy, Paces):
     """Delays each message by so many seconds."""
 
     class Settings(StrictModel):

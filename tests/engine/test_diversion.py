@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from shield import End, Outcome, OverLimit, Permit, Policy
+from shield.capabilities import FollowsDiversion
 from shield.chain.runner import wait_behind
 from shield.headers import MESSAGE_ID
 from shield.testing import FakeClient, HeldClock
@@ -123,7 +124,7 @@ def test_a_wait_behind_ends_when_it_is_stopped():
     assert not shield.lines
 
 
-class Watching(Policy):
+class Watching(Policy, FollowsDiversion):
     """Notes which messages are set aside, and refuses every second."""
 
     aside = 0
@@ -131,10 +132,10 @@ class Watching(Policy):
     def check(self, message, now):
         return self.refuse("odd") if message.size == 1 else None
 
-    def hold(self, message):
+    def on_diverted(self, message):
         self.aside += 1
 
-    def let_go(self, message):
+    def on_returned(self, message):
         self.aside -= 1
 
 

@@ -257,13 +257,13 @@ def test_a_childs_buffer_is_empty_and_its_own():
 def test_a_policy_that_fails_to_inherit_leaves_the_child_its_others():
     """The child admits as it should, and the one that failed is named."""
     said = run("""
-        from shield import Policy, hookimpl
+        from shield import Policy, capabilities, hookimpl
 
-        class Nasty(Policy):
+        class Nasty(Policy, capabilities.CarriesOver):
             def check(self, message, now):
                 return None
 
-            def inherit(self, old):
+            def carry_over(self, old):
                 raise RuntimeError("broken")
 
         class Plugin:

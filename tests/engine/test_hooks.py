@@ -186,14 +186,14 @@ class Fragile(Policy):
     def check(self, message: Message, now: float):
         self._maybe("check")
 
-    def take(self, message: Message, now: float):
-        self._maybe("take")
+    def acquire(self, message: Message, now: float):
+        self._maybe("acquire")
 
-    def settle(self, message: Message, outcome: Outcome, now: float):
-        self._maybe("settle")
+    def release(self, message: Message, outcome: Outcome, now: float):
+        self._maybe("release")
 
-    def give_back(self, message: Message):
-        self._maybe("give_back")
+    def cancel(self, message: Message):
+        self._maybe("cancel")
 
     def _maybe(self, where: str):
         if where == self.broken:
@@ -207,15 +207,15 @@ def fragile(where: str) -> Kinds:
 RULE = {"name": "r", "match": "*", "fragile": {}, "quota": ONE}
 
 
-@pytest.mark.parametrize("where", ["check", "take", "settle", "give_back"])
+@pytest.mark.parametrize("where", ["check", "acquire", "release", "cancel"])
 def test_a_policy_that_raises_is_isolated_and_counted(where):
     """Its message goes through, the policies beside it do their work."""
     shield = shield_with(RULE, plugins=[fragile(where)])
     one = permit(shield)
-    one.cancel() if where == "give_back" else one.settle(Outcome.DELIVERED)
+    one.cancel() if where == "cancel" else one.settle(Outcome.DELIVERED)
     assert shield.plugin_errors == {"r.fragile": 1}
     assert shield.ledger().balanced
-    assert admits(shield) is (where == "give_back")
+    assert admits(shield) is (where == "cancel")
 
 
 def test_a_policy_that_raises_refuses_where_plugins_must_not_fail():

@@ -10,6 +10,7 @@ import pytest
 
 import shield as package
 from shield import Permit, Policy, Shield, ShieldError
+from shield.capabilities import Observable
 from shield.testing import FakeClient, HeldClock
 from tests.making import Kinds, message, over, permit, shield_with
 
@@ -93,7 +94,7 @@ class Own(Policy):
         return self.refuse("not on this one") if message.destination == "bad" else None
 
 
-class Broken(Own):
+class Broken(Own, Observable):
     def pressure(self, message, now):
         raise RuntimeError("broken")
 

@@ -37,14 +37,14 @@ class Recorder(Policy):
         self.calls.append((self.rule.name, "check"))
         return None if self.admit else self.refuse("told to", 1.0)
 
-    def take(self, message: Message, now: float):
-        self.calls.append((self.rule.name, "take"))
+    def acquire(self, message: Message, now: float):
+        self.calls.append((self.rule.name, "acquire"))
 
-    def give_back(self, message: Message):
-        self.calls.append((self.rule.name, "give_back"))
+    def cancel(self, message: Message):
+        self.calls.append((self.rule.name, "cancel"))
 
-    def settle(self, message: Message, outcome: Outcome, now: float):
-        self.calls.append((self.rule.name, f"settle {outcome}"))
+    def release(self, message: Message, outcome: Outcome, now: float):
+        self.calls.append((self.rule.name, f"release {outcome}"))
 
 
 class Refuser(Recorder):
@@ -173,7 +173,7 @@ def test_all_policies_of_all_rules_are_asked_before_anything_is_charged(recorded
     """Checks come first, in file order; only then each takes."""
     rules = [{"name": name, "match": "*", "recorder": [{}, {}]} for name in ("a", "b")]
     permit(shield_with(*rules, plugins=[recorded]))
-    order = [(name, call) for call in ("check", "take") for name in ("a", "a", "b", "b")]
+    order = [(name, call) for call in ("check", "acquire") for name in ("a", "a", "b", "b")]
     assert Recorder.calls == order
 
 
@@ -244,7 +244,7 @@ def test_a_permit_is_settled_once(outcome, end, recorded):
     assert not one.cancel()
     one.delivered()
     assert counts(shield.ledger()) == {"offered": 1, end: 1}
-    assert Recorder.calls[2:] == [("rule-1", f"settle {outcome}")]
+    assert Recorder.calls[2:] == [("rule-1", f"release {outcome}")]
 
 
 @pytest.mark.parametrize("settings", [{"messages": 1}, None])
@@ -277,7 +277,7 @@ def test_a_cancelled_send_gives_back_its_charge(recorded):
     """It counts as failed, and teaches the policies nothing."""
     shield = shield_with({"match": "*", "recorder": {}, "quota": ONE}, plugins=[recorded])
     assert permit(shield).cancel()
-    assert Recorder.calls[2:] == [("rule-1", "give_back")]
+    assert Recorder.calls[2:] == [("rule-1", "cancel")]
     assert counts(shield.ledger()) == {"offered": 1, "failed": 1}
     assert admits(shield)
 

@@ -9,6 +9,7 @@ import pytest
 
 import shield as public
 from shield import End, Message, Outcome, OverLimit, Permit, Policy, Shield
+from shield.capabilities import Queues
 from shield.chain.runner import wait_in_line
 from shield.testing import HeldClock
 from tests.making import Kinds, message, over, permit, shield_with
@@ -303,19 +304,19 @@ def test_a_waiter_that_is_interrupted_leaves_its_line():
 def test_a_policy_whose_line_raises_holds_up_nobody():
     """Its error is counted; its messages wait in one line."""
 
-    class Crooked(Policy):
+    class Crooked(Policy, Queues):
         room = 1
 
         def check(self, message: Message, now: float):
             return None if self.room else self.refuse("full")
 
-        def take(self, message, now):
+        def acquire(self, message, now):
             self.room -= 1
 
-        def settle(self, message, outcome, now):
+        def release(self, message, outcome, now):
             self.room += 1
 
-        def line(self, message):
+        def queue_key(self, message):
             raise RuntimeError("no line")
 
     rule = {"name": "r", "match": "*", "crooked": {}}
@@ -331,14 +332,14 @@ def test_a_policy_whose_line_raises_holds_up_nobody():
 def test_a_refusal_that_a_policy_keeps_is_not_changed():
     """A policy may give the same refusal again and again; each wait is its own."""
 
-    class Full(Policy):
+    class Full(Policy, Queues):
         kept = None
 
         def check(self, message, now):
             self.kept = self.kept or self.refuse("full", 10.0)
             return self.kept
 
-        def wait_s(self, messages, size):
+        def drain_time_s(self, messages, size):
             return 10.0 * messages
 
     shield = shield_with({"match": "*", "full": {}}, plugins=[Kinds({"full": Full})])

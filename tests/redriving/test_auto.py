@@ -8,7 +8,7 @@ from collections import defaultdict
 
 import pytest
 
-from shield import URL, Action, Kind, Policy, SettingsError, Shield, ShieldError, action
+from shield import URL, Action, Kind, Policy, SettingsError, Shield, ShieldError, Traits, action
 from shield.clock import SystemClock
 from shield.redriving.auto_session import (
     FASTEST,
@@ -44,7 +44,7 @@ class Elsewhere(Action):
 class Grudge(Policy):
     """Refuses what its list names, and that is no load."""
 
-    tells_of_load = False
+    traits = Traits(counts_as_load=False)
     refused: set[str] = set()
 
     def check(self, message, now):

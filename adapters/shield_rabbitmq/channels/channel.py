@@ -20,6 +20,7 @@ from pika.exceptions import AMQPError
 from shield import End, Message, OverLimit, Permit, Signals, Verdict
 from shield.chain.blocking import attending
 from shield.chain.runner import hold_back, run_chain, taken_back
+from shield.engine.reporting.signal_support import required_signals
 from shield.errors import rejecting_as
 from shield.message import added_headers
 from shield_rabbitmq.channels.blocked_listener import listener_of
@@ -176,7 +177,7 @@ class Shielded:
             lambda permit: self._shield_send(permit, publish, call, named),
             call,
             blocking=self._shield_waits,
-            deaf=bool(verdict.refusal.policy.goes_by) and verdict.retry_after_s is None,
+            deaf=bool(required_signals(verdict.refusal.policy)) and verdict.retry_after_s is None,
         )
         with self._shield_attended():
             self.shield_fate = port.ended(run_chain(verdict, port))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 
 from shield import Policy, Rule, SettingsError, Shield
-from shield.engine.reporting.signal_support import Unfit, unfit
+from shield.engine.reporting.signal_support import Unfit, required_signals, unfit
 
 ALWAYS = frozenset({"blocked"})
 BLOCKING = ALWAYS | {"nacks", "returns"}
@@ -40,8 +40,8 @@ class ChannelSignals:
 
     def error(self, rule: Rule, policy: Policy) -> SettingsError:
         """Return what to raise instead of a publish that such a rule covers."""
-        turn_on = f"{self._turn_on}, or " if policy.goes_by <= self._confirming else ""
-        missing = " and ".join(sorted(policy.goes_by))
+        turn_on = f"{self._turn_on}, or " if required_signals(policy) <= self._confirming else ""
+        missing = " and ".join(sorted(required_signals(policy)))
         return SettingsError(
             f"rule {rule.name!r}: {policy.name} goes by {missing}, which this channel does not "
             f"tell; {turn_on}publish through shield_rabbitmq.Publisher, or take its messages out "
@@ -52,7 +52,7 @@ class ChannelSignals:
 def listens(shield: Shield) -> bool:
     """Tell whether a rule wants to know of a blocked connection before anything is published."""
     return any(
-        "blocked" in policy.goes_by
+        "blocked" in required_signals(policy)
         for rule in shield.rules
         if rule.direction == "publish"
         for policy in rule.policies

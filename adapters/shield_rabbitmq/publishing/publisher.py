@@ -24,6 +24,7 @@ from shield import (
     Signals,
     Transport,
 )
+from shield.capabilities import LimitsSojourn
 from shield.chain.runner import taken_back
 from shield.engine.reporting.signal_support import SignalSupport
 from shield.errors import rejecting_as
@@ -60,8 +61,8 @@ class Publisher:
     full-jitter backoff, when it is lost. A publisher that is dropped without `close`, or whose
     program ends, still has its messages confirmed: a program waits ten seconds for that.
 
-    What may be unanswered at once is bounded by an `in_flight` or `queue` policy of the rules,
-    whose chain says what happens beyond; for what no such rule covers, `publish` blocks at
+    What may be unanswered at once is bounded by an `in_flight` or `client_queue` policy of the
+    rules, whose chain says what happens beyond; for what no such rule covers, `publish` blocks at
     `max_messages` or `max_bytes`.
 
     Args:
@@ -111,7 +112,8 @@ class Publisher:
         self._support = SignalSupport(
             self.shield.rules, self._producer, PUBLISHER, "shield_rabbitmq.Publisher"
         )
-        bounds_delay = any(p.overrides("waited") for r in self.shield.rules for p in r.policies)
+        policies = [policy for rule in self.shield.rules for policy in rule.policies]
+        bounds_delay = any(isinstance(policy, LimitsSojourn) for policy in policies)
         self._waiting = SendQueue(self._signals) if bounds_delay else None
         self._writer = WriteThread(
             parameters, window, resend_unconfirmed, self._signals, waiting=self._waiting

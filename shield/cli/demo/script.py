@@ -37,7 +37,7 @@ QUEUE_RULE = """
 [[rules]]
 name = "clicks"
 match = "{clicks}"
-queue = {{ messages = {bound} }}
+client_queue = {{ messages = {bound} }}
 over_limit = ["drop"]
 """
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import cast
 
+from shield.capabilities import LimitsSojourn
 from shield.delivery import Delivery
 from shield.engine.core import Component, Core
 from shield.engine.queueing.sojourn_monitor import SojournMonitor, WaitingMessage
@@ -43,7 +45,9 @@ class Sojourns(Component):
         hooks = self._core.hooks
         with self._core.lock:
             return any(
-                hooks.ask(policy.newest_first, flag_of, False, permit.message, now)
+                hooks.ask(
+                    cast(LimitsSojourn, policy).newest_first, flag_of, False, permit.message, now
+                )
                 for policy in permit.waits
                 if not policy.rule.shadow
             )
@@ -83,6 +87,7 @@ def _refusals(
     for policy in permit.waits:
         if policy.rule.shadow is shadow:
             read = partial(refusal_of, policy)
-            refusal = core.hooks.ask(policy.waited, read, None, permit.message, waited_s, now)
+            question = cast(LimitsSojourn, policy).check_waiting
+            refusal = core.hooks.ask(question, read, None, permit.message, waited_s, now)
             if refusal is not None:
                 yield refusal

@@ -13,6 +13,8 @@ from collections.abc import Callable, Hashable, Iterable
 from itertools import count
 
 from shield.algorithms.refcount import unheld
+from shield.capabilities import FollowsDiversion, Queues, ReadsSignals
+from shield.engine.policy_set import learns
 from shield.message import Message
 from shield.plugin_results import line_of, seconds_of
 from shield.policy import Policy
@@ -85,9 +87,11 @@ class WaitQueues(dict[Line, list[Waiter]]):
         return Refusal(policy, own.reason, own.retry_after_s + ahead_s)
 
     def _wait_s(self, policy: Policy, ahead: list[Waiter]) -> float | None:
+        if not isinstance(policy, Queues):
+            return None
         try:
             size = sum(waiter.size for waiter in ahead)
-            return seconds_of(policy.wait_s(sum(waiter.messages for waiter in ahead), size))
+            return seconds_of(policy.drain_time_s(sum(waiter.messages for waiter in ahead), size))
         except Exception as error:
             self._failed(policy, error)
             return None
@@ -143,7 +147,7 @@ class WaitQueues(dict[Line, list[Waiter]]):
 
     def first_listening(self) -> list[Waiter]:
         """Return who stands first where a signal can let them in."""
-        return [line[0] for (policy, _), line in self.items() if policy.listens]
+        return [line[0] for (policy, _), line in self.items() if _wakes_on_signal(policy)]
 
     def first(self) -> list[Waiter]:
         """Return who stands first in each line, to be woken where a charge was given back."""
@@ -151,7 +155,7 @@ class WaitQueues(dict[Line, list[Waiter]]):
 
 
 def _line(policy: Policy, message: Message) -> Line:
-    return policy, line_of(policy.line(message))
+    return policy, line_of(policy.queue_key(message)) if isinstance(policy, Queues) else None
 
 
 def wake_all(waiters: Iterable[Waiter]) -> None:
@@ -161,4 +165,8 @@ def wake_all(waiters: Iterable[Waiter]) -> None:
 
 
 def _releases(policy: Policy) -> bool:
-    return policy.listens or policy.overrides("settle") or policy.overrides("let_go")
+    return _wakes_on_signal(policy) or learns(policy) or isinstance(policy, FollowsDiversion)
+
+
+def _wakes_on_signal(policy: Policy) -> bool:
+    return isinstance(policy, ReadsSignals) and policy.wakes_on_signal

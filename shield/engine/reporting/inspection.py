@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shield.accounts import Account, Ledger, copy_of, ledger_of
+from shield.capabilities import Observable
 from shield.engine.core import Component, Core
 from shield.engine.reporting.readiness import (
     Measure,
@@ -106,8 +107,15 @@ def _status_of(core: Core, rule: Rule) -> dict[str, dict[str, float | str | None
         if policy in core.judge.refused:
             lasts.append(core.judge.refused[policy])
         pressure = max((measure(policy, last) for last in lasts), default=0.0)
-        shown[name] = {"pressure": pressure, **core.hooks.ask(policy.status, status_of, {}, now)}
+        shown[name] = {"pressure": pressure}
+        if isinstance(policy, Observable):
+            nothing: dict[str, float | str | None] = {}
+            shown[name] |= core.hooks.ask(policy.status, status_of, nothing, now)
     return shown
+
+
+def _all_or_nothing(refusal: object) -> float:
+    return 0.0 if refusal is None else 1.0
 
 
 def _measure(core: Core, now: float) -> Measure:
@@ -116,6 +124,8 @@ def _measure(core: Core, now: float) -> Measure:
     otherwise = 0.0 if hooks.fail_open else 1.0
 
     def measure(policy: Policy, message: Message) -> float:
-        return hooks.ask(policy.pressure, part_of, otherwise, message, now)
+        if isinstance(policy, Observable):
+            return hooks.ask(policy.pressure, part_of, otherwise, message, now)
+        return hooks.ask(policy.check, _all_or_nothing, otherwise, message, now)
 
     return measure

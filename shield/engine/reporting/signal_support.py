@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Set
 from typing import TYPE_CHECKING
 
+from shield.capabilities import ReadsSignals
 from shield.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -15,6 +16,11 @@ Unfit = tuple["Rule", "Policy"]
 """A rule, and the policy in it that has no meaning for a client."""
 
 
+def required_signals(policy: Policy) -> frozenset[str]:
+    """Return which signals a policy has no meaning without."""
+    return policy.required_signals if isinstance(policy, ReadsSignals) else frozenset()
+
+
 def unfit(rules: Iterable[Rule], tells: Set[str]) -> tuple[Unfit, ...]:
     """Return what has no meaning for a client that tells these signals, of all rules."""
     return tuple(
@@ -22,7 +28,7 @@ def unfit(rules: Iterable[Rule], tells: Set[str]) -> tuple[Unfit, ...]:
         for rule in rules
         if rule.direction == "publish" and not rule.shadow
         for policy in rule.policies
-        if not policy.goes_by <= tells
+        if not required_signals(policy) <= tells
     )
 
 
@@ -64,7 +70,7 @@ class SignalSupport:
         refuse_unfit(self.unfit, destination, self._producer, self._error)
 
     def _error(self, rule: Rule, policy: Policy) -> SettingsError:
-        missing = " and ".join(sorted(policy.goes_by - self._tells))
+        missing = " and ".join(sorted(required_signals(policy) - self._tells))
         return SettingsError(
             f"rule {rule.name!r}: {policy.name} goes by {missing}, which {self._who} never tells; "
             "take it out of the rule, or these messages with match, except or producers"

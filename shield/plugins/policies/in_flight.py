@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from pydantic import Field, model_validator
 
-from shield import Message, Outcome, Policy, Refusal, Rule, StrictModel, hookimpl
+from shield import Message, Outcome, Policy, Refusal, Rule, StrictModel, Traits, hookimpl
 from shield.algorithms.bound import Bound
+from shield.capabilities import BoundsInFlight, Observable
 from shield.units import ByteSize
 
 
@@ -26,7 +27,7 @@ class InFlightSettings(StrictModel):
         return self
 
 
-class InFlight(Policy):
+class InFlight(Policy, BoundsInFlight, Observable):
     """One bound for all that the rule covers; a permit holds its place until the broker answers.
 
     This is what keeps memory flat while a broker is away: kafka-python itself has no bound. In a
@@ -34,9 +35,7 @@ class InFlight(Policy):
     """
 
     Settings = InFlightSettings
-    patient = True
-    bounds = True
-    runs = True
+    traits = Traits(batchable=True, deferred_settlement=True)
 
     def __init__(self, settings: InFlightSettings, rule: Rule, name: str) -> None:
         super().__init__(settings, rule, name)
@@ -55,7 +54,7 @@ class InFlight(Policy):
         exceeded = bound.exceeded_by(message.size)
         return None if exceeded is None else Refusal(self, exceeded, None)
 
-    def most_unanswered(self) -> int | None:
+    def max_in_flight(self) -> int | None:
         """Return the bound in messages."""
         most: int | None = self.settings.messages
         return most
@@ -64,17 +63,17 @@ class InFlight(Policy):
         """Return which part of the bound is in use."""
         return 1.0 if self._bound.exceeded_by(message.size) else min(1.0, self._bound.used)
 
-    def take(self, message: Message, now: float) -> None:
+    def acquire(self, message: Message, now: float) -> None:
         """Hold a place."""
         bound = self._bound  # as Bound.take, less a call: this runs for every message
         bound.messages += message.messages
         bound.size += message.size
 
-    def give_back(self, message: Message) -> None:
+    def cancel(self, message: Message) -> None:
         """Free the place of a send that never began."""
         self._bound.release(message.size, message.messages)
 
-    def settle(self, message: Message, outcome: Outcome, now: float) -> None:
+    def release(self, message: Message, outcome: Outcome, now: float) -> None:
         """Free the place: the broker has answered."""
         bound = self._bound
         bound.messages -= message.messages

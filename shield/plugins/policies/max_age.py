@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from math import inf
 from typing import cast
 
-from shield import Delivery, Message, Policy, Refusal, Rule, StrictModel, hookimpl
+from shield import Delivery, Message, Policy, Refusal, Rule, StrictModel, Traits, hookimpl
+from shield.capabilities import Validates
+from shield.policy import CONSUME
 from shield.units import Seconds
 
 
@@ -18,7 +20,7 @@ class MaxAgeSettings(StrictModel):
     """How old a message may be when it is handed over, as `30s`."""
 
 
-class MaxAge(Policy):
+class MaxAge(Policy, Validates):
     """Refuses a delivery that is older than this, and for good: it only gets older.
 
     Its age is the time since its timestamp: the one that Kafka keeps with each record, RabbitMQ's
@@ -27,9 +29,8 @@ class MaxAge(Policy):
     """
 
     Settings = MaxAgeSettings
-    directions = frozenset({"consume"})
+    traits = Traits(directions=CONSUME, batchable=True)
     shorthand = "age"
-    runs = True
 
     def __init__(self, settings: MaxAgeSettings, rule: Rule, name: str) -> None:
         super().__init__(settings, rule, name)

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Hashable, Mapping
 from typing import Literal
 
-from shield import Message, Policy, Refusal, Rule, StrictModel, hookimpl
+from shield import Message, Policy, Refusal, Rule, StrictModel, Traits, hookimpl
+from shield.capabilities import FollowsDiversion, Queues, Validates
+from shield.policy import PUBLISH
 
 
 class OrderSettings(StrictModel):
@@ -16,7 +18,7 @@ class OrderSettings(StrictModel):
     """`key`: messages of one Kafka topic and key, or of one RabbitMQ exchange and routing key."""
 
 
-class Order(Policy):
+class Order(Policy, Validates, Queues, FollowsDiversion):
     """Refuses a message whose key has one set aside, so that it goes the same way, behind it.
 
     Once a message is buffered, spooled or overflowed, later ones of its key follow it until it is
@@ -25,9 +27,8 @@ class Order(Policy):
     """
 
     Settings = OrderSettings
-    directions = frozenset({"publish"})
+    traits = Traits(directions=PUBLISH, counts_as_load=False)
     shorthand = "by"
-    tells_of_load = False
 
     def __init__(self, settings: OrderSettings, rule: Rule, name: str) -> None:
         super().__init__(settings, rule, name)
@@ -55,13 +56,13 @@ class Order(Policy):
             return None
         return self.refuse("its key is set aside")
 
-    def hold(self, message: Message) -> None:
+    def on_diverted(self, message: Message) -> None:
         """Count one more of its key."""
         key = _key_of(message)
         if key is not None:
             self._aside[key] += 1
 
-    def let_go(self, message: Message) -> None:
+    def on_returned(self, message: Message) -> None:
         """Count one less; what an earlier process had set aside was never counted."""
         key = _key_of(message)
         if self._aside[key] > 1:
@@ -69,7 +70,7 @@ class Order(Policy):
         else:
             del self._aside[key]
 
-    def line(self, message: Message) -> Hashable:
+    def queue_key(self, message: Message) -> Hashable:
         """Those of one key wait behind each other."""
         return _key_of(message)
 

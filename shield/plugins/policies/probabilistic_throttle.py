@@ -1,4 +1,4 @@
-"""`throttle`: send less by chance while the broker turns too much of it down."""
+"""`probabilistic_throttle`: send less by chance while the broker turns too much of it down."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from shield import Message, Outcome, Policy, Refusal, Rule, StrictModel, hookimpl
+from shield import Message, Outcome, Policy, Refusal, Rule, StrictModel, Traits, hookimpl
+from shield.capabilities import CarriesOver, Observable, Randomized, SelectsVictims
+from shield.policy import PUBLISH
 from shield.units import Share
 
 SLICE_S = 3.0
@@ -36,7 +38,7 @@ class AcceptSlice:
         self.requests = self.accepts = 0
 
 
-class ProbabilisticThrottle(Policy):
+class ProbabilisticThrottle(Policy, Randomized, Observable, CarriesOver):
     """Refuses by chance, ever more of what is offered, while the broker accepts too little of it.
 
         p = max(0, (requests - k * accepts) / (requests + 1)), over 60 s in 20 slices
@@ -57,11 +59,11 @@ class ProbabilisticThrottle(Policy):
     to `most`.
 
     Example:
-        throttle = { k = 2.0, minimum = 20 }
+        probabilistic_throttle = { k = 2.0, minimum = 20 }
     """
 
     Settings = ProbabilisticThrottleSettings
-    directions = frozenset({"publish"})
+    traits = Traits(directions=PUBLISH)
     shorthand = "k"
 
     def __init__(self, settings: ProbabilisticThrottleSettings, rule: Rule, name: str) -> None:
@@ -75,34 +77,36 @@ class ProbabilisticThrottle(Policy):
         self.random = random.random
         """Where chance decides; tests put a sequence of their own here."""
 
-    def offered(self, message: Message, now: float) -> None:
+    def on_offer(self, message: Message, now: float) -> None:
         """Draw for the message, and count it as a request where it is to be refused."""
         if message.draw is None:
             message.draw = self.random()
-        if message.draw < self.excess(message, now):
+        if message.draw < self.rejection_share(message, now):
             self._count(now, accepted=False)
 
     def check(self, message: Message, now: float) -> Refusal | None:
         """Admit unless the draw is against it; one that was not offered anew draws the lowest."""
         if self._beside_chooser is None:
-            self._beside_chooser = any(policy.chooses for policy in self.rule.policies)
+            self._beside_chooser = any(
+                isinstance(policy, SelectsVictims) for policy in self.rule.policies
+            )
         if self._beside_chooser:
             return None
-        share = self.excess(message, now)
+        share = self.rejection_share(message, now)
         if share <= 0.0 or (message.draw or 0.0) >= share:
             return None
         return Refusal(self, "throttled", self._next_change_s(now))
 
-    def settle(self, message: Message, outcome: Outcome, now: float) -> None:
+    def release(self, message: Message, outcome: Outcome, now: float) -> None:
         """Count an answer as a request, accepted or not."""
         if outcome is not Outcome.FAILED:
             self._count(now, accepted=outcome is Outcome.DELIVERED)
 
     def pressure(self, message: Message, now: float) -> float:
         """Return 1 for what is refused, else the part of all that is."""
-        return 1.0 if self.check(message, now) is not None else self.excess(message, now)
+        return 1.0 if self.check(message, now) is not None else self.rejection_share(message, now)
 
-    def excess(self, message: Message, now: float) -> float:
+    def rejection_share(self, message: Message, now: float) -> float:
         """Return p."""
         requests, accepts = self._requests, self._accepts
         for old in self._slices:
@@ -116,9 +120,9 @@ class ProbabilisticThrottle(Policy):
 
     def status(self, now: float) -> Mapping[str, float | str | None]:
         """Show p."""
-        return {"refused_share": self.excess(Message("", 0), now)}
+        return {"refused_share": self.rejection_share(Message("", 0), now)}
 
-    def inherit(self, old: Policy) -> None:
+    def carry_over(self, old: Policy) -> None:
         """Keep what was counted."""
         if isinstance(old, ProbabilisticThrottle):
             self._slices = old._slices
@@ -146,5 +150,5 @@ class ProbabilisticThrottle(Policy):
 
 @hookimpl
 def shield_policies() -> Mapping[str, type[Policy]]:
-    """Contribute `throttle`."""
-    return {"throttle": ProbabilisticThrottle}
+    """Contribute `probabilistic_throttle`."""
+    return {"probabilistic_throttle": ProbabilisticThrottle}

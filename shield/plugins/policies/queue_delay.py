@@ -10,6 +10,14 @@ from pydantic import Field, model_validator
 
 from shield import Message, Policy, Refusal, Rule, Signals, StrictModel, hookimpl
 from shield.algorithms.codel import Codel
+from shield.capabilities import (
+    FollowsDiversion,
+    LimitsSojourn,
+    Observable,
+    Queues,
+    ReadsSignals,
+    Validates,
+)
 from shield.units import Seconds
 
 
@@ -42,7 +50,7 @@ class QueueDelaySettings(StrictModel):
         return Codel(self.target, self.interval, self.longest)
 
 
-class QueueDelay(Policy):
+class QueueDelay(Policy, Validates, LimitsSojourn, Queues, ReadsSignals, Observable):
     """Refuses after all what has waited too long to be written, or to be handed over.
 
     In the queue of each connection that Shield writes to itself (RabbitMQ's write thread), and in
@@ -74,7 +82,6 @@ class QueueDelay(Policy):
 
     Settings = QueueDelaySettings
     shorthand = "target"
-    listens = True
 
     def __init__(self, settings: QueueDelaySettings, rule: Rule, name: str) -> None:
         super().__init__(settings, rule, name)
@@ -90,7 +97,7 @@ class QueueDelay(Policy):
                 "what has waited too long is to be shed, and nothing in over_limit ends it; "
                 "allowed with 'drop' or 'overflow DESTINATION' there"
             )
-        ordering = [policy.name for policy in self.rule.policies if policy.overrides("hold")]
+        ordering = [p.name for p in self.rule.policies if isinstance(p, FollowsDiversion)]
         if ordering:
             raise ValueError(
                 f"the newest first is not the order that {ordering[0]} keeps; "
@@ -103,7 +110,7 @@ class QueueDelay(Policy):
             return None
         return Refusal(self, "queue delay", self.settings.interval)
 
-    def waited(self, message: Message, waited_s: float, now: float) -> Refusal | None:
+    def check_waiting(self, message: Message, waited_s: float, now: float) -> Refusal | None:
         """Learn the delay of what stands first; refuse it where it is too old."""
         signals = message.signals
         if signals is None:
@@ -131,7 +138,7 @@ class QueueDelay(Policy):
         delay = self._delay(message)
         return 0.0 if delay is None else delay.pressure(now)
 
-    def line(self, message: Message) -> Hashable:
+    def queue_key(self, message: Message) -> Hashable:
         """Messages of one connection wait behind each other."""
         return message.signals
 

@@ -7,8 +7,9 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from shield import Message, Policy, Refusal, Rule, StrictModel, hookimpl
+from shield import Message, Policy, Refusal, Rule, StrictModel, Traits, hookimpl
 from shield.algorithms.gcra import Gcra
+from shield.capabilities import CarriesOver, Observable, Queues
 from shield.units import ByteSize, Rate
 
 
@@ -42,7 +43,7 @@ def _is_number(found: object) -> bool:
     return not isinstance(found, str) or found.strip().isdecimal()
 
 
-class Quota(Policy):
+class Quota(Policy, Queues, Observable, CarriesOver):
     """Rate limit by GCRA, one level for each key.
 
     Good at: exact long-term rates, no timers, eight bytes of state a key. Bad at: fairness within
@@ -61,7 +62,7 @@ class Quota(Policy):
         self._key_of = rule.resolve(settings.per)
         self._gcra = Gcra(settings.rate.per_second, settings.allowance, settings.max_keys)
         self._rate, self._burst = settings.rate.per_second, settings.allowance
-        self.runs = settings.per in ("producer", "destination")
+        self.traits = Traits(batchable=settings.per in ("producer", "destination"))
         self._in_bytes = settings.rate.in_bytes
         self._reason = f"{settings.rate} per {settings.per}"
 
@@ -78,24 +79,24 @@ class Quota(Policy):
         key = self._key_of(message)
         return 1.0 if self.check(message, now) is not None else self._gcra.used(key, now)
 
-    def take(self, message: Message, now: float) -> None:
+    def acquire(self, message: Message, now: float) -> None:
         """Charge the key that was asked about."""
         self._gcra.take_asked(now)
 
-    def give_back(self, message: Message) -> None:
+    def cancel(self, message: Message) -> None:
         """Take the charge back."""
         cost = message.size if self._in_bytes else message.messages
         self._gcra.give_back(self._key_of(message), cost)
 
-    def line(self, message: Message) -> Hashable:
+    def queue_key(self, message: Message) -> Hashable:
         """Messages of one key wait behind each other."""
         return self._key_of(message)
 
-    def wait_s(self, messages: int, size: int) -> float | None:
+    def drain_time_s(self, messages: int, size: int) -> float | None:
         """Return how long the rate takes for so much."""
         return (size if self._in_bytes else messages) / self._rate
 
-    def inherit(self, old: Policy) -> None:
+    def carry_over(self, old: Policy) -> None:
         """Keep the levels."""
         if isinstance(old, Quota):
             self._gcra = old._gcra

@@ -11,6 +11,7 @@ import pytest
 
 import shield
 from shield import OverLimitError, Policy, SettingsError, Shield
+from shield.capabilities import Paces, Queues
 from shield.plugins.actions.buffer.sender import LINGER_S, BufferSender, drain_of
 from shield.testing import FakeClient
 from tests.making import Kinds, counts, over, shield_with
@@ -210,7 +211,7 @@ def test_a_large_queue_does_not_keep_others_waiting(by_hand):
     assert len(client.unanswered) == 251
 
 
-class Gate(Policy):
+class Gate(Policy, Queues):
     """Admits nothing until it is opened, and then everything; each name is a line of its own."""
 
     open = False
@@ -218,10 +219,10 @@ class Gate(Policy):
     def check(self, message, now):
         return None if self.open else self.refuse("shut")
 
-    def settle(self, message, outcome, now):
+    def release(self, message, outcome, now):
         """So that those who wait are woken by answers."""
 
-    def line(self, message):
+    def queue_key(self, message):
         return message.destination
 
     @classmethod
@@ -660,7 +661,7 @@ def test_what_could_not_be_set_aside_is_not_aside():
     assert client.shield.rules[0].policies[0].aside == 0
 
 
-class Slow(Policy):
+class Slow(Policy, Paces):
     """Admits one a second, and wants each held back for as long as its header says."""
 
     def delay_s(self, message, now):

@@ -80,17 +80,17 @@ class TestConfirmWindow(SignalsContract):
 
 
 class TestQueue(SignalsContract):
-    name = "queue"
+    name = "client_queue"
     settings = {"messages": 5, "bytes": "1KiB"}
 
 
 class TestThrottled(SignalsContract):
-    name = "throttled"
+    name = "broker_throttle"
     settings = "100ms"
 
 
 class TestQueueTime(SignalsContract):
-    name = "queue_time"
+    name = "client_queue_age"
     settings = "500ms"
 
 
@@ -119,8 +119,8 @@ class TestConfirmLatency(SignalsContract):
     [
         {"blocked": "over_limit"},
         {"confirm_window": {}},
-        {"queue": {"messages": 1, "bytes": 1}},
-        {"queue_time": "1ms"},
+        {"client_queue": {"messages": 1, "bytes": 1}},
+        {"client_queue_age": "1ms"},
         {"requests_in_flight": 1},
         {"nacks": {"above": 0.0, "minimum": 1}},
         {"returns": {"above": 0.0, "minimum": 1}},
@@ -280,7 +280,7 @@ def test_a_window_in_use_delays_and_at_its_limit_refuses():
 
 def test_a_full_queue_sheds_and_stops_as_soon_as_there_is_room():
     """At the bound exactly, without hysteresis."""
-    shield = shield_with({"match": "*", "queue": {"messages": 3}})
+    shield = shield_with({"match": "*", "client_queue": {"messages": 3}})
     signals = signals_with()
     for expected in (None, None, None, "messages"):
         found = refusal(shield, signals)
@@ -292,7 +292,7 @@ def test_a_full_queue_sheds_and_stops_as_soon_as_there_is_room():
 
 def test_a_queue_is_bounded_in_bytes_and_a_large_message_passes_alone():
     """It is not refused for ever."""
-    shield = shield_with({"match": "*", "queue": {"bytes": "1KB"}})
+    shield = shield_with({"match": "*", "client_queue": {"bytes": "1KB"}})
     signals = signals_with()
     assert refusal(shield, signals, size=5000) is None
     signals.queued(1, 900)
@@ -302,7 +302,7 @@ def test_a_queue_is_bounded_in_bytes_and_a_large_message_passes_alone():
 
 def test_a_queue_takes_the_place_of_a_clients_own_bound():
     """Or the client would block its callers before anything is shed."""
-    shield = shield_with({"match": "*", "queue": {"messages": 3}})
+    shield = shield_with({"match": "*", "client_queue": {"messages": 3}})
     verdict = shield.admit(message())
     assert isinstance(verdict, Permit)
     assert verdict.flow.bounded
@@ -379,11 +379,11 @@ def test_slow_confirms_refuse_only_while_enough_is_in_flight():
         ({"confirm_window": {"above": "150%"}}, "a share is from 0 to 1"),
         ({"confirm_window": {"delay": "0s"}}, "a time is above 0"),
         ({"confirm_window": {"delay": "2m"}}, "60"),
-        ({"queue": {}}, "allowed is messages, bytes, or both"),
-        ({"queue": {"messages": 0}}, "allowed is 1 or more"),
-        ({"queue": {"message": 5}}, "did you mean 'messages'"),
-        ({"queue_time": "0s"}, "a time is above 0"),
-        ({"queue_time": {"over": "1s"}}, "allowed: above"),
+        ({"client_queue": {}}, "allowed is messages, bytes, or both"),
+        ({"client_queue": {"messages": 0}}, "allowed is 1 or more"),
+        ({"client_queue": {"message": 5}}, "did you mean 'messages'"),
+        ({"client_queue_age": "0s"}, "a time is above 0"),
+        ({"client_queue_age": {"over": "1s"}}, "allowed: above"),
         ({"requests_in_flight": 0}, "allowed is 1 or more"),
         ({"requests_in_flight": {}}, "is missing"),
         ({"nacks": {}}, "is missing"),
@@ -403,12 +403,12 @@ def test_what_cannot_be_is_refused_at_load(table, said):
     assert f"rules[0].{next(iter(table))}" in str(caught.value)
 
 
-# --- throttled ------------------------------------------------------------------------------------
+# --- broker_throttle ------------------------------------------------------------------------------
 
 
 def test_what_comes_while_the_broker_throttles_takes_the_chain():
     """Until the wait is as short as is allowed; the refusal says how long it is yet."""
-    own = shield_with({"match": "*", "throttled": "100ms", "over_limit": "drop"})
+    own = shield_with({"match": "*", "broker_throttle": "100ms", "over_limit": "drop"})
     client = FakeClient(own)
     client.publish("orders", b"before")
     client.signals.throttled_until = own.clock.now() + 2.0
@@ -422,12 +422,12 @@ def test_what_comes_while_the_broker_throttles_takes_the_chain():
     client.ack()
     ledger = own.ledger()
     assert counts(ledger) == {"offered": 3, "delivered": 2, "dropped": 1}
-    assert ledger.drops == {("rule-1", "throttled", "throttled by the broker"): 1}
+    assert ledger.drops == {("rule-1", "broker_throttle", "throttled by the broker"): 1}
 
 
 def test_who_waits_for_a_throttled_broker_is_let_in_when_the_time_is_over():
     """By time alone; nothing is answered meanwhile."""
-    own = shield_with({"match": "*", "throttled": {}, "over_limit": ["wait 10s", "drop"]})
+    own = shield_with({"match": "*", "broker_throttle": {}, "over_limit": ["wait 10s", "drop"]})
     client = FakeClient(own)
     begun = own.clock.now()
     client.signals.throttled_until = begun + 3.0
@@ -443,12 +443,12 @@ def test_a_clients_full_queue_tells_of_load():
     assert transport.outcome_of(ValueError()) is Outcome.FAILED
 
 
-# --- queue_time, requests_in_flight ---------------------------------------------------------------
+# --- client_queue_age, requests_in_flight ---------------------------------------------------------
 
 
 def test_what_comes_while_the_oldest_record_has_waited_too_long_takes_the_chain():
     """By time alone, though nothing is told meanwhile; over as soon as the oldest has gone."""
-    own = shield_with({"match": "*", "queue_time": "500ms", "over_limit": "drop"})
+    own = shield_with({"match": "*", "client_queue_age": "500ms", "over_limit": "drop"})
     client = FakeClient(own)
     client.signals.waits_since = own.clock.now()
     for advance_s, pressure, lost in ((0.25, 0.5, 0), (0.25, 1.0, 0), (0.01, 1.0, 1)):
@@ -464,12 +464,12 @@ def test_what_comes_while_the_oldest_record_has_waited_too_long_takes_the_chain(
     client.ack()
     ledger = own.ledger()
     assert counts(ledger) == {"offered": 5, "delivered": 4, "dropped": 1}
-    assert ledger.drops == {("rule-1", "queue_time", "queue time"): 1}
+    assert ledger.drops == {("rule-1", "client_queue_age", "queue time"): 1}
 
 
 def test_a_record_that_cannot_be_sent_yet_has_not_waited():
     """One that the client lingers for counts from when it may go: that may be to come."""
-    own = shield_with({"match": "*", "queue_time": "1ms", "over_limit": "drop"})
+    own = shield_with({"match": "*", "client_queue_age": "1ms", "over_limit": "drop"})
     signals = signals_with(waits_since=own.clock.now() + 5.0)
     assert refusal(own, signals) is None
     assert own.rules[0].policies[0].pressure(message(signals=signals), own.clock.now()) == 0.0
@@ -488,7 +488,10 @@ def test_so_many_requests_are_over_the_limit_and_one_less_is_not():
 
 @pytest.mark.parametrize(
     ("policy", "stuck"),
-    [({"queue_time": "1s"}, {"waits_since": 0.0}), ({"requests_in_flight": 2}, {"requests": 2})],
+    [
+        ({"client_queue_age": "1s"}, {"waits_since": 0.0}),
+        ({"requests_in_flight": 2}, {"requests": 2}),
+    ],
     ids=str,
 )
 def test_who_waits_for_a_clients_queue_is_woken_when_that_moves(policy, stuck):

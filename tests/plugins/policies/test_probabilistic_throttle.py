@@ -1,4 +1,4 @@
-"""The policy `throttle`: refuse by chance what a broker turns down anyway."""
+"""The policy `probabilistic_throttle`: refuse by chance what a broker turns down anyway."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ ANSWER_OF = {True: Outcome.DELIVERED, False: Outcome.OVERLOADED}
 
 
 class TestThrottle(PolicyContract):
-    name = "throttle"
+    name = "probabilistic_throttle"
     settings = 2.0
 
 
 class TestStrictThrottle(PolicyContract):
-    name = "throttle"
+    name = "probabilistic_throttle"
     settings = {"k": 1.1, "minimum": 1}
 
 
 def throttled(**table):
-    shield = shield_with({"match": "*", "throttle": table, "over_limit": "drop"})
+    shield = shield_with({"match": "*", "probabilistic_throttle": table, "over_limit": "drop"})
     policy_of(shield).random = random.Random(7).random
     return shield
 
 
 def policy_of(shield):
-    return next(p for p in shield.rules[0].policies if p.name == "throttle")
+    return next(p for p in shield.rules[0].policies if p.name == "probabilistic_throttle")
 
 
 def share(shield):
-    return policy_of(shield).excess(message(), shield.clock.now())
+    return policy_of(shield).rejection_share(message(), shield.clock.now())
 
 
 def answers(shield, count, *, accepted):
     """Settle so many at this moment, past the chance of being refused."""
     policy = policy_of(shield)
     for _ in range(count):
-        policy.settle(message(), ANSWER_OF[accepted], shield.clock.now())
+        policy.release(message(), ANSWER_OF[accepted], shield.clock.now())
 
 
 @given(
@@ -177,7 +177,7 @@ def test_asking_again_draws_no_new_lot():
 
 def test_in_shadow_what_would_be_refused_is_counted_once():
     """It passes, and counts as refused: so the share is what it would be."""
-    shield = shield_with({"match": "*", "throttle": {"minimum": 1}, "mode": "shadow"})
+    shield = shield_with({"match": "*", "probabilistic_throttle": {"minimum": 1}, "mode": "shadow"})
     answers(shield, 100, accepted=False)
     before = share(shield)
     policy_of(shield).random = lambda: 0.0
@@ -191,7 +191,7 @@ def test_in_shadow_what_would_be_refused_is_counted_once():
 
 def test_beside_shed_it_says_how_many_and_shed_says_who():
     """Of half critical and half sheddable, half are to be refused: the sheddable ones."""
-    rule = {"match": "*", "throttle": {"minimum": 1}, "shed": "priority"}
+    rule = {"match": "*", "probabilistic_throttle": {"minimum": 1}, "shed": "priority"}
     shield = shield_with(rule)
     refused = Counter()
     answers(shield, 100_000, accepted=False)
@@ -218,5 +218,5 @@ def test_beside_shed_it_says_how_many_and_shed_says_who():
 def test_settings_that_make_no_sense_are_refused(table, says):
     """With the key, what was found and what is allowed."""
     with pytest.raises(SettingsError) as caught:
-        shield_with({"match": "*", "throttle": table})
+        shield_with({"match": "*", "probabilistic_throttle": table})
     assert says in str(caught.value)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from shield import End, Engine, Message, Transport
+from shield.capabilities import FollowsDiversion
 from shield.chain.retained import Retained
 from shield.plugins.actions.spool.progress import Progress
 from shield.plugins.actions.spool.sender import SpoolSender
@@ -66,7 +67,7 @@ class OpenSpool:
 
     def _count_what_is_left(self, engine: Engine) -> None:
         """Count by destination and producer; where policies hold, each message by its key too."""
-        if any(p.overrides("hold") for rule in engine.rules for p in rule.policies):
+        if any(isinstance(p, FollowsDiversion) for rule in engine.rules for p in rule.policies):
             for stored in self._store.all():
                 self._count_one_by_one(engine, stored)
             return

@@ -7,10 +7,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from shield import Message, Outcome, Policy, Refusal, Rule, StrictModel, hookimpl
+from shield import Message, Outcome, Policy, Refusal, Rule, StrictModel, Traits, hookimpl
+from shield.capabilities import BoundsInFlight, CarriesOver, Observable
 from shield.plugins.policies.adaptive.aimd import StabilizingAimd
 from shield.plugins.policies.adaptive.gradient2 import Gradient2
 from shield.plugins.policies.adaptive.limit import Limit, Sample
+from shield.policy import PUBLISH
 
 ALGORITHMS: dict[str, type[Limit]] = {"aimd": StabilizingAimd, "gradient2": Gradient2}
 
@@ -38,7 +40,7 @@ class AdaptiveSettings(StrictModel):
         return self
 
 
-class Adaptive(Policy):
+class Adaptive(Policy, BoundsInFlight, Observable, CarriesOver):
     """Refuses beyond a number in flight that follows how fast, and whether, the broker answers.
 
     A concurrency limit that is learned (Netflix's concurrency-limits, 2018). It starts at `max`,
@@ -59,10 +61,8 @@ class Adaptive(Policy):
     """
 
     Settings = AdaptiveSettings
-    directions = frozenset({"publish"})
+    traits = Traits(directions=PUBLISH, deferred_settlement=True)
     shorthand = "algorithm"
-    patient = True
-    bounds = True
 
     def __init__(self, settings: AdaptiveSettings, rule: Rule, name: str) -> None:
         super().__init__(settings, rule, name)
@@ -76,19 +76,24 @@ class Adaptive(Policy):
         """How many messages may be unanswered now."""
         return int(self._limit.limit)
 
+    def max_in_flight(self) -> int | None:
+        """Return what the limit never exceeds."""
+        most: int = self.settings.max
+        return most
+
     def check(self, message: Message, now: float) -> Refusal | None:
         """Admit where there is room."""
         return None if self.in_flight < self.limit else Refusal(self, "in flight", None)
 
-    def take(self, message: Message, now: float) -> None:
+    def acquire(self, message: Message, now: float) -> None:
         """Hold a place."""
         self.in_flight += 1
 
-    def give_back(self, message: Message) -> None:
+    def cancel(self, message: Message) -> None:
         """Free the place of a send that never began; it teaches nothing."""
         self.in_flight -= 1
 
-    def settle(self, message: Message, outcome: Outcome, now: float) -> None:
+    def release(self, message: Message, outcome: Outcome, now: float) -> None:
         """Learn from the answer, then free its place."""
         if outcome is not Outcome.FAILED:
             self._limit.sample(self._sample(message, outcome, now))
@@ -102,7 +107,7 @@ class Adaptive(Policy):
         """Show the limit and what is in flight."""
         return {"limit": self.limit, "in_flight": self.in_flight}
 
-    def inherit(self, old: Policy) -> None:
+    def carry_over(self, old: Policy) -> None:
         """Keep what was learned; nothing is in flight."""
         if isinstance(old, Adaptive):
             self._limit.move_to(old._limit.limit)

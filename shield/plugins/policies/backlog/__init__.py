@@ -17,9 +17,12 @@ from shield import (
     Refusal,
     Rule,
     StrictModel,
+    Traits,
     hookimpl,
 )
+from shield.capabilities import Observable, Queues, Randomized, ReadsSignals, SelectsVictims
 from shield.plugins.policies.backlog.gauge import BacklogGauge
+from shield.policy import PUBLISH
 from shield.units import Seconds, Share
 
 STALE = 3.0
@@ -74,7 +77,7 @@ class BacklogSettings(StrictModel):
         return self
 
 
-class Backlog(Policy):
+class Backlog(Policy, Randomized, ReadsSignals, Queues, Observable):
     """Refuses from `limit` on, and less and less down to `release`, while too much waits.
 
     With b how much waits, engaged once b >= limit and until b <= release * limit:
@@ -109,8 +112,9 @@ class Backlog(Policy):
     """
 
     Settings = BacklogSettings
-    directions = frozenset({"publish"})
-    goes_by = frozenset({"backlogs"})
+    traits = Traits(directions=PUBLISH)
+    required_signals = frozenset({"backlogs"})
+    wakes_on_signal = False
 
     def __init__(self, settings: BacklogSettings, rule: Rule, name: str) -> None:
         super().__init__(settings, rule, name)
@@ -125,7 +129,7 @@ class Backlog(Policy):
         self.random = random.random
         """Where chance decides; tests put a sequence of their own here."""
 
-    def offered(self, message: Message, now: float) -> None:
+    def on_offer(self, message: Message, now: float) -> None:
         """Draw for the message, and have its place watched."""
         if message.draw is None:
             message.draw = self.random()
@@ -138,27 +142,29 @@ class Backlog(Policy):
     def check(self, message: Message, now: float) -> Refusal | None:
         """Admit unless the draw is against it; one that was not offered anew draws the lowest."""
         if self._beside_chooser is None:
-            self._beside_chooser = any(policy.chooses for policy in self.rule.policies)
+            self._beside_chooser = any(
+                isinstance(policy, SelectsVictims) for policy in self.rule.policies
+            )
         if self._beside_chooser:
             return None
-        share = self.excess(message, now)
+        share = self.rejection_share(message, now)
         if share <= 0.0 or (message.draw or 0.0) >= share:
             return None
         return Refusal(self, "backlog", self.settings.every)
 
-    def take(self, message: Message, now: float) -> None:
+    def acquire(self, message: Message, now: float) -> None:
         """Count it: it will wait there."""
         gauge = self._gauge(message)
         if gauge is not None:
             gauge.send(1)
 
-    def give_back(self, message: Message) -> None:
+    def cancel(self, message: Message) -> None:
         """Count it out: it was never sent."""
         gauge = self._gauge(message)
         if gauge is not None:
             gauge.send(-1)
 
-    def settle(self, message: Message, outcome: Outcome, now: float) -> None:
+    def release(self, message: Message, outcome: Outcome, now: float) -> None:
         """Count it as arrived: the next reading knows it."""
         gauge = self._gauge(message)
         if gauge is not None:
@@ -172,7 +178,7 @@ class Backlog(Policy):
         level = None if gauge is None else self._level(gauge, now)
         return 0.0 if level is None else min(1.0, level / self._limit)
 
-    def excess(self, message: Message, now: float) -> float:
+    def rejection_share(self, message: Message, now: float) -> float:
         """Return the share to refuse."""
         gauge = self._gauge(message)
         level = None if gauge is None else self._level(gauge, now)
@@ -183,7 +189,7 @@ class Backlog(Policy):
             return 0.0
         return min(1.0, (level - self._release) / (self._limit - self._release))
 
-    def line(self, message: Message) -> Hashable:
+    def queue_key(self, message: Message) -> Hashable:
         """Messages for one place wait behind each other."""
         signals = message.signals
         return None if signals is None else (signals, self._place(message))

@@ -10,7 +10,17 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from shield import Message, Outcome, Policy, Refusal, Rule, StrictModel, hookimpl
+from shield import Message, Outcome, Policy, Refusal, Rule, StrictModel, Traits, hookimpl
+from shield.capabilities import (
+    BoundsInFlight,
+    CarriesOver,
+    Observable,
+    Queues,
+    Randomized,
+    ReadsSignals,
+    SeesOffers,
+    SelectsVictims,
+)
 from shield.plugins.policies.shed.controller import ShareController
 from shield.plugins.policies.shed.criticality import NAMES, RANKS, Criticality, level_of
 from shield.plugins.policies.shed.deadline import seconds_of
@@ -57,11 +67,11 @@ class ShedSettings(StrictModel):
         return self
 
 
-class Shed(Policy):
+class Shed(Policy, SelectsVictims, SeesOffers, ReadsSignals, Queues, Observable, CarriesOver):
     """Chooses who is refused; how much is refused, the other policies of its rule say.
 
-    With p the pressure of a policy (how near it is to refusing everyone), e its excess (what it
-    would refuse by chance), and a = admitted / offered in the last half second:
+    With p the pressure of a policy (how near it is to refusing everyone), e its rejection share
+    (what it would refuse by chance), and a = admitted / offered in the last half second:
 
         r = the larger of e and 1 - a * (1 - p) / (p - above); 0 while p <= above
         over the limit iff level < the r-quantile of the levels offered in the last 1000
@@ -106,10 +116,8 @@ class Shed(Policy):
     """
 
     Settings = ShedSettings
+    traits = Traits(deferred_settlement=True)
     shorthand = "by"
-    patient = True
-    listens = True
-    chooses = True
 
     def __init__(self, settings: ShedSettings, rule: Rule, name: str) -> None:
         super().__init__(settings, rule, name)
@@ -136,7 +144,7 @@ class Shed(Policy):
         self.wall = time.time
         """Seconds since 1970, for deadlines in headers."""
 
-    def offered(self, message: Message, now: float) -> None:
+    def on_offer(self, message: Message, now: float) -> None:
         """Read the message's deadline, while that is a time from now, and record its level."""
         self._deadline(message, now)
         if not self._by_priority:
@@ -162,7 +170,7 @@ class Shed(Policy):
             return Refusal(self, NAMES[self._rank(message)], ASK_AGAIN_S)
         return None
 
-    def take(self, message: Message, now: float) -> None:
+    def acquire(self, message: Message, now: float) -> None:
         """Count it as unanswered."""
         self._forget()
         rank = self._rank(message)
@@ -171,13 +179,13 @@ class Shed(Policy):
         self._held.ranks[message] = rank
         self._held.by_rank[rank] += 1
 
-    def give_back(self, message: Message) -> None:
+    def cancel(self, message: Message) -> None:
         """Count it out: it was never sent."""
         self._forget()
         self._balance.admit(-1)
         self._release(message)
 
-    def settle(self, message: Message, outcome: Outcome, now: float) -> None:
+    def release(self, message: Message, outcome: Outcome, now: float) -> None:
         """Count an answer."""
         self._forget()
         self._pace.answered(now)
@@ -190,7 +198,7 @@ class Shed(Policy):
             held.by_rank[held.ranks[message]] -= 1
             del held.ranks[message]
 
-    def line(self, message: Message) -> Hashable:
+    def queue_key(self, message: Message) -> Hashable:
         """Messages of one connection and criticality wait behind each other: none behind less."""
         return message.signals, self._rank(message)
 
@@ -204,7 +212,7 @@ class Shed(Policy):
         """Show how many levels are known, and how long an answer takes."""
         return {"levels": len(self._levels), "wait_s": self._pace.wait_s(now)}
 
-    def inherit(self, old: Policy) -> None:
+    def carry_over(self, old: Policy) -> None:
         """Keep the levels."""
         if isinstance(old, Shed):
             self._levels = old._levels
@@ -281,10 +289,11 @@ class Shed(Policy):
 
     def _look_around(self) -> None:
         """Find what the rule's other policies go by; all of them are there at the first message."""
-        others = [policy for policy in self.rule.policies if not policy.chooses]
-        self._pressures = tuple(p.pressure for p in others if p.overrides("pressure"))
-        self._bounds = tuple(p.pressure for p in others if p.bounds)
-        self._excesses = tuple(p.excess for p in others if p.overrides("excess"))
+        others = [p for p in self.rule.policies if not isinstance(p, SelectsVictims)]
+        seen = [p for p in others if isinstance(p, Observable)]
+        self._pressures = tuple(p.pressure for p in seen)
+        self._bounds = tuple(p.pressure for p in seen if isinstance(p, BoundsInFlight))
+        self._excesses = tuple(p.rejection_share for p in others if isinstance(p, Randomized))
 
     # --- who ----------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ NEVER_TOLD = [
     {"blocked": "over_limit"},
     {"confirm_window": {}},
     {"confirm_latency": {}},
-    {"queue": {"messages": 5}},
+    {"client_queue": {"messages": 5}},
 ]
 
 

@@ -244,7 +244,7 @@ class Slow:
 
     @hookimpl
     def shield_policies(self):
-        class Delay(shield.Policy):
+        class Delay(shield.Policy, shield.capabilities.Paces):
             def check(self, message, now):
                 return None
 
