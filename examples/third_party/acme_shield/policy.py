@@ -35,15 +35,15 @@ class Slots(shield.Policy):
             return None
         return self.refuse("no free slot")
 
-    def take(self, message: shield.Message, now: float) -> None:
+    def acquire(self, message: shield.Message, now: float) -> None:
         """Occupy a slot."""
         self._taken[self._customer(message)] += 1
 
-    def give_back(self, message: shield.Message) -> None:
+    def cancel(self, message: shield.Message) -> None:
         """Free the slot of a message whose send never began."""
         self._free(message)
 
-    def settle(self, message: shield.Message, outcome: shield.Outcome, now: float) -> None:
+    def release(self, message: shield.Message, outcome: shield.Outcome, now: float) -> None:
         """Free the slot of a message that has its answer, whatever that was."""
         self._free(message)
 

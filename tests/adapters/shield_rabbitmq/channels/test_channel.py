@@ -703,6 +703,11 @@ NEEDY = [
     ({"returns": "20%"}, "returns"),
     ({"confirm_latency": {}}, "in_flight and latency"),
     ({"confirm_window": {}}, "window_used"),
+    ({"client_queue": {"messages": 5}}, "queue_messages"),
+    ({"backlog": {"limit": 5}}, "backlogs"),
+    ({"broker_throttle": "1s"}, "throttled_until"),
+    ({"client_queue_age": "1s"}, "waits_since"),
+    ({"requests_in_flight": 5}, "requests"),
 ]
 
 
