@@ -197,7 +197,7 @@ def test_a_forked_child_keeps_what_was_learned():
     """With nothing in flight: that is the parent's."""
     old = policy_of(shield_with({"match": "*", "adaptive": {"max": 100}}))
     old._limit.move_to(40)
-    old.take(message(), 0.0)
+    old.acquire(message(), 0.0)
     new = policy_of(shield_with({"match": "*", "adaptive": {"max": 100}}))
     new.carry_over(old)
     assert (new.limit, new.in_flight) == (40, 0)

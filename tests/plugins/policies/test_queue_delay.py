@@ -344,7 +344,7 @@ def test_a_policy_that_raises_about_a_waiting_message_sheds_nothing(own):
     def fail(*_: object):
         raise RuntimeError("mine")
 
-    own.rules[0].policies[0].waited = fail
+    own.rules[0].policies[0].check_waiting = fail
     own.rules[0].policies[0].newest_first = fail
     held = permit(own, signals=Signals(own.clock.now))
     assert held.waited(100.0, own.clock.now()) is None
