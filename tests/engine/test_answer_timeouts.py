@@ -20,6 +20,7 @@ from shield import (
 )
 from shield.action import Divert, Keep
 from shield.algorithms.gcra import Gcra
+from shield.capabilities import Observable
 from shield.engine import policy_sets, process
 from shield.engine.reporting.retired import Retired
 from shield.testing import AdmitNothing, FakeClient
@@ -132,7 +133,7 @@ def test_a_keeper_that_never_ends_a_message_loses_it_to_the_chain_when_its_clien
 
 
 @pytest.mark.parametrize("asks", ["ledger", "pressure", "status"])
-@pytest.mark.parametrize("where", ["check", "take", "settle", "pressure"])
+@pytest.mark.parametrize("where", ["check", "acquire", "release", "pressure"])
 def test_a_policy_that_asks_its_own_shield_is_told_so(asks, where):
     """Instead of waiting for a lock that its own thread holds; the message goes on."""
     found = []
@@ -145,7 +146,8 @@ def test_a_policy_that_asks_its_own_shield_is_told_so(asks, where):
             raise
 
     own = {"check": lambda self, message, now: None, where: asking}
-    kind = type("Asking", (Policy,), own)
+    bases = (Policy, Observable) if where == "pressure" else (Policy,)
+    kind = type("Asking", bases, own)
     chosen = shield_with({"match": "*", "asking": {}}, plugins=[Kinds({"asking": kind})])
     kind.shield = chosen
     admitted = permit(chosen)
