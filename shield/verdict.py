@@ -34,7 +34,10 @@ class Applied(Protocol):
     give_backs: tuple[Callable[[Message], None], ...]
     """Methods of its policies; of those that do something of their own there."""
     holders: tuple[Policy, ...]
-    """Those that want to know which messages are set aside."""
+    """Those that want to know which messages are diverted."""
+    on_diverted: tuple[Callable[[Message], None], ...]
+    on_returned: tuple[Callable[[Message], None], ...]
+    """By these they hear of it, and that it is so no more."""
     lined: tuple[Policy, ...]
     """Those in which messages may compete for different things."""
     waits: tuple[Policy, ...]

@@ -247,11 +247,11 @@ class Core:
     def let_go(self, flow: Applied, message: Message, end: str) -> None:
         """Tell policies that a message is aside no more; where it has only moved, it still is."""
         if message.aside and end not in ASIDE:
-            for policy in flow.holders:
+            for on_returned in flow.on_returned:
                 try:
-                    policy.on_returned(message)
+                    on_returned(message)
                 except Exception as error:
-                    self.hooks.failed(policy.on_returned, error)
+                    self.hooks.failed(on_returned, error)
                 message.aside = False
             message.aside = False
 

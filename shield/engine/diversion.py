@@ -26,7 +26,7 @@ class Diversion(Component):
         if not over.flow.holders:
             return True
         with core.lock:
-            core.hooks.tell((p.on_diverted for p in over.flow.holders), message)
+            core.hooks.tell(over.flow.on_diverted, message)
         return True
 
     def unhold(self, over: OverLimit) -> None:
@@ -86,4 +86,4 @@ class Diversion(Component):
             flow.account.move("in_flight", where, messages)
             message.aside = True
             for _ in range(messages if holds and flow.holders else 0):
-                core.hooks.tell((p.on_diverted for p in flow.holders), message)
+                core.hooks.tell(flow.on_diverted, message)

@@ -21,6 +21,7 @@ from shield.verdict import Engine, Outcome, Permit, Refusal
 Check = Callable[[Message, float], Refusal | None]
 Take = Callable[[Message, float], None]
 Offer = Callable[[Message, float], None]
+Follow = Callable[[Message], None]
 GiveBack = Callable[[Message], None]
 Delay = Callable[[Message, float], float]
 Settle = Callable[[Message, Outcome, float], None]
@@ -40,6 +41,8 @@ class PolicySet:
         "last",
         "lined",
         "offers",
+        "on_diverted",
+        "on_returned",
         "patient",
         "plain",
         "plain_message",
@@ -65,33 +68,36 @@ class PolicySet:
         self.policies = tuple(policies)
         self.last: Message | None = None
         """The message offered last: pressure is that on messages like it."""
-        can = self.policies
-        self.offers: tuple[Offer, ...] = tuple(p.on_offer for p in can if isinstance(p, SeesOffers))
+        own = self.policies
+        self.offers: tuple[Offer, ...] = tuple(p.on_offer for p in own if isinstance(p, SeesOffers))
         self.checks: tuple[Check, ...] = tuple(p.check for p in self.policies)
-        self.takes: tuple[Take, ...] = tuple(p.acquire for p in can if charges(p))
+        self.takes: tuple[Take, ...] = tuple(p.acquire for p in own if charges(p))
         self.delays: tuple[Delay, ...] = tuple(
-            p.delay_s for p in can if isinstance(p, Paces) and not p.rule.shadow
+            p.delay_s for p in own if isinstance(p, Paces) and not p.rule.shadow
         )
-        self.settles: tuple[Settle, ...] = tuple(p.release for p in can if learns(p))
-        self.give_backs: tuple[GiveBack, ...] = tuple(p.cancel for p in can if undoes(p))
-        self.holders = tuple(p for p in can if isinstance(p, FollowsDiversion))
-        """Those that want to know which messages are set aside."""
-        self.lined = tuple(
-            p for p in can if isinstance(p, Queues) and not isinstance(p, FollowsDiversion)
+        self.settles: tuple[Settle, ...] = tuple(p.release for p in own if learns(p))
+        self.give_backs: tuple[GiveBack, ...] = tuple(p.cancel for p in own if undoes(p))
+        followers = [p for p in own if isinstance(p, FollowsDiversion)]
+        self.holders: tuple[Policy, ...] = tuple(followers)
+        """Those that want to know which messages are diverted."""
+        self.on_diverted: tuple[Follow, ...] = tuple(p.on_diverted for p in followers)
+        self.on_returned: tuple[Follow, ...] = tuple(p.on_returned for p in followers)
+        self.lined: tuple[Policy, ...] = tuple(
+            p for p in own if isinstance(p, Queues) and not isinstance(p, FollowsDiversion)
         )
         """Those in which messages may compete for different things."""
-        sojourns = tuple(p for p in can if isinstance(p, LimitsSojourn))
-        self.waits = () if self.holders else sojourns
+        sojourns = tuple(p for p in own if isinstance(p, LimitsSojourn))
+        self.waits: tuple[Policy, ...] = () if self.holders else sojourns
         """Those that may refuse what waits in a queue of Shield's; none where it has its order."""
-        self.patient = not watched and all(p.traits.deferred_settlement for p in can if learns(p))
+        self.patient = not watched and all(p.traits.deferred_settlement for p in own if learns(p))
         """Whether an answer may be picked up a little later, by who next takes the lock."""
-        self.runs = all(p.traits.batchable for p in can)
+        self.runs = all(p.traits.batchable for p in own)
         """Whether its policies can decide on a run of deliveries at once."""
         self.plain = self.runs and self.patient and not (self.offers or self.delays or self.holders)
         """Whether its messages can be told by their size alone, and settled many at once."""
         self.plain_message: Message
         """Stands for each of them in turn."""
-        self.bounded = any(isinstance(p, BoundsInFlight) and not p.rule.shadow for p in can)
+        self.bounded = any(isinstance(p, BoundsInFlight) and not p.rule.shadow for p in own)
         """Whether a rule bounds what may be unanswered, so that a client needs no bound itself."""
 
     def admits(self, message: Message, now: float) -> bool:
