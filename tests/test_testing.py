@@ -10,6 +10,8 @@ import pytest
 
 from shield import Action, Policy
 from shield.action import Raise, Wait
+from shield.capabilities import LimitsSojourn, Observable
+from shield.config.plugin_checks import CAPABILITIES
 from shield.testing import ActionContract, HeldClock, ManualClock, PolicyContract
 from tests.making import Kinds
 
@@ -59,11 +61,23 @@ def broken(**methods) -> type[Policy]:
     sound = {
         "room": 3,
         "check": lambda self, m, now: None if self.room > 0 else self.refuse("full"),
-        "take": lambda self, m, now: setattr(self, "room", self.room - 1),
-        "give_back": lambda self, m: setattr(self, "room", self.room + 1),
-        "settle": lambda self, m, outcome, now: setattr(self, "room", self.room + 1),
+        "acquire": lambda self, m, now: setattr(self, "room", self.room - 1),
+        "cancel": lambda self, m: setattr(self, "room", self.room + 1),
+        "release": lambda self, m, outcome, now: setattr(self, "room", self.room + 1),
     }
-    return type("Broken", (Policy,), sound | methods)
+    owners = {CAPABILITIES[name] for name in methods if name in CAPABILITIES}
+    needed = {Observable: {"pressure": pressure}, LimitsSojourn: {"check_waiting": admits}}
+    for owner in owners:
+        sound |= needed.get(owner, {})
+    return type("Broken", (Policy, *owners), sound | methods)
+
+
+def admits(self, *_arguments):
+    return None
+
+
+def pressure(self, message, now):
+    return 0.0 if self.room > 0 else 1.0
 
 
 def greedy(self, message, now):
@@ -90,12 +104,12 @@ def its_own_threads(self, message, outcome, now):
 
 
 def hoards():
-    def settle(self, message, outcome, now):
+    def release(self, message, outcome, now):
         self.room += 1
         kept.append(message)
 
     kept = []
-    return settle
+    return release
 
 
 POLICY_CASES = [name for name in dir(PolicyContract) if name.startswith("test_")]
@@ -126,30 +140,33 @@ def test_a_sound_policy_passes_the_contract():
     ("methods", "case"),
     [
         ({"check": greedy}, "test_a_check_changes_nothing"),
-        ({"give_back": lambda self, m: None}, "test_what_is_given_back_is_as_if_never_taken"),
-        ({"take": fails}, "test_no_message_makes_it_raise"),
-        ({"settle": fails}, "test_no_message_makes_it_raise"),
-        ({"line": lambda self, m: []}, "test_a_line_and_its_wait_can_be_told_of_any_message"),
+        ({"cancel": lambda self, m: None}, "test_what_is_given_back_is_as_if_never_taken"),
+        ({"acquire": fails}, "test_no_message_makes_it_raise"),
+        ({"release": fails}, "test_no_message_makes_it_raise"),
+        (
+            {"queue_key": lambda self, m: []},
+            "test_a_queue_and_its_drain_time_can_be_told_of_any_message",
+        ),
         ({"check": lambda self, m, now: True}, "test_what_it_says_is_what_it_may_say"),
-        ({"waited": lambda self, m, s, now: True}, "test_what_it_says_is_what_it_may_say"),
+        ({"check_waiting": lambda self, m, s, now: True}, "test_what_it_says_is_what_it_may_say"),
         ({"delay_s": lambda self, m, now: "soon"}, "test_what_it_says_is_what_it_may_say"),
         ({"newest_first": lambda self, m, now: 1}, "test_what_it_says_is_what_it_may_say"),
-        ({"most_unanswered": lambda self: 0}, "test_what_it_says_is_what_it_may_say"),
+        ({"max_in_flight": lambda self: 0}, "test_what_it_says_is_what_it_may_say"),
         ({"status": lambda self, now: {"a": []}}, "test_what_it_says_is_what_it_may_say"),
         ({"check": talkative}, "test_its_reasons_are_few_and_short"),
         ({"check": long_winded}, "test_its_reasons_are_few_and_short"),
-        ({"settle": its_own_threads}, "test_it_is_used_by_many_threads"),
+        ({"release": its_own_threads}, "test_it_is_used_by_many_threads"),
         ({"check": lambda self, m, now: time.sleep(0.01)}, "test_it_is_quick"),
         ({"status": lambda self, now: time.sleep(0.01) or {}}, "test_it_is_quick"),
-        ({"settle": hoards()}, "test_it_keeps_nothing_of_what_has_ended"),
-        ({"settle": hoards()}, "test_it_forgets_who_is_gone"),
+        ({"release": hoards()}, "test_it_keeps_nothing_of_what_has_ended"),
+        ({"release": hoards()}, "test_it_forgets_who_is_gone"),
         ({"room": 0}, "test_an_ordinary_message_is_admitted_at_first"),
         (
             {"check": lambda self, m, now: None if self.room > 0 else self.refuse("full", -1)},
             "test_a_refusal_says_why_and_for_how_long",
         ),
         (
-            {"settle": lambda self, m, o, now: setattr(self, "room", self.room + 2)},
+            {"release": lambda self, m, o, now: setattr(self, "room", self.room + 2)},
             "test_a_permit_settled_twice_releases_once",
         ),
     ],

@@ -14,7 +14,6 @@ from itertools import count
 
 from shield.algorithms.refcount import unheld
 from shield.capabilities import FollowsDiversion, Queues, ReadsSignals
-from shield.engine.policy_set import learns
 from shield.message import Message
 from shield.plugin_results import line_of, seconds_of
 from shield.policy import Policy
@@ -165,7 +164,11 @@ def wake_all(waiters: Iterable[Waiter]) -> None:
 
 
 def _releases(policy: Policy) -> bool:
-    return _wakes_on_signal(policy) or learns(policy) or isinstance(policy, FollowsDiversion)
+    return (
+        _wakes_on_signal(policy)
+        or type(policy).release is not Policy.release
+        or isinstance(policy, FollowsDiversion)
+    )
 
 
 def _wakes_on_signal(policy: Policy) -> bool:

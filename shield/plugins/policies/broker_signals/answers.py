@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from shield import Rule, Signals, StrictModel
 from shield.plugins.policies.broker_signals.signal_policy import GradedSignalPolicy
-from shield.signals import AnswerKind
 from shield.units import Share
 
 
@@ -43,7 +42,7 @@ class AnswerShare(GradedSignalPolicy):
     Settings = AnswerShareSettings
     shorthand = "above"
     wakes_on_signal = False
-    kind: ClassVar[AnswerKind]
+    kind: ClassVar[Literal["nacks", "returns"]]
 
     def __init__(self, settings: AnswerShareSettings, rule: Rule, name: str) -> None:
         super().__init__(settings, rule, name)
