@@ -1,4 +1,4 @@
-"""How long what waits in a queue may wait: whether the queue stands, and what is too old in it."""
+"""CoDel: whether a queue stands, by how long its messages wait, and which are too old in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a container alone refers to: whoever else had it is gone."""
+"""Objects that one container alone refers to, told by their reference counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pieces of a log that are done with, beyond where all of it is: kept as text that stays short."""
+"""Spans of a log that are redriven, past the offset up to which all is: encoded as short text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a thread is kept waiting: by its clock alone, or also serving what must not be left alone.
+"""How a thread waits: by its clock alone, or while it serves the connection of its client.
 
 A client whose own thread serves its connection, as pika's BlockingConnection, loses it where that
 thread waits longer than its heartbeats. Such a client waits `attending` to it.

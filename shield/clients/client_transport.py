@@ -1,4 +1,4 @@
-"""The way back through a user's own client: what was diverted or kept goes out as he sends it."""
+"""A user's own client as a transport: what was diverted or kept goes out as he sends it."""
 
 from __future__ import annotations
 

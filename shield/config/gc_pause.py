@@ -1,4 +1,4 @@
-"""Python's garbage collector rests while thousands of objects are made that all stay."""
+"""Pauses Python's garbage collector while thousands of objects are made that all stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way back through a producer."""
+"""A user's producer as a transport: redriven and buffered messages go out through it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting lines: first come, first served, woken instead of polling.
+"""Wait queues: first come, first served, woken instead of polling.
 
 A message that waits stands in the line of the policy that refuses it. Lines never deadlock: every
 waiter keeps the number it drew on arrival, a line is ordered by it, and only lower numbers hold a
