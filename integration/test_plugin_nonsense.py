@@ -50,7 +50,7 @@ class Selection(PluginNonsense):
     """Of the policies' methods those whose failure meets a client's own threads and futures."""
 
     @pytest.mark.parametrize("mode", ["open", "closed"])
-    @pytest.mark.parametrize("method", ["check", "take", "settle", "pressure"])
+    @pytest.mark.parametrize("method", ["check", "acquire", "release", "pressure"])
     def test_what_a_policy_says_wrong_concerns_its_own_messages(
         self, adapter: Adapter, method: str, mode: str
     ) -> None:
@@ -58,7 +58,7 @@ class Selection(PluginNonsense):
         super().test_what_a_policy_says_wrong_concerns_its_own_messages(adapter, method, mode)
 
     @pytest.mark.parametrize("mode", ["open", "closed"])
-    @pytest.mark.parametrize("method", ["line", "waited"])
+    @pytest.mark.parametrize("method", ["queue_key", "check_waiting"])
     def test_what_waits_beside_it_comes_to_its_end(
         self, adapter: Adapter, method: str, mode: str
     ) -> None:

@@ -6,7 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from shield import End, Event, Kind, Ledger, Message, OverLimit, Permit, Policy, Shield, hookimpl
+from shield.config.plugin_checks import CAPABILITIES
 from shield.testing import ManualClock
+
+PARTS = {"pressure", "rejection_share", "delay_s"}
+"""Methods of policies that say a number."""
 
 
 def shield_with(*rules: dict[str, Any], plugins: Any = (), **settings: Any) -> Shield:
@@ -90,3 +94,23 @@ class Kinds:
     @hookimpl
     def shield_resolvers(self) -> Mapping[str, Callable[..., Any]]:
         return self.resolvers
+
+
+def policy_with(**methods: Any) -> type[Policy]:
+    """Return a policy with these methods, and the capabilities that they belong to.
+
+    What else these ask for says that nothing is wanted; so does `check`.
+    """
+    owners = {CAPABILITIES[name] for name in methods if name in CAPABILITIES}
+    needed = {name for owner in owners for name in getattr(owner, "__abstractmethods__", ())}
+    neutral = {name: _none if name not in PARTS else _zero for name in needed}
+    sound = {"check": _none}
+    return type("Made", (Policy, *owners), sound | neutral | methods)
+
+
+def _none(*_arguments: object) -> None:
+    return None
+
+
+def _zero(*_arguments: object) -> float:
+    return 0.0

@@ -10,10 +10,8 @@ import pytest
 
 from shield import Action, Policy
 from shield.action import Raise, Wait
-from shield.capabilities import LimitsSojourn, Observable
-from shield.config.plugin_checks import CAPABILITIES
 from shield.testing import ActionContract, HeldClock, ManualClock, PolicyContract
-from tests.making import Kinds
+from tests.making import Kinds, policy_with
 
 
 def test_a_manual_clock_moves_when_somebody_waits():
@@ -65,19 +63,9 @@ def broken(**methods) -> type[Policy]:
         "cancel": lambda self, m: setattr(self, "room", self.room + 1),
         "release": lambda self, m, outcome, now: setattr(self, "room", self.room + 1),
     }
-    owners = {CAPABILITIES[name] for name in methods if name in CAPABILITIES}
-    needed = {Observable: {"pressure": pressure}, LimitsSojourn: {"check_waiting": admits}}
-    for owner in owners:
-        sound |= needed.get(owner, {})
-    return type("Broken", (Policy, *owners), sound | methods)
-
-
-def admits(self, *_arguments):
-    return None
-
-
-def pressure(self, message, now):
-    return 0.0 if self.room > 0 else 1.0
+    if "status" in methods:
+        sound["pressure"] = lambda self, m, now: 0.0 if self.room > 0 else 1.0
+    return policy_with(**(sound | methods))
 
 
 def greedy(self, message, now):

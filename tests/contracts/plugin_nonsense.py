@@ -18,7 +18,7 @@ import shield
 from shield import Action, Labels, Message, Outcome, Policy, Refusal, Shield, hookimpl
 from shield.action import Divert, Keep, Retry, Wait
 from tests.contracts.adapter import Adapter, Use, counts
-from tests.making import Kinds
+from tests.making import Kinds, policy_with
 
 NAN, INF = float("nan"), float("inf")
 
@@ -131,40 +131,40 @@ LABELS: dict[str, Callable[[], Any]] = {
 }
 
 POLICY_METHODS = (
-    "offered",
+    "on_offer",
     "check",
-    "take",
+    "acquire",
     "delay_s",
-    "waited",
+    "check_waiting",
     "newest_first",
-    "settle",
-    "give_back",
-    "hold",
-    "let_go",
-    "line",
-    "wait_s",
-    "most_unanswered",
+    "release",
+    "cancel",
+    "on_diverted",
+    "on_returned",
+    "queue_key",
+    "drain_time_s",
+    "max_in_flight",
     "pressure",
-    "excess",
+    "rejection_share",
     "status",
 )
-REFUSES = ("check", "take", "delay_s")
+REFUSES = ("check", "acquire", "delay_s")
 """Where a failure, and `on_plugin_error = "closed"`, refuse the message at once."""
-HEARS = ("offered", "take", "settle", "give_back", "hold", "let_go")
+HEARS = ("on_offer", "acquire", "release", "cancel", "on_diverted", "on_returned")
 """What these return means nothing, and is not looked at."""
 
 
 def _wrong(method: str) -> dict[str, Callable[[], Any]]:
     """Return the values that are wrong there."""
-    values = VALUES | (REFUSALS if method in ("check", "waited") else {})
+    values = VALUES | (REFUSALS if method in ("check", "check_waiting") else {})
     right = {
         "delay_s": ("five",),
-        "wait_s": ("five", "huge"),
-        "line": ("true", "text", "bytes", "five", "below-zero", "nan", "endless", "huge"),
-        "most_unanswered": ("five",),
+        "drain_time_s": ("five", "huge"),
+        "queue_key": ("true", "text", "bytes", "five", "below-zero", "nan", "endless", "huge"),
+        "max_in_flight": ("five",),
         "newest_first": ("true",),
     }.get(method, ())
-    if method == "line":
+    if method == "queue_key":
         right = (*right, "huge-int", "unequal", "generator", "coroutine", "class")
     if method in HEARS:
         values = {name: value for name, value in values.items() if _raises(name)}
@@ -181,8 +181,7 @@ def _policy(method: str, answer: Callable[[], Any]) -> type[Policy]:
     def says(self: Policy, *_arguments: object) -> Any:
         return answer()
 
-    own: dict[str, Any] = {"check": lambda self, message, now: None, method: says}
-    return type("Nasty", (Policy,), own)
+    return policy_with(**{method: says})
 
 
 class NastyHook:
@@ -229,14 +228,17 @@ class PluginNonsense:
             with _over_limit_if(refused, adapter):
                 one.publish_now(place, b"1")
         self._others_go_on(one, adapter)
-        if method in ("offered", *REFUSES):
+        if method in ("on_offer", *REFUSES):
             assert len(one.shield.plugin_errors) == len(wrong)
             assert all("nasty_" in name for name in one.shield.plugin_errors)
         self._looks_well(one)
         self._closes_well(one)
 
     @pytest.mark.parametrize("mode", ["open", "closed"])
-    @pytest.mark.parametrize("method", ["line", "wait_s", "hold", "let_go", "waited", "status"])
+    @pytest.mark.parametrize(
+        "method",
+        ["queue_key", "drain_time_s", "on_diverted", "on_returned", "check_waiting", "status"],
+    )
     def test_what_waits_beside_it_comes_to_its_end(
         self, adapter: Adapter, method: str, mode: str
     ) -> None:
@@ -244,7 +246,7 @@ class PluginNonsense:
         wrong = _wrong(method)
         places = {name: adapter.destination() for name in wrong}
         kinds = {f"nasty_{n}": _policy(method, wrong[name]) for n, name in enumerate(wrong)}
-        refused = (method, mode) == ("line", "closed")  # for as long as it fails
+        refused = (method, mode) == ("queue_key", "closed")  # for as long as it fails
         rules = [
             {
                 "name": name,

@@ -19,7 +19,6 @@ from shield import (
     Outcome,
     OverLimit,
     Permit,
-    Policy,
     SettingsError,
     Shield,
     hookimpl,
@@ -30,7 +29,7 @@ from shield.plugins.policies.shed.deadline import seconds_of
 from shield.plugins.policies.shed.levels import KEPT, Levels
 from shield.plugins.policies.shed.pace import Pace
 from shield.testing import FakeClient, PolicyContract
-from tests.making import Kinds, admits, counts, message, shield_with
+from tests.making import Kinds, admits, counts, message, policy_with, shield_with
 
 SHED = {"match": "*", "shed": "priority", "over_limit": "drop"}
 WALL = 1_800_000_000.0
@@ -387,9 +386,9 @@ def test_who_says_how_critical_a_message_is(table, given, reason):
 def test_a_less_critical_message_that_waits_holds_up_no_other():
     """Each criticality has a line of its own."""
     shed = policy_of(shield_with(SHED))
-    lines = [shed.line(labelled(name)) for name in NAMES]
+    lines = [shed.queue_key(labelled(name)) for name in NAMES]
     assert len(set(lines)) == 4
-    assert shed.line(labelled("critical", b"1")) == shed.line(labelled("critical", b"2"))
+    assert shed.queue_key(labelled("critical", b"1")) == shed.queue_key(labelled("critical", b"2"))
 
 
 def test_who_waits_is_let_in_when_the_pressure_falls():
@@ -550,7 +549,7 @@ def test_settings_that_make_no_sense_are_refused(table, says):
     assert says in str(caught.value)
 
 
-@pytest.mark.parametrize("method", ["pressure", "excess"])
+@pytest.mark.parametrize("method", ["pressure", "rejection_share"])
 @pytest.mark.parametrize(
     "says",
     [lambda: "soon", lambda: nan, lambda: inf, lambda: -1.0, lambda: 1e300, lambda: 1 / 0],
@@ -558,8 +557,7 @@ def test_settings_that_make_no_sense_are_refused(table, says):
 )
 def test_what_another_policy_says_wrong_sheds_nobody(method, says):
     """It is that policy that is named, and not the one that asked it."""
-    own = {"check": lambda self, message, now: None, method: lambda self, message, now: says()}
-    nasty = Kinds({"nasty": type("Nasty", (Policy,), own)})
+    nasty = Kinds({"nasty": policy_with(**{method: lambda self, message, now: says()})})
     shield = Shield(
         {"rules": [{"match": "*", "nasty": {}, "shed": {"by": "priority"}}]}, plugins=[nasty]
     )
