@@ -9,10 +9,19 @@ from typing import Any, NamedTuple, get_args
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
+RENAMED = {
+    "queue": "client_queue",
+    "queue_time": "client_queue_age",
+    "throttle": "probabilistic_throttle",
+    "throttled": "broker_throttle",
+}
+"""Keys by their former names, which look more like others: hints name the right one."""
+
 
 def nearest(word: str, known: list[str]) -> str:
     """Return a hint naming the known word nearest to `word`, and all known ones."""
-    close = difflib.get_close_matches(word, known, 1, 0.5)
+    close = [name for name in known if name == RENAMED.get(word)]
+    close = close or difflib.get_close_matches(word, known, 1, 0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}allowed: {', '.join(sorted(known))}"
 

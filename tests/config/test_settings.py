@@ -11,6 +11,7 @@ import pytest
 
 from shield import SettingsError, Shield, ShieldError
 from shield.config.settings import load_settings
+from shield.settings_model import RENAMED
 
 RATE = 'allowed is a number above 0 with its unit, as "500/s", "90/m", "5MiB/s" (/s /m /h /d)'
 SIZE = 'allowed is a whole number of bytes or a text as "64MiB" (B KiB MiB GiB TiB KB MB GB)'
@@ -526,3 +527,10 @@ def test_a_chain_may_be_one_action_and_an_action_a_table():
     for chain in ("wait 2s", ["wait 2s"], [{"wait": "2s"}], {"wait": {"limit": 2}}):
         (action,) = Shield({"rules": [{"match": "a", "over_limit": chain}]}).rules[0].chain
         assert (action.name, action.settings.limit) == ("wait", 2.0)
+
+
+@pytest.mark.parametrize(("former", "name"), RENAMED.items())
+def test_a_former_key_is_an_error_that_names_the_present_one(former, name):
+    """It is no alias; and no other key that looks more like it is meant."""
+    (line,) = problems(lambda: Shield({"rules": [{"match": "*", former: "1s"}]}))
+    assert line.startswith(f"settings: rules[0].{former}: unknown key; did you mean {name!r}? ")
