@@ -27,7 +27,7 @@ from shield.redriving.worker import Redriver
 from shield.testing import AdmitNothing, TransportContract
 from shield_kafka import KafkaProducer
 from shield_rabbitmq import Publisher
-from shield_rabbitmq.client.envelopes import parcel_of
+from shield_rabbitmq.client.envelopes import frames_of
 
 PATIENCE_S = 60.0
 
@@ -154,7 +154,7 @@ def test_a_rabbitmq_publisher_overflows_into_kafka(kafka, topic, queues):
 def sent_again(envelope: Envelope, most_ms: int) -> BasicProperties:
     """What it is published with; its time to live has begun to run."""
     sent = BasicProperties()
-    sent.decode(b"".join(parcel_of(without_broker(envelope)).properties.encode()))
+    sent.decode(b"".join(frames_of(without_broker(envelope)).properties.encode()))
     assert 0 < int(sent.expiration) <= most_ms
     sent.expiration = str(most_ms)
     assert {sent.headers.pop(name) for name in (MESSAGE_ID, ATTEMPT)} == {envelope.id, "1"}

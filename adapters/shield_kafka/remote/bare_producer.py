@@ -62,7 +62,7 @@ class BareProducerSender:
 
     def __init__(self, address: KafkaAddress) -> None:
         self._address = address
-        self._placing = Placement()
+        self._placement = Placement()
         self._compresses_all = "compression_type" in address.producer_configs
         self._producer = self._connected()
         self._large: BareProducer | None = self._producer if self._compresses_all else None
@@ -120,7 +120,7 @@ class BareProducerSender:
                 as_serialized(producer.config, "value_serializer", envelope.body),
                 envelope.key,
                 headers=internals.headers_for(envelope.foreign_headers("kafka")),
-                partition=self._placing.partition(producer, topic, envelope),
+                partition=self._placement.partition(producer, topic, envelope),
                 timestamp_ms=None if envelope.is_diverted else envelope.timestamp_ms,
             )
         except Exception as error:

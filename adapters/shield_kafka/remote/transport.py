@@ -45,7 +45,7 @@ class KafkaTransport(Transport):
         self.roams = not address.topic
         self._lock = threading.Lock()
         self._waiting: list[Waiting] = []
-        self._carrier: BareProducerSender | None = None
+        self._sender: BareProducerSender | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
         self._refused: dict[str, tuple[float, Exception]] = {}
@@ -92,8 +92,8 @@ class KafkaTransport(Transport):
         """Send with key, headers and timestamp; also those that Kafka has no field for."""
         topic = self._address.topic or envelope.destination
         with self._lock:
-            carrier, refusal = self._carrier, self._refusal(topic)
-            ready = carrier is not None and self._thread is None and carrier.knows(topic, envelope)
+            sender, refusal = self._sender, self._refusal(topic)
+            ready = sender is not None and self._thread is None and sender.knows(topic, envelope)
             if refusal is None and not ready:
                 self._waiting.append((envelope, done))
                 self._connect_soon()
@@ -101,8 +101,8 @@ class KafkaTransport(Transport):
         if refusal is not None:
             done(refusal)
         else:
-            assert carrier is not None
-            carrier.send(topic, envelope, done)
+            assert sender is not None
+            sender.send(topic, envelope, done)
 
     def _refusal(self, topic: str) -> Exception | None:
         """Return why nothing can be sent there for now: it was tried a moment ago."""
@@ -158,31 +158,31 @@ class KafkaTransport(Transport):
         if error is not None:
             done(error)
         else:
-            assert self._carrier is not None
-            self._carrier.send(topic, envelope, done)
+            assert self._sender is not None
+            self._sender.send(topic, envelope, done)
 
     def _connected(self) -> Exception | None:
-        """Have a carrier; return why that cannot be."""
+        """Have a sender; return why that cannot be."""
         from shield_kafka.remote.bare_producer import BareProducerSender
 
-        if self._carrier is not None:
+        if self._sender is not None:
             return None
         try:
-            carrier = BareProducerSender(self._address)
+            sender = BareProducerSender(self._address)
         except ShieldError as error:
             return self._refuse(CLUSTER, error)
         with self._lock:
-            self._carrier = carrier
+            self._sender = sender
             closed = self._closed
         if closed:
-            carrier.close(0.0)
+            sender.close(0.0)
         return self._refusal(CLUSTER)
 
     def _learned(self, topic: str, envelope: Envelope) -> Exception | None:
-        """Have the carrier know the topic; return why that cannot be."""
-        carrier = self._carrier
-        assert carrier is not None
-        if carrier.knows(topic, envelope) or carrier.learn(topic, envelope):
+        """Have the sender know the topic; return why that cannot be."""
+        sender = self._sender
+        assert sender is not None
+        if sender.knows(topic, envelope) or sender.learn(topic, envelope):
             self._backoffs.clear()
             return None
         return self._refuse(topic, ShieldError(f"topic {topic} is not there on {self.origin}"))
@@ -208,8 +208,8 @@ class KafkaTransport(Transport):
         with self._lock:
             self._closed = True
             left, self._waiting = self._waiting, []
-            carrier = self._carrier
+            sender = self._sender
         for _, done in left:
             done(ShieldError(f"closed before {self.origin} was connected"))
-        if carrier is not None:
-            carrier.close(max(0.0, deadline - time.monotonic()))
+        if sender is not None:
+            sender.close(max(0.0, deadline - time.monotonic()))

@@ -50,7 +50,7 @@ LISTEN_EVERY_S = 0.02
 class Shielded:
     """`basic_publish` within quotas, for both kinds of channel."""
 
-    _shield_guard: ChannelState
+    _shield_state: ChannelState
     _shield_waits = False
     """Whether its caller may be blocked."""
     shield_fate = "sent"
@@ -72,25 +72,25 @@ class Shielded:
             OverLimitError: over the limit, and the chain says `raise`; also an AMQPError.
             RefusedError: RabbitMQ would close the channel for it; also a ChannelClosedByBroker.
         """
-        guard = self._shield_guard
+        state = self._shield_state
         plain = type(body) is bytes and type(exchange) is type(routing_key) is str
-        if not (plain and guard.plain) or more or named:
+        if not (plain and state.plain) or more or named:
             call = (exchange, routing_key, body, properties, mandatory, *more)
             self._shield_publish_with_care(call, named)
             return
         destination = f"{exchange}/{routing_key}" if exchange else routing_key
-        if guard.unfit:
-            guard.refuse_unfit(destination)
-        if guard.listens:
+        if state.unfit:
+            state.refuse_unfit(destination)
+        if state.listens:
             self._shield_listen()
         headers = None if properties is None else headers_of(properties)
         message = Message(
-            destination, len(body), guard.producer, None, headers, routing_key, guard.signals
+            destination, len(body), state.producer, None, headers, routing_key, state.signals
         )
         if properties is not None:
             refuse_known(destination, properties)
-            message.deadline = deadline_of(properties, guard.shield.clock.now())
-        verdict = guard.admit(message)
+            message.deadline = deadline_of(properties, state.shield.clock.now())
+        verdict = state.admit(message)
         if type(verdict) is not Permit:
             call = (exchange, routing_key, body, properties, mandatory)
             self._shield_react(verdict, super().basic_publish, call, named)  # type: ignore[misc]
@@ -111,7 +111,7 @@ class Shielded:
         """Publish what is admitted; its permit is settled when the confirm comes."""
         if permit.flow.delays:
             self._shield_hold_back(permit)
-        self._shield_guard.send(self, permit, publish, *call, **named)
+        self._shield_state.send(self, permit, publish, *call, **named)
 
     def _shield_hold_back(self, permit: Permit) -> None:
         """Wait as long as policies ask for; the connection is served meanwhile."""
@@ -124,7 +124,7 @@ class Shielded:
     @property
     def shield_signals(self) -> Signals | None:
         """What the broker tells this channel; None before a Shield has decided for it."""
-        return self._shield_guard.signals
+        return self._shield_state.signals
 
     def _shield_listen(self) -> None:
         """Hear what the broker has said meanwhile; an event loop has heard it already."""
@@ -135,19 +135,19 @@ class Shielded:
 
     def _shield_publish_with_care(self, call: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Publish what needs a second look, or through a channel that does."""
-        guard = self._shield_guard
-        publish = guard.instrumented or super().basic_publish  # type: ignore[misc]
-        message = guard.message(*call[:4]) if guard.acts else None
+        state = self._shield_state
+        publish = state.instrumented or super().basic_publish  # type: ignore[misc]
+        message = state.message(*call[:4]) if state.acts else None
         if message is None:
             publish(*call, **named)
-            guard.published(self, OTHERS)
+            state.published(self, OTHERS)
             return
         refuse_known(message.destination, call[3])
-        guard.refuse_unfit(message.destination)
-        if guard.listens:
+        state.refuse_unfit(message.destination)
+        if state.listens:
             self._shield_listen()
         with rejecting_as(AMQPError):
-            verdict = guard.admit(message)
+            verdict = state.admit(message)
         added = added_headers(message)
         if added:
             with taken_back(verdict):
@@ -164,7 +164,7 @@ class Shielded:
     ) -> None:
         """Run the chain of the rule that refused."""
         assert isinstance(verdict, OverLimit)
-        guard = self._shield_guard
+        state = self._shield_state
         if not (self.is_open and internals.can_be_sent(*call[:4])):  # type: ignore[attr-defined]
             verdict.end(End.FAILED)
             publish(*call, **named)  # pika raises
@@ -172,8 +172,8 @@ class Shielded:
         self.shield_fate = "raised"
         port = ChannelPort(
             self,
-            guard.shield,
-            guard.producer,
+            state.shield,
+            state.producer,
             lambda permit: self._shield_send(permit, publish, call, named),
             call,
             blocking=self._shield_waits,
@@ -192,7 +192,7 @@ class ShieldedBlockingChannel(Shielded, BlockingConsuming, BlockingChannel):  # 
     def confirm_delivery(self, *more: Any, **named: Any) -> None:
         """Turn confirms on as pika's channel does: from now on it is known how messages end."""
         super().confirm_delivery(*more, **named)
-        self._shield_guard.confirming()
+        self._shield_state.confirming()
 
     def _shield_listen(self) -> None:
         """Read from time to time: pika does so only where its caller waits for an answer."""
@@ -217,15 +217,15 @@ class ShieldedChannel(Shielded, ConsumingChannel, Channel):  # type: ignore[misc
 
     def confirm_delivery(self, ack_nack_callback: Any, *more: Any, **named: Any) -> None:
         """Turn confirms on as pika's channel does; each is counted, then handed to the callback."""
-        guard = self._shield_guard
-        if guard.counts and callable(ack_nack_callback):
-            ack_nack_callback = partial(_confirmed, guard, ack_nack_callback)
+        state = self._shield_state
+        if state.counts and callable(ack_nack_callback):
+            ack_nack_callback = partial(_confirmed, state, ack_nack_callback)
         super().confirm_delivery(ack_nack_callback, *more, **named)
-        guard.count()
+        state.count()
 
 
-def _confirmed(guard: ChannelState, callback: Any, frame: Any) -> None:
-    guard.confirmed(frame.method)
+def _confirmed(state: ChannelState, callback: Any, frame: Any) -> None:
+    state.confirmed(frame.method)
     callback(frame)
 
 
@@ -236,33 +236,33 @@ def is_channel(value: object) -> bool:
 
 def is_shielded(channel: Any) -> bool:
     """Tell whether all that it publishes is within quotas, not only during some calls."""
-    return isinstance(channel, Shielded) and channel._shield_guard.for_good
+    return isinstance(channel, Shielded) and channel._shield_state.for_good
 
 
-def guard_of(channel: Any) -> ChannelState:
-    """Return a channel's guard; one that has none becomes shielded, by a guard that does not act.
+def state_of(channel: Any) -> ChannelState:
+    """Return a channel's state; one that has none becomes shielded, by a state that does not act.
 
     What an instrumentation has put into the channel itself stays below the Shield.
     """
     if not isinstance(channel, Shielded):
         confirms = internals.confirms_are_on(channel)
         counts = isinstance(channel, Channel) and not confirms
-        telling = _telling(isinstance(channel, Channel), confirms)
-        heard = listener_of(channel.connection)
+        channel_signals = _channel_signals(isinstance(channel, Channel), confirms)
+        listener = listener_of(channel.connection)
         publish = vars(channel).pop("basic_publish", None)
         carried = partial(bring_back, channel.connection)
-        guard = ChannelState(publish, counts, heard, telling, carried)
-        guard.consumes = vars(channel).pop("basic_consume", None)
-        channel._shield_guard = guard
+        state = ChannelState(publish, counts, listener, channel_signals, carried)
+        state.consumes = vars(channel).pop("basic_consume", None)
+        channel._shield_state = state
         kind: Any = type(channel)
         channel.__class__ = _shielded_class(kind)
         internals.write_in_one_piece(channel.connection)
         if counts:
-            channel.add_on_close_callback(guard.closed)
-    return channel._shield_guard  # type: ignore[no-any-return]
+            channel.add_on_close_callback(state.closed)
+    return channel._shield_state  # type: ignore[no-any-return]
 
 
-def _telling(on_loop: bool, confirms: bool) -> ChannelSignals:
+def _channel_signals(on_loop: bool, confirms: bool) -> ChannelSignals:
     turn_on = "call its confirm_delivery() before it publishes"
     if not on_loop:
         return ChannelSignals(BLOCKING, confirms, turn_on)

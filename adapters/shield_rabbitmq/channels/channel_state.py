@@ -42,18 +42,18 @@ class ChannelState:
         "_calls",
         "acts",
         "admit",
+        "channel_signals",
         "consumer",
         "consumes",
         "counts",
         "for_good",
-        "heard",
         "instrumented",
+        "listener",
         "listens",
         "plain",
         "producer",
         "shield",
         "signals",
-        "telling",
         "unfit",
         "window",
     )
@@ -64,8 +64,8 @@ class ChannelState:
         self,
         instrumented: Publish | None,
         counts: bool,
-        heard: BlockedListener,
-        telling: ChannelSignals,
+        listener: BlockedListener,
+        channel_signals: ChannelSignals,
         bring_back: Callable[[Shield, str], None],
     ) -> None:
         self.instrumented = instrumented
@@ -74,8 +74,8 @@ class ChannelState:
         """What stood in that of its `basic_consume`."""
         self.counts = counts
         """Whether confirms that are turned on now can be counted from the first one on."""
-        self.heard = heard
-        self.telling = telling
+        self.listener = listener
+        self.channel_signals = channel_signals
         self._bring_back = bring_back
         self.signals: Signals | None = None
         """What the broker tells this channel; None before a Shield decides."""
@@ -105,9 +105,9 @@ class ChannelState:
         self.shield = shield
         self.admit = shield.admit
         self.signals = Signals(shield.clock.now, shield.signals_changed)
-        self.heard.tell(self.signals)
+        self.listener.tell(self.signals)
         self.listens = listens(shield)
-        self.unfit = self.telling.unfit(shield)
+        self.unfit = self.channel_signals.unfit(shield)
         self._bring_back(shield, self.producer)
 
     @property
@@ -130,7 +130,7 @@ class ChannelState:
 
     def _note(self) -> None:
         self.acts = self.for_good or self._calls > 0
-        confirms = self.telling.confirms
+        confirms = self.channel_signals.confirms
         self.plain = self.acts and self.instrumented is None and not confirms
         if self.plain and self.shield.prepares:
             self.plain = False
@@ -141,7 +141,7 @@ class ChannelState:
         Raises:
             SettingsError: it says which, and what to do.
         """
-        refuse_unfit(self.unfit, destination, self.producer, self.telling.error)
+        refuse_unfit(self.unfit, destination, self.producer, self.channel_signals.error)
 
     def message(
         self, exchange: Any, routing_key: Any, body: Any, properties: Any
@@ -186,9 +186,9 @@ class ChannelState:
 
     def confirming(self) -> None:
         """Note that confirms tell from now on how messages ended."""
-        self.telling.confirms = True
+        self.channel_signals.confirms = True
         if self.signals is not None:
-            self.unfit = self.telling.unfit(self.shield)
+            self.unfit = self.channel_signals.unfit(self.shield)
         self._note()
 
     def published(self, channel: Any, item: object) -> None:
@@ -233,7 +233,7 @@ class ChannelState:
 
     def _answered(self, error: BaseException | None = None) -> None:
         """Count the answer to one message of a channel that waits for each."""
-        confirms = self.telling.confirms and self.window is None
+        confirms = self.channel_signals.confirms and self.window is None
         if not confirms or not (error is None or isinstance(error, NackError | UnroutableError)):
             return
         nacks, returns = isinstance(error, NackError), isinstance(error, UnroutableError)

@@ -8,7 +8,7 @@ from typing import Any
 import pika
 
 from shield import Shield
-from shield_rabbitmq.channels.channel import guard_of
+from shield_rabbitmq.channels.channel import state_of
 from shield_rabbitmq.consuming.channel import opened
 from shield_rabbitmq.publishing.pool import ShieldChoice, shield_for
 
@@ -27,7 +27,7 @@ class Shielding:
         """Open a channel as pika does; what passes through it is within the rules."""
         chosen = shield_for(self.shield)
         channel = super().channel(*args, **kwargs)  # type: ignore[misc]
-        guard_of(channel).act(chosen, self.shield_producer, self.shield_consumer)
+        state_of(channel).act(chosen, self.shield_producer, self.shield_consumer)
         opened(channel)
         return channel
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, overload
 
 from shield import SettingsError, Shield
-from shield_rabbitmq.channels.channel import guard_of, is_channel, is_shielded
+from shield_rabbitmq.channels.channel import is_channel, is_shielded, state_of
 from shield_rabbitmq.publishing.pool import ShieldChoice, shield_for
 
 Target = TypeVar("Target")
@@ -59,12 +59,12 @@ def shielded(
     """
     if is_channel(target):
         if is_shielded(target) and shield is None:
-            guard = guard_of(target)
-            consumer = shield_consumer or guard.consumer
-            guard.act(guard.shield, shield_producer or guard.producer, consumer)
+            state = state_of(target)
+            consumer = shield_consumer or state.consumer
+            state.act(state.shield, shield_producer or state.producer, consumer)
         else:
             chosen = shield_for(shield)
-            guard_of(target).act(chosen, shield_producer, shield_consumer)
+            state_of(target).act(chosen, shield_producer, shield_consumer)
         return target
     named = None if shield is None else shield_for(shield)
     if target is NOTHING:
@@ -84,14 +84,14 @@ def _decorate(
             yield
             return
         used = shield_for(None) if chosen is None else chosen
-        guards = [guard_of(channel) for channel in channels]
-        for guard in guards:
-            guard.begin(used, producer, consumer)
+        guards = [state_of(channel) for channel in channels]
+        for state in guards:
+            state.begin(used, producer, consumer)
         try:
             yield
         finally:
-            for guard in guards:
-                guard.end()
+            for state in guards:
+                state.end()
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -25,10 +25,10 @@ LAST_S = 253_402_300_799
 PERSISTENT = b"\x02"
 
 
-def envelope_of(parcel: Frames, properties: Encoded, producer: str) -> Envelope:
+def envelope_of(frames: Frames, properties: Encoded, producer: str) -> Envelope:
     """Return the whole message, with its `kept` properties."""
     own, marks = of_life(properties)
-    return _envelope(parcel.destination, parcel.routing_key, parcel.body, own, marks, producer)
+    return _envelope(frames.destination, frames.routing_key, frames.body, own, marks, producer)
 
 
 def stored_envelope(exchange: str, routing_key: str, body: bytes, properties: Encoded) -> Envelope:
@@ -57,7 +57,7 @@ def _envelope(
     )
 
 
-def parcel_of(envelope: Envelope) -> Frames:
+def frames_of(envelope: Envelope) -> Frames:
     """Return what goes on the wire, where the envelope says.
 
     Raises:

@@ -1,6 +1,6 @@
 """One message as it goes on the wire, checked and encoded on its caller's thread.
 
-A parcel holds all but the body's frames: how those are cut depends on the connection. From here
+`Frames` hold all but the body's frames: how those are cut depends on the connection. From here
 on nobody reads the caller's properties again, so that they may be changed and used anew.
 """
 
@@ -116,7 +116,7 @@ class Frames:
             own.headers.pop("BCC", None)
         return bool(own == properties)
 
-    def frames(self, body_max: int) -> list[bytes]:
+    def cut(self, body_max: int) -> list[bytes]:
         """Return all of it as it is written, with body frames of so many bytes at the most."""
         parts = [self.head]
         body = self.body

@@ -24,17 +24,17 @@ class Confirm(LazyFuture[None]):
 
 
 class PendingPublish(ABC):
-    """One parcel on its way; its end is called exactly once, mostly on the write thread."""
+    """One message on its way; its end is called exactly once, mostly on the write thread."""
 
-    __slots__ = ("parcel", "returned", "written_at")
+    __slots__ = ("frames", "returned", "written_at")
 
     may_decline: bool = False
     """Whether it can go another way, and so need not wait while the broker takes no messages."""
     written_at: float
     """When it was written, in the Shield's monotonic seconds."""
 
-    def __init__(self, parcel: Frames) -> None:
-        self.parcel = parcel
+    def __init__(self, frames: Frames) -> None:
+        self.frames = frames
         self.returned: Exception | None = None
         """Set where the broker has returned it; the ack that follows means that."""
 
@@ -75,8 +75,8 @@ class EnvelopePublish(PendingPublish):
 
     __slots__ = ("_done", "may_decline")
 
-    def __init__(self, parcel: Frames, done: Done, *, may_decline: bool = False) -> None:
-        super().__init__(parcel)
+    def __init__(self, frames: Frames, done: Done, *, may_decline: bool = False) -> None:
+        super().__init__(frames)
         self._done = done
         self.may_decline = may_decline
 
@@ -91,8 +91,8 @@ class OverflowPublish(PendingPublish):
     __slots__ = ("_declares", "_ended")
     may_decline = True
 
-    def __init__(self, parcel: Frames, declares: bool, ended: Done) -> None:
-        super().__init__(parcel)
+    def __init__(self, frames: Frames, declares: bool, ended: Done) -> None:
+        super().__init__(frames)
         self._declares = declares
         self._ended = ended
 

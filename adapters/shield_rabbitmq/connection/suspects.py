@@ -39,54 +39,54 @@ class RefusalSuspects:
         self._refused.clear()
         self.picky.clear()
 
-    def about(self, parcel: Frames) -> list[Hashable]:
+    def about(self, frames: Frames) -> list[Hashable]:
         """Return what is not known yet of a message: it is to be written alone."""
-        return [doubt for doubt in self._all(parcel) if doubt not in self._passed]
+        return [doubt for doubt in self._all(frames) if doubt not in self._passed]
 
-    def check(self, parcel: Frames) -> None:
+    def check(self, frames: Frames) -> None:
         """Refuse a message whose like the broker has refused within the last five seconds.
 
         Raises:
             RefusedError: as that one.
         """
         now = time.monotonic()
-        for doubt in self._all(parcel):
+        for doubt in self._all(frames):
             until, error = self._refused.get(doubt, (0.0, None))
             if error is not None and now < until:
-                raise RefusedError(parcel.destination, error.reply_code, error.reply_text)
+                raise RefusedError(frames.destination, error.reply_code, error.reply_text)
 
-    def passed(self, parcel: Frames) -> None:
+    def passed(self, frames: Frames) -> None:
         """Note that the broker took it."""
         if len(self._passed) > REMEMBERED:
             self._passed = set(self._always)
-        self._passed.update(self._all(parcel))
+        self._passed.update(self._all(frames))
 
-    def refused(self, parcel: Frames, error: RefusedError) -> None:
+    def refused(self, frames: Frames, error: RefusedError) -> None:
         """Note that the broker did not take it, where that was for one reason."""
-        if f"topic '{parcel.routing_key}' in " in error.reply_text:
-            self.picky.add(parcel.exchange)
-        doubts = self.about(parcel)
+        if f"topic '{frames.routing_key}' in " in error.reply_text:
+            self.picky.add(frames.exchange)
+        doubts = self.about(frames)
         if len(doubts) == 1 and len(self._refused) < REMEMBERED:
             self._refused[doubts[0]] = time.monotonic() + REFUSED_FOR_S, error
         elif len(self._refused) >= REMEMBERED:
             self._refused.clear()
 
-    def _all(self, parcel: Frames) -> tuple[Hashable, ...]:
-        if parcel.exchange in self.picky:
-            return (*parcel.doubts, ("topic", parcel.exchange, parcel.routing_key))
-        return parcel.doubts
+    def _all(self, frames: Frames) -> tuple[Hashable, ...]:
+        if frames.exchange in self.picky:
+            return (*frames.doubts, ("topic", frames.exchange, frames.routing_key))
+        return frames.doubts
 
 
-def blamed(text: str, parcels: Sequence[Frames]) -> int | None:
+def blamed(text: str, all_frames: Sequence[Frames]) -> int | None:
     """Return which of the messages that were written the broker's text is about."""
     size = _SIZE.search(text)
-    for at, parcel in enumerate(parcels):
-        exchange = f"exchange '{parcel.exchange or 'amq.default'}' in vhost"
-        if f"topic '{parcel.routing_key}' in {exchange}" in text:
+    for at, frames in enumerate(all_frames):
+        exchange = f"exchange '{frames.exchange or 'amq.default'}' in vhost"
+        if f"topic '{frames.routing_key}' in {exchange}" in text:
             return at
         if exchange in text and " topic '" not in text:
             return at
-        if size is not None and len(parcel.body) == int(size[1]):
+        if size is not None and len(frames.body) == int(size[1]):
             return at
     return None
 

@@ -100,7 +100,7 @@ class WriteThread:
         self._resend = resend
         self._signals = signals
         self._reconnect_within_s = reconnect_within_s
-        self._waiting = waiting
+        self._send_queue = waiting
         self._queue: deque[PendingPublish] | SendQueue = deque() if waiting is None else waiting
         self._next = self._queue.popleft if waiting is None else waiting.next
         self._looks = False
@@ -135,7 +135,7 @@ class WriteThread:
 
     def put(self, sending: PendingPublish) -> None:
         """Hand over a message; it is finished sooner or later, whatever happens."""
-        self._signals.queued(1, len(sending.parcel.body))
+        self._signals.queued(1, len(sending.frames.body))
         self._queue.append(sending)
         if not self._awake:
             self._wake()
@@ -283,7 +283,7 @@ class WriteThread:
 
     def _drain(self) -> None:
         """Write from the queue while the broker takes it and the window has room."""
-        if self._waiting is not None:
+        if self._send_queue is not None:
             self._look_soon()
         connection = self._link.connection
         if connection is None:
@@ -307,10 +307,10 @@ class WriteThread:
                     sending = self._next()
                 except IndexError:
                     break
-                parcel = sending.parcel
+                frames = sending.frames
                 if (
-                    parcel.exchange not in self._exchanges.known
-                    or parcel.doubts
+                    frames.exchange not in self._exchanges.known
+                    or frames.doubts
                     or sending.may_decline
                 ):
                     turn = self._turn(sending, body_max)
@@ -322,11 +322,11 @@ class WriteThread:
                         break
                 sending.written_at = now
                 self._window.add(sending)
-                written = len(parcel.body)
+                written = len(frames.body)
                 self._window_bytes += written
                 messages += 1
                 written_bytes += written
-                parts += parcel.frames(body_max)
+                parts += frames.cut(body_max)
                 size += written + 100
                 if size >= WRITE_BYTES:
                     internals.write(connection, b"".join(parts))
@@ -339,8 +339,8 @@ class WriteThread:
             self._signals.queued(-messages, -written_bytes)
         if messages:
             self._window_changed()
-        if self._waiting is not None:
-            self._refuse(self._waiting)
+        if self._send_queue is not None:
+            self._refuse(self._send_queue)
 
     def _look_soon(self) -> None:
         """Look for what has waited too long, for as long as the queue stands."""
@@ -349,10 +349,10 @@ class WriteThread:
             self._loop.call_later(LOOK_EVERY_S, self._look)
 
     def _look(self) -> None:
-        assert self._waiting is not None
+        assert self._send_queue is not None
         self._looks = False
-        self._waiting.look()
-        self._refuse(self._waiting)
+        self._send_queue.look()
+        self._refuse(self._send_queue)
         if self._awake:  # else all was written, and a producer wakes it
             self._look_soon()
 
@@ -380,7 +380,7 @@ class WriteThread:
         return len(self._window) >= self._most or self._window_bytes >= WINDOW_BYTES
 
     def _take_back(self, sending: PendingPublish) -> None:
-        place = sending.parcel.destination
+        place = sending.frames.destination
         for waiting in (self._queue, *self._parked.values()):
             try:
                 waiting.remove(sending)
@@ -402,23 +402,23 @@ class WriteThread:
         One that the broker may refuse goes alone: a refusal ends the channel, and with it what is
         known of all that is unconfirmed there.
         """
-        parcel = sending.parcel
-        if parcel.exchange not in self._exchanges.found:
+        frames = sending.frames
+        if frames.exchange not in self._exchanges.found:
             self._park(sending)
             return Turn.SEEN_TO
         try:
-            check_header(parcel.destination, parcel.header_size, body_max)
-            self._doubts.check(parcel)
+            check_header(frames.destination, frames.header_size, body_max)
+            self._doubts.check(frames)
             if sending.may_decline and self._is_silent:
                 self._probe(self._link.connection)
                 return Turn.LATER
-            if self._is_doubtful(parcel) and not self._may_go(sending):
+            if self._is_doubtful(frames) and not self._may_go(sending):
                 return Turn.LATER
         except RefusedError as error:
             self._refused(sending, error)
             return Turn.SEEN_TO
         except BaseException as error:
-            log.exception("a message to %r cannot be written", parcel.destination)
+            log.exception("a message to %r cannot be written", frames.destination)
             self._refused(sending, CannotConnectError(f"the write thread has failed: {error!r}"))
             return Turn.SEEN_TO
         return Turn.NOW
@@ -430,12 +430,12 @@ class WriteThread:
         self._left(sending)
         self._fail([sending], lambda _sending: error)
 
-    def _is_doubtful(self, parcel: Frames) -> bool:
+    def _is_doubtful(self, frames: Frames) -> bool:
         """Tell whether the broker alone knows if it takes such a message, or any there."""
         exchanges, doubts = self._exchanges, self._doubts
-        if parcel.exchange not in exchanges.known and parcel.exchange not in doubts.picky:
+        if frames.exchange not in exchanges.known and frames.exchange not in doubts.picky:
             return True
-        return bool(doubts.about(parcel))
+        return bool(doubts.about(frames))
 
     def _may_go(self, sending: PendingPublish) -> bool:
         """Let it go as soon as nothing else is on the wire, so that a refusal harms no other."""
@@ -456,14 +456,14 @@ class WriteThread:
         elif sending is not self._drains_for:
             return
         self._drains_for = None
-        self._trust(sending.parcel)
+        self._trust(sending.frames)
         self._drain()
 
-    def _trust(self, parcel: Frames) -> None:
+    def _trust(self, frames: Frames) -> None:
         """Write its like beside others."""
-        self._doubts.passed(parcel)
-        if parcel.exchange not in self._doubts.picky and parcel.exchange in self._exchanges.found:
-            self._exchanges.known.add(parcel.exchange)
+        self._doubts.passed(frames)
+        if frames.exchange not in self._doubts.picky and frames.exchange in self._exchanges.found:
+            self._exchanges.known.add(frames.exchange)
 
     def _probe(self, connection: Any) -> None:
         """Find out whether the broker takes messages, before it holds one that has another way.
@@ -489,7 +489,11 @@ class WriteThread:
 
     def stalled(self, why: str) -> None:
         """Let those that wait to be written go another way, where they have one."""
-        leave = self._take_out() if self._waiting is None else self._waiting.take_out(_may_decline)
+        leave = (
+            self._take_out()
+            if self._send_queue is None
+            else self._send_queue.take_out(_may_decline)
+        )
         for parked in self._parked.values():
             leave += [sending for sending in parked if sending.may_decline]
             parked[:] = [sending for sending in parked if not sending.may_decline]
@@ -531,13 +535,13 @@ class WriteThread:
         sending.written_at = self._signals.now()
         self._goes_alone(sending)
         self._window.add(sending)
-        self._window_bytes += len(sending.parcel.body)
-        internals.write(connection, b"".join(sending.parcel.frames(internals.body_max(connection))))
+        self._window_bytes += len(sending.frames.body)
+        internals.write(connection, b"".join(sending.frames.cut(internals.body_max(connection))))
         self._window_changed()
 
     def _park(self, sending: PendingPublish) -> None:
         """Keep a message until it is known whether its exchange is there."""
-        exchange = sending.parcel.exchange
+        exchange = sending.frames.exchange
         error = self._exchanges.missing(exchange)
         if error is not None:
             self._refused(sending, error)
@@ -570,14 +574,14 @@ class WriteThread:
             if answered:
                 self._feed(answered, acked)
                 if self._alone is not None:
-                    self._trust(self._alone.parcel)
+                    self._trust(self._alone.frames)
                     self._alone_ended()
         finally:
             for sending in answered:
-                self._window_bytes -= len(sending.parcel.body)
+                self._window_bytes -= len(sending.frames.body)
                 try:
                     sending.finish(
-                        sending.returned if acked else NackedError(sending.parcel.destination)
+                        sending.returned if acked else NackedError(sending.frames.destination)
                     )
                 except BaseException:
                     _note_unheard(sending)
@@ -606,18 +610,18 @@ class WriteThread:
         wanted = method.exchange, method.routing_key, body
 
         def is_it(sending: PendingPublish) -> bool:
-            parcel = sending.parcel
+            frames = sending.frames
             return (
-                parcel.mandatory
+                frames.mandatory
                 and sending.returned is None
-                and (parcel.exchange, parcel.routing_key, parcel.body) == wanted
-                and parcel.has(properties)
+                and (frames.exchange, frames.routing_key, frames.body) == wanted
+                and frames.has(properties)
             )
 
         sending = self._window.find(is_it)
         if sending is not None:
             sending.returned = ReturnedError(
-                sending.parcel.destination,
+                sending.frames.destination,
                 internals.returned_message(method, properties, body),
                 f"{method.reply_code} {method.reply_text}",
             )
@@ -690,7 +694,7 @@ class WriteThread:
         """
         self._heard()
         written = self._emptied_window()
-        guilty = blamed(error.reply_text, [sending.parcel for sending in written])
+        guilty = blamed(error.reply_text, [sending.frames for sending in written])
         if len(written) == 1:
             guilty = 0
         if guilty is None:
@@ -711,14 +715,14 @@ class WriteThread:
 
     def _refuse_guilty(self, sending: PendingPublish, error: Any) -> None:
         """Fail the message that the broker has refused, and what is to fail with it."""
-        exchange, text = sending.parcel.exchange, error.reply_text
+        exchange, text = sending.frames.exchange, error.reply_text
         refused: Exception
         if is_about_exchange(text, exchange):
             refused = ExchangeError(exchange, error.reply_code, text)
             self._exchanges.lose(exchange, refused)
         else:
-            refused = RefusedError(sending.parcel.destination, error.reply_code, text)
-            self._doubts.refused(sending.parcel, refused)
+            refused = RefusedError(sending.frames.destination, error.reply_code, text)
+            self._doubts.refused(sending.frames, refused)
             self._exchanges.known -= self._doubts.picky
         if isinstance(sending, Probe):
             self._probes = False
@@ -745,12 +749,12 @@ class WriteThread:
 
     def _put_back(self, written: list[PendingPublish]) -> None:
         """Put what was written before all that waits: it is written again."""
-        self._signals.queued(len(written), sum(len(sending.parcel.body) for sending in written))
+        self._signals.queued(len(written), sum(len(sending.frames.body) for sending in written))
         self._queue.extendleft(reversed(written))
 
     def _left(self, sending: PendingPublish) -> None:
         """Count a message out of the queue that will never be written."""
-        self._signals.queued(-1, -len(sending.parcel.body))
+        self._signals.queued(-1, -len(sending.frames.body))
 
     # --- the end ------------------------------------------------------------------------------
 
@@ -807,7 +811,7 @@ class WriteThread:
 
 def _note_unheard(sending: PendingPublish) -> None:
     """Say that somebody's code has failed, or wanted to end this thread: it is shared by many."""
-    log.exception("who waits for a message to %r has failed", sending.parcel.destination)
+    log.exception("who waits for a message to %r has failed", sending.frames.destination)
 
 
 def _may_decline(sending: PendingPublish) -> bool:
@@ -816,14 +820,14 @@ def _may_decline(sending: PendingPublish) -> bool:
 
 def _closed(sending: PendingPublish) -> Exception:
     return PublisherClosedError(
-        f"the publisher was closed before a message to {sending.parcel.destination!r} was written"
+        f"the publisher was closed before a message to {sending.frames.destination!r} was written"
     )
 
 
 def _unknown(cause: BaseException) -> Any:
     def error(sending: PendingPublish) -> Exception:
         unknown = RabbitMQDeliveryUnknownError(
-            f"a message to {sending.parcel.destination!r} was written and not confirmed when its "
+            f"a message to {sending.frames.destination!r} was written and not confirmed when its "
             f"channel or connection went ({cause}); the broker may have it, or not"
         )
         unknown.__cause__ = cause

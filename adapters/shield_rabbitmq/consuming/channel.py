@@ -16,11 +16,11 @@ from shield_rabbitmq.consuming.prefetch import prefetch_for
 from shield_rabbitmq.consuming.queue import Consumer, Handed
 from shield_rabbitmq.consuming.session import ConsumerSession, SessionQueue, Terms
 
-LEAVE_WITHIN_S = 5.0
+DIVERTED_WITHIN_S = 5.0
 """How long a channel that is closed waits for what it has diverted."""
 
 
-def _leaves(shield: Shield) -> bool:
+def _diverts(shield: Shield) -> bool:
     """Tell whether a message that is received may go elsewhere: it is to go as it came."""
     received = (rule for rule in shield.rules if rule.direction == "consume")
     return any(action.sets_aside for rule in received for action in rule.chain)
@@ -29,7 +29,7 @@ def _leaves(shield: Shield) -> bool:
 class Consuming:
     """What both kinds of channel share. Without a rule for consuming all of it is pika's."""
 
-    _shield_intake: ConsumerSession | None = None
+    _shield_session: ConsumerSession | None = None
     _shield_gets: GetQueues
     """What `basic_get` takes messages out of, once there is a session."""
     _shield_user_prefetch: int | None = None
@@ -45,33 +45,33 @@ class Consuming:
         self, queue: Any, on_message_callback: Any, auto_ack: Any = False, *more: Any, **named: Any
     ) -> Any:
         """Consume as pika's channel does; the callback is handed what the rules admit."""
-        guard = self._shield_guard  # type: ignore[attr-defined]
-        consume = guard.consumes or super().basic_consume  # type: ignore[misc]
-        intake = self._shield_take_in()
-        if intake is None or not callable(on_message_callback) or not isinstance(queue, str):
+        state = self._shield_state  # type: ignore[attr-defined]
+        consume = state.consumes or super().basic_consume  # type: ignore[misc]
+        session = self._shield_open_session()
+        if session is None or not callable(on_message_callback) or not isinstance(queue, str):
             return consume(queue, on_message_callback, auto_ack, *more, **named)
-        shield, name = terms = guard.terms
+        shield, name = terms = state.terms
         self._shield_push(terms, queue, auto_ack)
         if not shield.receives(queue, name):
-            callback = intake.passed_on(on_message_callback, bool(auto_ack))
+            callback = session.passed_on(on_message_callback, bool(auto_ack))
             return consume(queue, callback, auto_ack, *more, **named)
-        consumer = Consumer(intake, terms, queue, bool(auto_ack), on_message_callback)
+        consumer = Consumer(session, terms, queue, bool(auto_ack), on_message_callback)
         tag = consume(queue, consumer.arrived, auto_ack, *more, **named)
-        intake.by_tag[tag] = consumer
+        session.by_tag[tag] = consumer
         return tag
 
-    def _shield_take_in(self) -> ConsumerSession | None:
+    def _shield_open_session(self) -> ConsumerSession | None:
         """Return what keeps this channel's deliveries; None where no rule is about any."""
-        guard = self._shield_guard  # type: ignore[attr-defined]
-        if self._shield_intake is None and guard.acts and guard.shield.receives(None, ""):
-            self._shield_intake = intake = ConsumerSession(
+        state = self._shield_state  # type: ignore[attr-defined]
+        if self._shield_session is None and state.acts and state.shield.receives(None, ""):
+            self._shield_session = session = ConsumerSession(
                 self, self._shield_beneath(), lambda: self._shield_prefetch
             )
-            self._shield_gets = GetQueues(intake)
+            self._shield_gets = GetQueues(session)
             internals.write_acks_readily(self.connection)  # type: ignore[attr-defined]
-            if _leaves(guard.shield):
+            if _diverts(state.shield):
                 internals.keep_encoded(self.connection)  # type: ignore[attr-defined]
-        return self._shield_intake
+        return self._shield_session
 
     def _shield_beneath(self) -> Any:
         return super()
@@ -107,63 +107,63 @@ class Consuming:
 
     def basic_ack(self, delivery_tag: Any = 0, multiple: Any = False) -> Any:
         """Acknowledge as pika's channel does; `multiple` means what was handed over, as ever."""
-        intake = self._shield_intake
+        session = self._shield_session
         ack = super().basic_ack  # type: ignore[misc]
-        if intake is None:
+        if session is None:
             return ack(delivery_tag, multiple)
         if multiple:
-            return self._shield_answer(intake, ack, delivery_tag, Outcome.DELIVERED)
+            return self._shield_answer(session, ack, delivery_tag, Outcome.DELIVERED)
         result = ack(delivery_tag, multiple)
-        permit = intake.tags.handed.pop(delivery_tag, None)  # as `settled`, for most messages
+        permit = session.tags.handed.pop(delivery_tag, None)  # as `settled`, for most messages
         if permit is not None:
             permit.delivered()
-        if intake.lines:
-            intake.freed()
+        if session.queues:
+            session.freed()
         return result
 
     def basic_nack(self, delivery_tag: Any = 0, multiple: Any = False, requeue: Any = True) -> Any:
         """Refuse as pika's channel does; `multiple` means what was handed over, as ever."""
-        intake = self._shield_intake
+        session = self._shield_session
         nack = super().basic_nack  # type: ignore[misc]
-        if intake is None:
+        if session is None:
             return nack(delivery_tag, multiple, requeue)
         if multiple:
 
             def refuse(tag: int, upto: bool) -> Any:
                 return nack(tag, upto, requeue)
 
-            return self._shield_answer(intake, refuse, delivery_tag, Outcome.FAILED)
+            return self._shield_answer(session, refuse, delivery_tag, Outcome.FAILED)
         result = nack(delivery_tag, multiple, requeue)
-        intake.settled([delivery_tag], Outcome.FAILED)
+        session.settled([delivery_tag], Outcome.FAILED)
         return result
 
     def basic_reject(self, delivery_tag: Any = 0, requeue: Any = True) -> Any:
         """Refuse as pika's channel does."""
         result = super().basic_reject(delivery_tag, requeue)  # type: ignore[misc]
-        if self._shield_intake is not None:
-            self._shield_intake.settled([delivery_tag], Outcome.FAILED)
+        if self._shield_session is not None:
+            self._shield_session.settled([delivery_tag], Outcome.FAILED)
         return result
 
     def basic_recover(self, requeue: Any = False, *more: Any, **named: Any) -> Any:
         """Ask for all that is not acknowledged once more, as pika's channel does."""
-        if self._shield_intake is not None:
-            self._shield_intake.recovered()
+        if self._shield_session is not None:
+            self._shield_session.recovered()
         return super().basic_recover(requeue, *more, **named)  # type: ignore[misc]
 
     def _shield_answer(
         self,
-        intake: ConsumerSession,
+        session: ConsumerSession,
         answer: Callable[[int, bool], Any],
         tag: int,
         outcome: Outcome,
     ) -> Any:
         """Say it of all that was handed over up to that tag, and of nothing else."""
-        tags = intake.tags.up_to(tag)
-        pieces = intake.pieces(tag)
+        tags = session.tags.up_to(tag)
+        pieces = session.pieces(tag)
         result = None
         for each, upto in [(tag, True)] if pieces is None else pieces:
             result = answer(each, upto)
-        intake.settled(tags, outcome)
+        session.settled(tags, outcome)
         return result
 
 
@@ -180,8 +180,8 @@ class ConsumingChannel(Consuming):
         confirms, five seconds at the most, it is open yet, and so is its connection. A broker that
         does not confirm it in time has it twice: there, and in its queue.
         """
-        intake = self._shield_intake
-        if intake is None or not self.is_open or intake.nothing_leaves():  # type: ignore[attr-defined]
+        session = self._shield_session
+        if session is None or not self.is_open or session.nothing_diverting():  # type: ignore[attr-defined]
             super().close(*arguments, **named)  # type: ignore[misc]
             return
         if self._shield_closes:
@@ -190,8 +190,8 @@ class ConsumingChannel(Consuming):
         for consumer_tag in self.consumer_tags:  # type: ignore[attr-defined]
             self.basic_cancel(consumer_tag)
         end = partial(self._shield_close_now, *arguments, **named)
-        intake.once_nothing_leaves(end)
-        internals.call_later(self.connection, LEAVE_WITHIN_S, end)  # type: ignore[attr-defined]
+        session.once_nothing_diverting(end)
+        internals.call_later(self.connection, DIVERTED_WITHIN_S, end)  # type: ignore[attr-defined]
 
     def _shield_close_now(self, *arguments: Any, **named: Any) -> None:
         if self.is_open:  # type: ignore[attr-defined]
@@ -208,14 +208,14 @@ class ConsumingChannel(Consuming):
     def basic_get(self, queue: Any, callback: Any, auto_ack: Any = False) -> Any:
         """Ask for a message as pika's channel does; over the limit it is as if there were none."""
         get = super().basic_get  # type: ignore[misc]
-        intake = self._shield_take_in()
-        if intake is None or not callable(callback) or not isinstance(queue, str):
+        session = self._shield_open_session()
+        if session is None or not callable(callback) or not isinstance(queue, str):
             return get(queue, callback, auto_ack)
-        shield, name = terms = self._shield_guard.terms  # type: ignore[attr-defined]
+        shield, name = terms = self._shield_state.terms  # type: ignore[attr-defined]
         if not shield.receives(queue, name):
-            return get(queue, intake.passed_on(callback, bool(auto_ack)), auto_ack)
+            return get(queue, session.passed_on(callback, bool(auto_ack)), auto_ack)
         gets = self._shield_gets.of(terms, queue)
-        if intake.asks_later:
+        if session.asks_later:
             raise DuplicateGetOkCallback
 
         def seen_to(handed: Handed | None) -> None:
@@ -231,12 +231,12 @@ class ConsumingChannel(Consuming):
                 internals.call_later(self.connection, 0, partial(internals.say_empty, self))  # type: ignore[attr-defined]
 
         def look() -> None:
-            intake.asks_later = False
-            if intake.open:
+            session.asks_later = False
+            if session.open:
                 seen_to(gets.next())
 
         if len(gets):  # what is here may be handed over, but not inside of this call
-            intake.asks_later = True
+            session.asks_later = True
             internals.call_later(self.connection, 0, look)  # type: ignore[attr-defined]
             return None
         ask()
@@ -269,9 +269,9 @@ class BlockingConsuming(Consuming):
 
         A broker that does not confirm it in time has it twice: there, and in its queue.
         """
-        intake = self._shield_intake
-        if intake is not None and self.is_open and not intake.nothing_leaves():  # type: ignore[attr-defined]
-            internals.wait_until(self, intake.nothing_leaves, LEAVE_WITHIN_S)
+        session = self._shield_session
+        if session is not None and self.is_open and not session.nothing_diverting():  # type: ignore[attr-defined]
+            internals.wait_until(self, session.nothing_diverting, DIVERTED_WITHIN_S)
         return super().close(*arguments, **named)  # type: ignore[misc]
 
     def consume(
@@ -287,32 +287,32 @@ class BlockingConsuming(Consuming):
         source = super().consume(  # type: ignore[misc]
             queue, auto_ack, exclusive, arguments, inactivity_timeout, consumer_tag
         )
-        intake = self._shield_take_in()
-        if intake is None or not isinstance(queue, str):
+        session = self._shield_open_session()
+        if session is None or not isinstance(queue, str):
             return source
-        terms = self._shield_guard.terms  # type: ignore[attr-defined]
+        terms = self._shield_state.terms  # type: ignore[attr-defined]
 
         def begin() -> GeneratorQueue:
-            if intake.drawn is None:
+            if session.generator_queue is None:
                 self._shield_push(terms, queue, auto_ack)
-            return GeneratorQueue(intake, terms, queue, auto_ack, exclusive)
+            return GeneratorQueue(session, terms, queue, auto_ack, exclusive)
 
-        return generate(intake, source, begin, inactivity_timeout)
+        return generate(session, source, begin, inactivity_timeout)
 
     def cancel(self) -> Any:
         """Cancel the consumer of `consume`, as pika's channel does."""
-        intake = self._shield_intake
-        drawn = None if intake is None else intake.drawn
+        session = self._shield_session
+        generator_queue = None if session is None else session.generator_queue
         try:
             return super().cancel()  # type: ignore[misc]
         finally:
-            if intake is not None and drawn is not None:
-                drawn.ended, intake.drawn = True, None
-                self._shield_hand_back(drawn)
+            if session is not None and generator_queue is not None:
+                generator_queue.ended, session.generator_queue = True, None
+                self._shield_hand_back(generator_queue)
 
-    def _shield_hand_back(self, line: SessionQueue) -> None:
-        held = len(line)
-        line.hand_back()
+    def _shield_hand_back(self, each: SessionQueue) -> None:
+        held = len(each)
+        each.hand_back()
         if held and self.is_open:  # type: ignore[attr-defined]
             internals.flush(self)
 
@@ -322,12 +322,12 @@ class BlockingConsuming(Consuming):
         Under a rule it is acknowledged here where `auto_ack` says so, once it is admitted.
         """
         get = super().basic_get  # type: ignore[misc]
-        intake = self._shield_take_in()
-        if intake is None or not isinstance(queue, str):
+        session = self._shield_open_session()
+        if session is None or not isinstance(queue, str):
             return get(queue, auto_ack)
-        shield, name = terms = self._shield_guard.terms  # type: ignore[attr-defined]
+        shield, name = terms = self._shield_state.terms  # type: ignore[attr-defined]
         if not shield.receives(queue, name):
-            return intake.got(get(queue, auto_ack), auto_ack)
+            return session.got(get(queue, auto_ack), auto_ack)
         gets = self._shield_gets.of(terms, queue)
         handed = gets.next()
         while handed is None and gets.may_ask():
@@ -348,8 +348,8 @@ def opened(channel: Consuming) -> None:
 
 def _cancelled(channel: Any, consumer_tag: Any) -> Any:
     """Take a consumer out of those that are asked for; None where no rule is about it."""
-    intake = channel._shield_intake
-    consumer = None if intake is None else intake.by_tag.pop(consumer_tag, None)
+    session = channel._shield_session
+    consumer = None if session is None else session.by_tag.pop(consumer_tag, None)
     if consumer is not None:
         consumer.ended = True
     return consumer

@@ -15,9 +15,9 @@ from shield_rabbitmq.channels.channel_state import headers_of
 class BrokerDelivery:
     """A message on its way to the user's code, with what the rules have said of it so far."""
 
-    __slots__ = ("answered", "body", "came_s", "held", "kept", "method", "properties", "tag")
+    __slots__ = ("answered", "body", "enqueued_at_s", "held", "kept", "method", "properties", "tag")
 
-    came_s: float
+    enqueued_at_s: float
     """When it began to wait, in seconds of the Shield's clock."""
 
     def __init__(self, method: Any, properties: BasicProperties, body: bytes) -> None:

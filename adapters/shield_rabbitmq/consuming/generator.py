@@ -24,17 +24,17 @@ class GeneratorQueue(DeliveryQueue):
     """
 
     def __init__(
-        self, intake: ConsumerSession, terms: Terms, queue: str, auto_ack: bool, exclusive: object
+        self, session: ConsumerSession, terms: Terms, queue: str, auto_ack: bool, exclusive: object
     ) -> None:
-        super().__init__(intake, terms, queue, bool(auto_ack))
+        super().__init__(session, terms, queue, bool(auto_ack))
         self.arguments = (queue, auto_ack, exclusive)
         self._covered = self.shield.receives(queue, self.consumer)
 
     def generate(self, source: Iterator[Item], quiet_s: float | None) -> Iterator[Item]:
         """Yield what the rules admit of what pika yields; nothing, after so long without any."""
-        channel = self.intake.channel
+        channel = self.session.channel
         asked_s = self.shield.clock.now()
-        while self.intake.drawn is self:
+        while self.session.generator_queue is self:
             while self.standing is not None and channel.get_waiting_message_count():
                 self._draw(source)
             ready = self.ready()
@@ -42,7 +42,7 @@ class GeneratorQueue(DeliveryQueue):
                 yield from self._hand_over(*ready)
                 asked_s = self.shield.clock.now()
                 continue
-            if ready is None and not (self.leaving and not channel.get_waiting_message_count()):
+            if ready is None and not (self.diverting and not channel.get_waiting_message_count()):
                 item = self._draw(source)
                 if item is None:
                     return
@@ -62,22 +62,22 @@ class GeneratorQueue(DeliveryQueue):
         try:
             item = next(source, None)
         except BaseException:
-            self.intake.drawn = None
+            self.session.generator_queue = None
             raise
         if item is None:
-            self.intake.drawn = None
+            self.session.generator_queue = None
         elif item[0] is not None:
             if self._covered:
                 self.put(BrokerDelivery(*item))
             elif not self.auto_ack:
-                self.intake.tags.handed[item[0].delivery_tag] = None
+                self.session.tags.handed[item[0].delivery_tag] = None
         return item
 
-    def _hand_over(self, permit: Any, arrival: BrokerDelivery) -> Iterator[Item]:
+    def _hand_over(self, permit: Any, broker_delivery: BrokerDelivery) -> Iterator[Item]:
         """Yield a message; one that needs no acknowledgement is done when the next is asked for."""
-        item = arrival.method, arrival.properties, arrival.body
+        item = broker_delivery.method, broker_delivery.properties, broker_delivery.body
         if not self.auto_ack:
-            self.intake.tags.handed[arrival.method.delivery_tag] = permit
+            self.session.tags.handed[broker_delivery.method.delivery_tag] = permit
             yield item
             return
         try:
@@ -87,18 +87,18 @@ class GeneratorQueue(DeliveryQueue):
 
 
 def generate(
-    intake: ConsumerSession,
+    session: ConsumerSession,
     source: Iterator[Item],
     begin: Callable[[], GeneratorQueue],
     quiet_s: float | None,
 ) -> Iterator[Item]:
     """Yield messages to the user, with the arguments that `begin` was made for."""
     new = begin()
-    drawn = intake.drawn
-    if drawn is None:
-        drawn = intake.drawn = new
-    assert isinstance(drawn, GeneratorQueue)
-    if drawn.arguments != new.arguments:
+    generator_queue = session.generator_queue
+    if generator_queue is None:
+        generator_queue = session.generator_queue = new
+    assert isinstance(generator_queue, GeneratorQueue)
+    if generator_queue.arguments != new.arguments:
         yield from source  # pika refuses
         return
-    yield from drawn.generate(source, quiet_s)
+    yield from generator_queue.generate(source, quiet_s)

@@ -10,7 +10,7 @@ from shield import Delivery, Permit, Shield
 from shield.action import Divert
 from shield_rabbitmq.client import internals
 from shield_rabbitmq.consuming.delivery import BrokerDelivery
-from shield_rabbitmq.consuming.queue import MOST_LEAVING, DeliveryQueue, Handed
+from shield_rabbitmq.consuming.queue import MAX_DIVERTING, DeliveryQueue, Handed
 from shield_rabbitmq.consuming.session import ConsumerSession, Item, Terms
 
 EMPTY_FIRST_S, EMPTY_LONGEST_S = 0.01, 0.5
@@ -29,35 +29,35 @@ class GetQueue(DeliveryQueue):
     queue with a delivery limit would count each time.
     """
 
-    def __init__(self, intake: ConsumerSession, terms: Terms, queue: str) -> None:
-        super().__init__(intake, terms, queue, auto_ack=False)
+    def __init__(self, session: ConsumerSession, terms: Terms, queue: str) -> None:
+        super().__init__(session, terms, queue, auto_ack=False)
         self.standing = None  # one message at a time waits here, and is no queue
         self._asked_s = -inf
         self._looks = False
 
     @property
-    def most_leaving(self) -> int:
+    def max_diverting(self) -> int:
         """How many may be on their way elsewhere: a prefetch bounds only what is pushed."""
-        return MOST_LEAVING
+        return MAX_DIVERTING
 
-    def _goes_aside(self, arrival: BrokerDelivery) -> bool:
-        return arrival.kept
+    def _waits_apart(self, broker_delivery: BrokerDelivery) -> bool:
+        return broker_delivery.kept
 
-    def _hold_up(self, arrival: BrokerDelivery, step: Divert, now: float) -> float | None:
-        wait_s = super()._hold_up(arrival, step, now)
-        arrival.kept = arrival.kept or wait_s is not None
+    def _hold_up(self, broker_delivery: BrokerDelivery, step: Divert, now: float) -> float | None:
+        wait_s = super()._hold_up(broker_delivery, step, now)
+        broker_delivery.kept = broker_delivery.kept or wait_s is not None
         return wait_s
 
-    def _come_back(self, arrival: BrokerDelivery, faulty: bool) -> None:
-        arrival.kept = True
-        super()._come_back(arrival, faulty)
+    def _come_back(self, broker_delivery: BrokerDelivery, faulty: bool) -> None:
+        broker_delivery.kept = True
+        super()._come_back(broker_delivery, faulty)
         self._keep_for(KEPT_S)
 
     def _keep_for(self, wait_s: float) -> None:
         """Look in so many seconds whether `basic_get` was called since, unless a timer runs."""
-        if len(self) and not self._looks and self.intake.open:
+        if len(self) and not self._looks and self.session.open:
             self._looks = True
-            internals.call_later(self.intake.channel.connection, wait_s, self._unasked)
+            internals.call_later(self.session.channel.connection, wait_s, self._unasked)
 
     def _unasked(self) -> None:
         """Give back what is kept, unless somebody has asked since."""
@@ -86,27 +86,27 @@ class GetQueue(DeliveryQueue):
         self._keep_for(KEPT_S)
         return None
 
-    def hand_over(self, permit: Permit, arrival: BrokerDelivery, auto_ack: object) -> Item:
+    def hand_over(self, permit: Permit, broker_delivery: BrokerDelivery, auto_ack: object) -> Item:
         """Note that the user has it, and acknowledge it for him where he says so."""
-        tag = arrival.method.delivery_tag
-        self.intake.tags.handed[tag] = permit
+        tag = broker_delivery.method.delivery_tag
+        self.session.tags.handed[tag] = permit
         if auto_ack:
-            self.intake.channel.basic_ack(tag)
-        return arrival.method, arrival.properties, arrival.body
+            self.session.channel.basic_ack(tag)
+        return broker_delivery.method, broker_delivery.properties, broker_delivery.body
 
 
 class GetQueues:
     """What takes messages out of the queues that one channel asks, by whose rules and queue."""
 
-    def __init__(self, intake: ConsumerSession) -> None:
-        self._intake = intake
+    def __init__(self, session: ConsumerSession) -> None:
+        self._session = session
         self._by_queue: dict[tuple[Shield, str, str], GetQueue] = {}
 
     def of(self, terms: Terms, queue: str) -> GetQueue:
         """Return what takes messages out of one queue."""
         key = (*terms, queue)
         if key not in self._by_queue:
-            self._by_queue[key] = GetQueue(self._intake, terms, queue)
+            self._by_queue[key] = GetQueue(self._session, terms, queue)
         return self._by_queue[key]
 
 

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from shield_rabbitmq.consuming.delivery import BrokerDelivery
 
 
-def send_away(
+def send_diverted(
     connection: Any,
     shield: Shield,
     held: DeferredDelivery,
-    arrival: BrokerDelivery,
+    broker_delivery: BrokerDelivery,
     step: Divert,
     ended: Done,
 ) -> None:
@@ -37,11 +37,11 @@ def send_away(
     which all connections to that broker share. It is not to go where it comes from.
     """
     if step.transport is not None:
-        _carry(connection, held, arrival, step.transport, ended)
+        _carry(connection, held, broker_delivery, step.transport, ended)
         return
     finish = once(ended)  # who answers may also raise
     try:
-        _relay(connection, shield, held, arrival, step, finish)
+        _relay(connection, shield, held, broker_delivery, step, finish)
     except Exception as error:
         finish(error)
 
@@ -49,7 +49,7 @@ def send_away(
 def _carry(
     connection: Any,
     held: DeferredDelivery,
-    arrival: BrokerDelivery,
+    broker_delivery: BrokerDelivery,
     transport: Transport,
     ended: Done,
 ) -> None:
@@ -64,8 +64,8 @@ def _carry(
     number = over.engine.hands_on(transport, finish)
     try:
         marks = _marks(held) | {BROKER: origin_of(internals.parameters_of(connection))}
-        parcel = Frames("", over.message.destination, arrival.body, None, mandatory=True)
-        envelope = envelope_of(parcel, _copy(connection, arrival), over.message.producer)
+        frames = Frames("", over.message.destination, broker_delivery.body, None, mandatory=True)
+        envelope = envelope_of(frames, _copy(connection, broker_delivery), over.message.producer)
         transport.send(envelope.diverted(marks, over.engine.signer), finish)
     except Exception as error:
         over.engine.plugin_failed(transport, error)
@@ -76,13 +76,13 @@ def _relay(
     connection: Any,
     shield: Shield,
     held: DeferredDelivery,
-    arrival: BrokerDelivery,
+    broker_delivery: BrokerDelivery,
     step: Divert,
     ended: Done,
 ) -> None:
     message = held.over.message
     exchange, _, routing_key = step.destination.partition("/")
-    routing_key = routing_key or arrival.method.routing_key
+    routing_key = routing_key or broker_delivery.method.routing_key
     if not exchange and routing_key == message.destination:
         raise ShieldError(f"{step.destination}: it was taken out of that queue")
     relay = relay_for(connection, shield, message.producer)
@@ -91,10 +91,10 @@ def _relay(
     missing = relay.sender.writer.missing(exchange)
     if missing is not None:
         raise missing
-    marks = signed(_marks(held), arrival.body, held.over.engine.signer)
-    properties = set_aside(_copy(connection, arrival), marks)
-    parcel = Frames(exchange, routing_key, arrival.body, properties, mandatory=True)
-    relay.sender.writer.put(OverflowPublish(parcel, step.declare, ended))
+    marks = signed(_marks(held), broker_delivery.body, held.over.engine.signer)
+    properties = set_aside(_copy(connection, broker_delivery), marks)
+    frames = Frames(exchange, routing_key, broker_delivery.body, properties, mandatory=True)
+    relay.sender.writer.put(OverflowPublish(frames, step.declare, ended))
 
 
 def _marks(held: DeferredDelivery) -> dict[str, str]:
@@ -102,9 +102,9 @@ def _marks(held: DeferredDelivery) -> dict[str, str]:
     return {**diverted(held.over), ROUTING_KEY: held.over.message.destination}
 
 
-def _copy(connection: Any, arrival: BrokerDelivery) -> Encoded:
+def _copy(connection: Any, broker_delivery: BrokerDelivery) -> Encoded:
     """Return the properties of a copy that goes back to its queue alone."""
-    method, own = arrival.method, Encoded.of(arrival.properties)
+    method, own = broker_delivery.method, Encoded.of(broker_delivery.properties)
     user = getattr(internals.parameters_of(connection).credentials, "username", None)
     sent_ms = now_ms() if own.timestamp is None else own.timestamp * 1000
     copy = received(own, method.exchange, method.routing_key, user)

@@ -32,7 +32,7 @@ class SessionQueue(ABC):
 
     @property
     @abstractmethod
-    def leaving(self) -> int:
+    def diverting(self) -> int:
         """How many are on their way elsewhere."""
 
     @abstractmethod
@@ -66,11 +66,11 @@ class ConsumerSession:
         self.beneath = beneath
         self.prefetch = prefetch
         self.tags = DeliveryTags()
-        self.lines: set[SessionQueue] = set()
+        self.queues: set[SessionQueue] = set()
         """Those that hold something back, or have something on its way elsewhere."""
         self.by_tag: dict[str, SessionQueue] = {}
         """The consumers with a callback, by consumer tag."""
-        self.drawn: SessionQueue | None = None
+        self.generator_queue: SessionQueue | None = None
         """What the generator of `consume` draws from."""
         self.dispatches = isinstance(channel, BlockingChannel)
         """Whether messages are read first, and handed over afterwards."""
@@ -105,38 +105,38 @@ class ConsumerSession:
 
     def freed(self) -> None:
         """Let those go on that wait for something to be acknowledged."""
-        for line in self.lines:
-            if line.waits_for_an_ack:
-                line.look_again(0.0)
+        for each in self.queues:
+            if each.waits_for_an_ack:
+                each.look_again(0.0)
 
     def pieces(self, tag: int) -> list[tuple[int, bool]] | None:
         """Return what is to be said instead of "all up to here"; None for just that."""
         return self.tags.pieces(tag, internals.first_undispatched(self.channel))
 
-    def nothing_leaves(self) -> bool:
+    def nothing_diverting(self) -> bool:
         """Tell whether all that was sent elsewhere has been answered."""
-        return not any(line.leaving for line in self.lines)
+        return not any(each.diverting for each in self.queues)
 
-    def once_nothing_leaves(self, then: Callable[[], None]) -> None:
+    def once_nothing_diverting(self, then: Callable[[], None]) -> None:
         """Call back, once, when all that was sent elsewhere has been answered."""
         self._then = then
 
     def left(self) -> None:
         """Hear that something sent elsewhere has been answered, and acknowledged or requeued."""
-        if self._then is not None and self.nothing_leaves():
+        if self._then is not None and self.nothing_diverting():
             then, self._then = self._then, None
             then()
 
     def recovered(self) -> None:
         """Note that the broker sends all that is not acknowledged once more."""
-        for line in self.lines.union(self.by_tag.values()):
-            if not line.auto_ack:
-                line.forget()
+        for each in self.queues.union(self.by_tag.values()):
+            if not each.auto_ack:
+                each.forget()
         self.tags.forget()
 
     def _closed(self, *_reason: object) -> None:
         """Note that the broker has again what is not acknowledged, and nobody what needs no ack."""
         self.open = False
-        for line in self.lines.union(self.by_tag.values()):
-            line.forget()
+        for each in self.queues.union(self.by_tag.values()):
+            each.forget()
         self.tags.forget()

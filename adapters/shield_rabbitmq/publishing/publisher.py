@@ -114,9 +114,9 @@ class Publisher:
         )
         policies = [policy for rule in self.shield.rules for policy in rule.policies]
         bounds_delay = any(isinstance(policy, LimitsSojourn) for policy in policies)
-        self._waiting = SendQueue(self._signals) if bounds_delay else None
+        self._send_queue = SendQueue(self._signals) if bounds_delay else None
         self._writer = WriteThread(
-            parameters, window, resend_unconfirmed, self._signals, waiting=self._waiting
+            parameters, window, resend_unconfirmed, self._signals, waiting=self._send_queue
         )
         limit = PublisherLimit(max_messages, max_bytes)
         self.sender = MessageSender(self._writer, limit, self._producer)
@@ -162,13 +162,13 @@ class Publisher:
             raise self.sender.refusal()
         check_address(exchange, routing_key)
         check_properties(properties)
-        parcel = Frames(exchange, routing_key, body_of(body), properties, mandatory)
+        frames = Frames(exchange, routing_key, body_of(body), properties, mandatory)
         if self._support.unfit:
-            self._support.check(parcel.destination)
+            self._support.check(frames.destination)
         headers = None if properties is None else properties.headers
         message = Message(
-            parcel.destination,
-            len(parcel.body),
+            frames.destination,
+            len(frames.body),
             self._producer,
             None,
             headers,
@@ -182,15 +182,15 @@ class Publisher:
                 verdict = self.shield.admit(message)
             with taken_back(verdict):
                 properties = with_headers(properties, added_headers(message))
-                parcel = Frames(exchange, routing_key, parcel.body, properties, mandatory)
+                frames = Frames(exchange, routing_key, frames.body, properties, mandatory)
         else:
             verdict = self.shield.admit(message)
         if type(verdict) is Permit:
             if verdict.flow.waits:
-                return PublisherPort(self.sender, self._transport, parcel).send(verdict)
-            return self.sender.send(verdict, parcel, Confirm())
+                return PublisherPort(self.sender, self._transport, frames).send(verdict)
+            return self.sender.send(verdict, frames, Confirm())
         assert isinstance(verdict, OverLimit)
-        port = PublisherPort(self.sender, self._transport, parcel)
+        port = PublisherPort(self.sender, self._transport, frames)
         return self.sender.run_chain(verdict, port)
 
     @property
@@ -232,7 +232,7 @@ class Publisher:
         if self.sender.refuses is not None:
             return
         deadline = None if timeout is None else time.monotonic() + timeout
-        for _ in range(1 if self._waiting is None else 2):  # what was shed meanwhile is buffered
+        for _ in range(1 if self._send_queue is None else 2):  # what was shed meanwhile is buffered
             left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
             self.shield.flush(self._transport, left_s)
             self._writer.flush(None if deadline is None else max(0.0, deadline - time.monotonic()))

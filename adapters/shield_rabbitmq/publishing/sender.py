@@ -96,7 +96,7 @@ class Admitted(PendingPublish):
         else:
             self._permit.settle(outcome_of(error))
         if self._limit is not None:
-            self._limit.release(len(self.parcel.body))
+            self._limit.release(len(self.frames.body))
         if error is None:
             self._future.set_result(None)
         else:
@@ -139,7 +139,7 @@ class Sheddable(Admitted):
     def refuse(self, refusal: Refusal) -> None:
         """Make room, and let its chain go on; that completes the future."""
         if self._limit is not None:
-            self._limit.release(len(self.parcel.body))
+            self._limit.release(len(self.frames.body))
         over = self._permit.refuse(refusal)
         if over is not None:
             with answering():

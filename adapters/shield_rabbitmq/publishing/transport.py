@@ -8,7 +8,7 @@ from shield import Envelope, Outcome, Signals, Source
 from shield.clients.client_transport import ClientTransport
 from shield.transport import Done
 from shield_rabbitmq.client.address import RabbitMQAddress, origin_of
-from shield_rabbitmq.client.envelopes import parcel_of
+from shield_rabbitmq.client.envelopes import frames_of
 from shield_rabbitmq.client.errors import ExchangeError, ReturnedError
 from shield_rabbitmq.connection.pending_publish import EnvelopePublish
 from shield_rabbitmq.publishing.sender import MessageSender, outcome_of
@@ -32,7 +32,7 @@ class PublisherTransport(ClientTransport[MessageSender]):
 
     def send_through(self, client: MessageSender, envelope: Envelope, done: Done) -> None:
         """Publish to the envelope's exchange."""
-        client.writer.put(EnvelopePublish(parcel_of(envelope), done))
+        client.writer.put(EnvelopePublish(frames_of(envelope), done))
 
     def way_back(self, destination: str) -> Source:
         """Return what reads a queue of the publisher's broker: `/QUEUE`, or one named as that."""

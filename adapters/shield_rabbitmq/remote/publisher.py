@@ -5,7 +5,7 @@ from __future__ import annotations
 from shield import Envelope, Outcome, Signals
 from shield.transport import Done
 from shield_rabbitmq.client.address import RabbitMQAddress
-from shield_rabbitmq.client.envelopes import diverted, parcel_of
+from shield_rabbitmq.client.envelopes import diverted, frames_of
 from shield_rabbitmq.client.errors import CannotConnectError
 from shield_rabbitmq.client.frames import Frames
 from shield_rabbitmq.connection.pending_publish import EnvelopePublish
@@ -37,19 +37,19 @@ class RemotePublisher:
     def send(self, envelope: Envelope, done: Done) -> None:
         """Begin to publish."""
         try:
-            parcel = self._parcel(envelope)
-            refusal = self._refusal(parcel.exchange)
+            frames = self._frames(envelope)
+            refusal = self._refusal(frames.exchange)
         except Exception as error:  # a header of a type or length that AMQP has not
             refusal = error
         if refusal is not None:
             done(refusal)
         else:
-            self._writer.put(EnvelopePublish(parcel, done, may_decline=True))
+            self._writer.put(EnvelopePublish(frames, done, may_decline=True))
 
-    def _parcel(self, envelope: Envelope) -> Frames:
+    def _frames(self, envelope: Envelope) -> Frames:
         exchange = self._address.exchange
         if exchange is None:
-            return parcel_of(envelope)
+            return frames_of(envelope)
         own_key = envelope.destination if envelope.routing_key is None else envelope.routing_key
         properties = diverted(envelope)
         routing_key = self._address.routing_key or own_key

@@ -25,10 +25,10 @@ class AmqpTransport(Transport):
     scheme = "amqp"
     form = f"{FORM}, where an empty vhost is /"
 
-    def __init__(self, carrier: RemotePublisher, address: RabbitMQAddress) -> None:
-        self._carrier = carrier
+    def __init__(self, publisher: RemotePublisher, address: RabbitMQAddress) -> None:
+        self._publisher = publisher
         self._address = address
-        self.signals = carrier.signals
+        self.signals = publisher.signals
         self.origin = address.origin
         self.roams = address.exchange is None
 
@@ -86,11 +86,11 @@ class AmqpTransport(Transport):
 
     def send(self, envelope: Envelope, done: Done) -> None:
         """Publish with properties and headers; also those that AMQP has no field for."""
-        self._carrier.send(envelope, done)
+        self._publisher.send(envelope, done)
 
     def outcome_of(self, error: Exception) -> Outcome:
         """Tell overload from all other errors."""
-        return self._carrier.outcome_of(error)
+        return self._publisher.outcome_of(error)
 
     def is_hopeless(self, error: Exception) -> bool:
         """Tell what RabbitMQ refuses of the message itself, or cannot be encoded."""
@@ -100,7 +100,7 @@ class AmqpTransport(Transport):
 
     def close(self, timeout_s: float) -> None:
         """Return when every message is confirmed; fail what is not in time."""
-        self._carrier.close(timeout_s)
+        self._publisher.close(timeout_s)
 
 
 def _address_of(url: URL) -> RabbitMQAddress:

@@ -87,7 +87,7 @@ class Ends:
 
 def test_it_connects_with_its_first_message(transport, topic, read):
     """On a thread that is gone when that is done; a caller is never kept."""
-    assert transport._carrier is None
+    assert transport._sender is None
     ends = Ends(100)
     began = time.monotonic()
     for number in range(100):

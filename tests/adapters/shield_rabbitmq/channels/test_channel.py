@@ -190,7 +190,7 @@ def test_what_pika_refuses_is_pikas_to_refuse(wire, call):
         channel.basic_publish(*call)
     channel.connection.raises = None
     channel.basic_publish("", "a", b"")
-    assert channel._shield_guard.shield.ledger().delivered == 1
+    assert channel._shield_state.shield.ledger().delivered == 1
 
 
 def test_a_closed_channel_raises_what_pika_raises(wire):
@@ -688,7 +688,7 @@ def test_what_was_published_under_no_shield_has_no_latency(wire):
     own, channel = ruled(), wire.channel()
     publish = shielded(lambda channel: None, shield=ruled())
     publish(channel)  # shielded, and nothing decides any more
-    channel._shield_guard.signals = None
+    channel._shield_state.signals = None
     channel.confirm_delivery(lambda frame: None)
     channel.basic_publish("", "a", b"")
     shielded(channel, shield=own)

@@ -15,14 +15,14 @@ def frames_of(data):
     return found
 
 
-def parcel(body=b"body", properties=None, exchange="exchange", key="key"):
+def frames(body=b"body", properties=None, exchange="exchange", key="key"):
     return Frames(exchange, key, body, properties, True)
 
 
 def test_what_is_written_is_what_pika_reads():
     """Method, header and body frames, decoded by pika itself."""
     properties = BasicProperties(headers={"a": 1}, delivery_mode=2)
-    method, header, body = frames_of(b"".join(parcel(properties=properties).frames(100)))
+    method, header, body = frames_of(b"".join(frames(properties=properties).cut(100)))
     assert isinstance(method.method, spec.Basic.Publish)
     assert (method.method.exchange, method.method.routing_key) == ("exchange", "key")
     assert method.method.mandatory
@@ -36,7 +36,7 @@ def test_what_is_written_is_what_pika_reads():
 def test_a_body_is_cut_into_frames(size):
     """None is larger than allowed, and together they are the body; an empty one has none."""
     body = bytes(range(size))
-    fragments = [each.fragment for each in frames_of(b"".join(parcel(body).frames(10)))[2:]]
+    fragments = [each.fragment for each in frames_of(b"".join(frames(body).cut(10)))[2:]]
     assert b"".join(fragments) == body
     assert len(fragments) == -(-size // 10)
     assert all(len(fragment) <= 10 for fragment in fragments)
@@ -44,7 +44,7 @@ def test_a_body_is_cut_into_frames(size):
 
 def test_it_knows_its_own_properties():
     """Those that come back with a return are told from others."""
-    one = parcel(properties=BasicProperties(headers={"n": 1, "deep": {"list": [1, "a", True]}}))
+    one = frames(properties=BasicProperties(headers={"n": 1, "deep": {"list": [1, "a", True]}}))
     header = frames_of(one.head)[1]
     assert one.has(header.properties)
     assert not one.has(BasicProperties(headers={"n": 2}))
@@ -53,8 +53,8 @@ def test_it_knows_its_own_properties():
 
 def test_the_destination_is_what_rules_match():
     """`exchange/routing-key`; the queue's name alone for the default exchange."""
-    assert parcel().destination == "exchange/key"
-    assert parcel(exchange="", key="queue").destination == "queue"
+    assert frames().destination == "exchange/key"
+    assert frames(exchange="", key="queue").destination == "queue"
 
 
 @pytest.mark.parametrize("body", [b"abc", bytearray(b"abc"), memoryview(b"abc"), "abc"])
@@ -105,5 +105,5 @@ def test_properties_are_pikas_own(properties):
 def test_properties_that_cannot_be_encoded_are_a_type_error(properties):
     """It names them; pika's own error is its cause."""
     with pytest.raises(TypeError, match=r"properties: .* cannot be encoded") as caught:
-        parcel(properties=properties)
+        frames(properties=properties)
     assert caught.value.__cause__ is not None

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pika import BasicProperties
 
 from shield.dead_letters import known
-from shield_rabbitmq.client.envelopes import parcel_of, stored_envelope
+from shield_rabbitmq.client.envelopes import frames_of, stored_envelope
 from shield_rabbitmq.client.raw_properties import Encoded
 from shield_rabbitmq.client.x_death import DEATHS, origin_of, with_origin
 
@@ -61,7 +61,7 @@ def test_what_goes_back_has_no_headers_of_the_broker():
     }
     properties = BasicProperties(headers=headers, priority=3)
     stored = stored_envelope("", "dead", b"body", Encoded.of(properties))
-    parcel = parcel_of(known(with_origin(stored, headers)).restored())
-    assert (parcel.exchange, parcel.routing_key, parcel.body) == ("shop", "a", b"body")
-    sent = parcel.properties.read()
+    frames = frames_of(known(with_origin(stored, headers)).restored())
+    assert (frames.exchange, frames.routing_key, frames.body) == ("shop", "a", b"body")
+    sent = frames.properties.read()
     assert (sent.headers, sent.priority) == ({"own": "header"}, 3)

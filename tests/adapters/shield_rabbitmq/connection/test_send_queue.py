@@ -40,20 +40,20 @@ class Scene:
 
     def put(self, destination: str, *bodies: bytes) -> None:
         for body in bodies:
-            parcel = Frames("", destination, body, None, True)
+            frames = Frames("", destination, body, None, True)
             verdict = self.shield.admit(Message(destination, len(body), signals=self.signals))
             assert isinstance(verdict, Permit)
-            self.waiting.append(Sheddable(parcel, verdict, Confirm(), None, None))  # type: ignore[arg-type]
+            self.waiting.append(Sheddable(frames, verdict, Confirm(), None, None))  # type: ignore[arg-type]
 
     def put_plain(self, *bodies: bytes) -> None:
         for body in bodies:
             self.waiting.append(Plain(Frames("", "others", body, None, True)))
 
     def next(self, many: int = 1) -> list[bytes]:
-        return [self.waiting.next().parcel.body for _ in range(many)]
+        return [self.waiting.next().frames.body for _ in range(many)]
 
     def refused(self) -> list[bytes]:
-        return [sending.parcel.body for sending, _ in self.waiting.refused()]
+        return [sending.frames.body for sending, _ in self.waiting.refused()]
 
     def stall(self, seconds: float) -> None:
         """Let time pass in which nothing can be written."""
@@ -137,7 +137,7 @@ def test_at_the_end_all_come_out(scene):
     scene.stall(0.24)
     scene.put("calls.a", b"2")
     scene.put_plain(b"3")
-    assert {scene.waiting.popleft().parcel.body for _ in range(3)} == {b"1", b"2", b"3"}
+    assert {scene.waiting.popleft().frames.body for _ in range(3)} == {b"1", b"2", b"3"}
     with pytest.raises(IndexError):
         scene.waiting.popleft()
 
@@ -197,10 +197,10 @@ def test_whatever_happens_each_message_comes_out_once(steps):
                 scene.put_plain(body)
             else:
                 scene.put(step, body)
-    out += [sending.parcel.body for sending in last]
+    out += [sending.frames.body for sending in last]
     while True:
         try:
-            out.append(scene.waiting.popleft().parcel.body)
+            out.append(scene.waiting.popleft().frames.body)
         except IndexError:
             break
     assert sorted(out) == sorted(put)
@@ -218,7 +218,7 @@ def test_many_threads_may_put_while_one_takes(scene):
     taken: list[bytes] = []
     while len(taken) < 800:
         try:
-            taken.append(scene.waiting.next().parcel.body)
+            taken.append(scene.waiting.next().frames.body)
         except IndexError:
             assert any(thread.is_alive() for thread in threads) or scene.waiting
     for thread in threads:

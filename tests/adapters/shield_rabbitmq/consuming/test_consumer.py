@@ -157,13 +157,13 @@ def test_a_callback_that_raises_loses_nothing(kind):
     worker = Worker(kind, shield_with({"quota": QUOTA}))
     worker.broker.publish(*bodies(*range(4)))
     worker.run()
-    handle, worker.channel._shield_intake.by_tag[worker.consumer_tag]._callback = (
+    handle, worker.channel._shield_session.by_tag[worker.consumer_tag]._callback = (
         worker.handle,
         raises,
     )
     with pytest.raises(ZeroDivisionError):
         worker.run(0.15)
-    worker.channel._shield_intake.by_tag[worker.consumer_tag]._callback = handle
+    worker.channel._shield_session.by_tag[worker.consumer_tag]._callback = handle
     worker.run(1.0)
     assert worker.got == bodies(0, 1, 3)
     assert worker.counts() == {"offered": 4, "delivered": 3, "in_flight": 1}
@@ -179,7 +179,7 @@ def test_without_a_rule_for_consuming_nothing_is_ours(kind):
     worker.broker.publish(*bodies(0, 1, 2))
     worker.run()
     assert worker.got == bodies(0, 1, 2)
-    assert worker.channel._shield_intake is None
+    assert worker.channel._shield_session is None
     assert worker.broker.prefetch == []
     assert worker.counts() == {}
 

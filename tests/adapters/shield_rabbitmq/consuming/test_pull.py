@@ -289,7 +289,7 @@ class TestKept:
 
     def test_beyond_a_bound_they_are_handed_over(self, monkeypatch):
         """Late, as by all consumers."""
-        monkeypatch.setattr("shield_rabbitmq.consuming.get.MOST_LEAVING", 3)
+        monkeypatch.setattr("shield_rabbitmq.consuming.get.MAX_DIVERTING", 3)
         puller = self.puller(messages=5)
         got = []
         for _ in range(5):
