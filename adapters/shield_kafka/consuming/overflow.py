@@ -11,11 +11,12 @@ from dataclasses import replace
 from math import inf
 from typing import Any
 
-from shield import Kind, OverLimit, Transport
+from shield import Envelope, Kind, OverLimit, Transport
 from shield.action import Divert
+from shield.clients.diversion import send_through
 from shield.headers import BROKER, diverted
 from shield.process_hooks import ForkStage, after_fork
-from shield.transport import is_hopeless, once
+from shield.transport import is_hopeless
 from shield_kafka.client.address import address_like
 from shield_kafka.client.envelopes import envelope_of_fetched
 from shield_kafka.remote.transport import KafkaTransport
@@ -75,8 +76,7 @@ class ConsumerOverflow:
             self._messages += 1
             self._bytes += size
 
-        def end(error: Exception | None) -> None:
-            over.engine.heard_of(number)
+        def ended(error: Exception | None) -> None:
             step.done()
             with self._lock:
                 self._messages -= 1
@@ -86,21 +86,17 @@ class ConsumerOverflow:
                 self._note_failed(record, over, step, error)
             sending.error, sending.ended = error, True
 
-        ended = once(end)
-        number = over.engine.hands_on(transport, ended)
+        send_through(transport, over, lambda: self._envelope(record, over, step), ended)
+        return sending
+
+    def _envelope(self, record: Any, over: OverLimit, step: Divert) -> Envelope:
+        """Return the whole record, with the headers that say why it is diverted, and from where."""
         marks = diverted(over)
-        envelope = envelope_of_fetched(record, over.message.producer)
         if step.transport is not None:
             marks[BROKER] = self._address.origin
-        envelope = envelope.diverted(marks, over.engine.signer)
-        if step.transport is None:
-            envelope = replace(envelope, destination=step.destination)
-        try:
-            transport.send(envelope, ended)
-        except Exception as error:
-            over.engine.plugin_failed(transport, error)
-            ended(error)
-        return sending
+        whole = envelope_of_fetched(record, over.message.producer)
+        whole = whole.diverted(marks, over.engine.signer)
+        return whole if step.transport is not None else replace(whole, destination=step.destination)
 
     def _note_failed(self, record: Any, over: OverLimit, step: Divert, error: Exception) -> None:
         """Tell observers, and the log once a minute, with how many there were."""

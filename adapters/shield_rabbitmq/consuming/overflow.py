@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from shield import Shield, ShieldError, Transport
+from shield import Envelope, Shield, ShieldError
 from shield.action import Divert
 from shield.chain.deferred import DeferredDelivery
+from shield.clients.diversion import send_through
 from shield.headers import BROKER, ROUTING_KEY, diverted, signed
 from shield.transport import Done, once
 from shield_rabbitmq.client import internals
@@ -37,7 +39,8 @@ def send_diverted(
     which all connections to that broker share. It is not to go where it comes from.
     """
     if step.transport is not None:
-        _carry(connection, held, broker_delivery, step.transport, ended)
+        whole = partial(_envelope, connection, held, broker_delivery)
+        send_through(step.transport, held.over, whole, ended)
         return
     finish = once(ended)  # who answers may also raise
     try:
@@ -46,30 +49,13 @@ def send_diverted(
         finish(error)
 
 
-def _carry(
-    connection: Any,
-    held: DeferredDelivery,
-    broker_delivery: BrokerDelivery,
-    transport: Transport,
-    ended: Done,
-) -> None:
-    """Send through a transport, which has `answer_within` to say what became of it."""
+def _envelope(connection: Any, held: DeferredDelivery, broker_delivery: BrokerDelivery) -> Envelope:
+    """Return the whole message, with the headers that say why it is diverted, and from where."""
     over = held.over
-
-    def end(error: Exception | None) -> None:
-        over.engine.heard_of(number)
-        ended(error)
-
-    finish = once(end)
-    number = over.engine.hands_on(transport, finish)
-    try:
-        marks = _marks(held) | {BROKER: origin_of(internals.parameters_of(connection))}
-        frames = Frames("", over.message.destination, broker_delivery.body, None, mandatory=True)
-        envelope = envelope_of(frames, _copy(connection, broker_delivery), over.message.producer)
-        transport.send(envelope.diverted(marks, over.engine.signer), finish)
-    except Exception as error:
-        over.engine.plugin_failed(transport, error)
-        finish(error)
+    marks = _marks(held) | {BROKER: origin_of(internals.parameters_of(connection))}
+    frames = Frames("", over.message.destination, broker_delivery.body, None, mandatory=True)
+    whole = envelope_of(frames, _copy(connection, broker_delivery), over.message.producer)
+    return whole.diverted(marks, over.engine.signer)
 
 
 def _relay(
