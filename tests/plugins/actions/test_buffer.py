@@ -11,7 +11,7 @@ import pytest
 
 import shield
 from shield import OverLimitError, Policy, SettingsError, Shield
-from shield.capabilities import Paces, Queues
+from shield.capabilities import FollowsDiversion, Paces, Queues
 from shield.plugins.actions.buffer.sender import LINGER_S, BufferSender, drain_of
 from shield.testing import FakeClient
 from tests.making import Kinds, counts, over, shield_with
@@ -637,16 +637,16 @@ def test_a_drain_is_gone_with_its_clock():
 def test_what_could_not_be_set_aside_is_not_aside():
     """An overflow that cannot begin has set nothing aside: policies hear of that."""
 
-    class Watching(Policy):
+    class Watching(Policy, FollowsDiversion):
         aside = 0
 
         def check(self, message, now):
             return self.refuse("odd")
 
-        def hold(self, message):
+        def on_diverted(self, message):
             self.aside += 1
 
-        def let_go(self, message):
+        def on_returned(self, message):
             self.aside -= 1
 
     rule = {"match": "*", "watching": {}, "over_limit": ["overflow nowhere", "drop"]}
