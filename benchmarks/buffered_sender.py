@@ -77,7 +77,7 @@ def _buffered(
     beside = (_memory() - before) / messages - size
     begun = time.perf_counter()
     gate.is_open = True
-    own.signals_changed()
+    own.engine.signals_changed()
     producer.flush(FLUSH_S)
     drained_s = time.perf_counter() - begun
     return {

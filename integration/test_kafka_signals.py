@@ -103,7 +103,7 @@ def test_unanswered_requests_are_over_their_limit_until_one_is_answered(own_kafk
     sent: list[str] = []
     waiting = threading.Thread(target=lambda: sent.append(fate_of(producer, topic, 3)))
     waiting.start()
-    eventually(lambda: producer.shield.lines)
+    eventually(lambda: producer.shield.engine.lines)
     time.sleep(0.3)
     assert sent == []
     assert producer.signals.requests == 3

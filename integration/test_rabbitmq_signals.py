@@ -137,7 +137,7 @@ def test_messages_of_a_blocked_connection_take_the_chain(make, queues, alarm):
     assert (caught.value.policy, caught.value.reason) == ("blocked", "blocked by the broker")
     with ThreadPoolExecutor(4) as pool:
         waiting = [pool.submit(publisher.publish, "", waits, b"%d" % n) for n in range(4)]
-        eventually(lambda: publisher.shield.lines)
+        eventually(lambda: publisher.shield.engine.lines)
         assert not any(each.done() for each in waiting)
         clear()
         for each in waiting:

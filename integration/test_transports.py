@@ -374,7 +374,7 @@ child = os.fork()
 for number in range(300):
     client.publish("orders", b"%d" % number)
 if child == 0:
-    shield.flush(client.transport, 20)
+    shield.engine.flush(client.transport, 20)
     print(shield.ledger().overflowed, flush=True)
     os._exit(0)
 os.waitpid(child, 0)

@@ -11,7 +11,7 @@ class Delivery(Message):
     """What policies, hooks and actions see of a message that a consumer is about to hand over.
 
     A run stands for deliveries of one destination that follow each other, where nothing needs to
-    tell them apart: it is admitted whole or not at all (`Shield.receive_run`).
+    tell them apart: it is admitted whole or not at all (`Shield.engine.receive_run`).
 
     Args:
         destination: the topic, or RabbitMQ's queue.

@@ -129,7 +129,7 @@ class Ways(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1), timeout_s=st.sampled_from([0.0, 1.0]))
     def flush(self, which, timeout_s):
-        self.shield.flush(self.clients[which].transport, timeout_s)
+        self.shield.engine.flush(self.clients[which].transport, timeout_s)
 
     @rule(which=st.integers(0, 1), timeout_s=st.sampled_from([0.0, 1.0]))
     def close(self, which, timeout_s):
@@ -168,7 +168,7 @@ class Ways(RuleBasedStateMachine):
         ledger = self.shield.ledger()
         assert ledger.balanced
         assert ledger.in_flight == ledger.buffered == 0
-        assert not self.shield.lines
+        assert not self.shield.engine.lines
         self.nothing_is_held()
 
     def nothing_is_held(self):

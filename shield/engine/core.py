@@ -29,7 +29,7 @@ ASIDE = {End.BUFFERED, End.SPOOLED, End.OVERFLOWED}
 
 
 class Core:
-    """The state of one Shield in one process; a forked child makes itself another.
+    """The state of one engine in one process; in a forked child it is reset.
 
     What the lock covers changes under it alone. Nothing calls plugins' hooks, or wakes who waits,
     while it holds it.
@@ -66,11 +66,15 @@ class Core:
     def __init__(self, engine: Engine, hooks: Hooks) -> None:
         self.engine = engine
         """Whose core it is, for what is handed an engine. Parts of the engine ask nothing of it."""
-        self.rules: tuple[Rule, ...] = engine.rules
         self.clock, self.now = engine.clock, engine.clock.now
         self.hooks, self.watched, self.unlogged = hooks, hooks.watch, hooks.unlogged
         self.prepares_sent = hooks.prepares("publish")
         self.prepares_received = hooks.prepares("consume")
+
+    def reset(self) -> None:
+        """Begin with empty books, free locks and nothing in flight, by the engine's rules."""
+        engine, hooks = self.engine, self.hooks
+        self.rules: tuple[Rule, ...] = engine.rules
         self.lock = SpinLock()
         self.attempt, self.insist = self.lock.acquire, self.lock.insist
         self.release = self.lock.release

@@ -43,7 +43,7 @@ def place_of(text: str, shield: Shield) -> URL:
 def _of_rules(shield: Shield) -> dict[str, list[URL]]:
     """Return where the messages of each rule are, as far as the actions of its chain know."""
     return {
-        rule.name: [url for action in rule.chain for url in action.places(shield)]
+        rule.name: [url for action in rule.chain for url in action.places(shield.engine)]
         for rule in shield.rules
     }
 

@@ -226,7 +226,7 @@ class Redriving:
                     most,
                     anywhere=not self._target.roams,
                     origin_header=origin_header,
-                    signer=shield.signer,
+                    signer=shield.engine.signer,
                 ),
                 limit=limit,
                 park=None if park is None else self._park_of(park),

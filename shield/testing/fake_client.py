@@ -51,12 +51,12 @@ class FakeClient:
         self.arrived: defaultdict[str, list[FakeRecord]] = defaultdict(list)
         self.missing: set[str] = set()
         """Destinations to which no send can even begin: ConnectionError."""
-        self.signals = Signals(shield.clock.now, shield.signals_changed)
+        self.signals = Signals(shield.clock.now, shield.engine.signals_changed)
         """What policies see as this client's signals; a test writes them, then calls `changed`."""
         self.transport = FakeTransport(self)
         self._unanswered: deque[tuple[FakeRecord, Answered]] = deque()
         self._answering = threading.local()
-        shield.opened(self.transport)
+        shield.engine.opened(self.transport)
 
     def publish(
         self,
@@ -104,12 +104,12 @@ class FakeClient:
 
     def flush(self, timeout_s: float | None = 0.0) -> None:
         """Send what is kept in memory as far as it is admitted in time, and ack all sends."""
-        self.shield.flush(self.transport, timeout_s)
+        self.shield.engine.flush(self.transport, timeout_s)
         self.ack()
 
     def close(self, timeout_s: float | None = 0.0) -> None:
         """Fail what is unanswered, and what chains send then, until nothing is left."""
-        self.shield.closing(self.transport, timeout_s)
+        self.shield.engine.closing(self.transport, timeout_s)
         while self._unanswered:
             self.fail(ConnectionError("closed"))
 

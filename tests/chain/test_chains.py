@@ -67,7 +67,7 @@ class Chains(Ways):
 
     def end_of(self, kept: Retained, do: str) -> None:
         if do == "send":
-            permit = self.shield.ask_once(kept.over)
+            permit = self.shield.engine.ask_once(kept.over)
             kept.go_on() if permit is None else kept.send(permit)
         elif do == "go_on":
             kept.go_on()
@@ -85,7 +85,7 @@ class Chains(Ways):
         envelope = self.stored.pop(0)
         message = envelope.message()
         message.aside = True
-        verdict = self.shield.readmit(message, End.SPOOLED)
+        verdict = self.shield.engine.readmit(message, End.SPOOLED)
         if not isinstance(verdict, shield.Permit):
             self.stored.append(envelope)
             return
@@ -94,7 +94,7 @@ class Chains(Ways):
             if error is None:
                 verdict.delivered()
             else:
-                self.shield.settle(verdict, Outcome.OVERLOADED, End.SPOOLED)
+                self.shield.engine.settle(verdict, Outcome.OVERLOADED, End.SPOOLED)
                 self.stored.append(envelope)
 
         (client,) = (client for client in self.clients if client.producer == envelope.producer)

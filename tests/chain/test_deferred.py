@@ -29,13 +29,13 @@ def delivery(destination="orders", size=100, **more):
 
 def held(shield, **more) -> DeferredDelivery:
     """Offer a delivery that must be over the limit."""
-    verdict = shield.receive(delivery(**more))
+    verdict = shield.engine.receive(delivery(**more))
     assert isinstance(verdict, OverLimit), verdict
     return DeferredDelivery(verdict)
 
 
 def use_up(shield):
-    run = shield.receive_run(delivery(messages=10))
+    run = shield.engine.receive_run(delivery(messages=10))
     assert run is not None
     return run
 
@@ -46,15 +46,15 @@ def use_up(shield):
 def test_rules_of_one_direction_do_not_apply_to_the_other():
     """A quota on what is received leaves what is sent alone, and the other way round."""
     shield = shield_with(rule(quota={"rate": "1/h", "burst": 1}), {"match": "*", "quota": "1/h"})
-    assert isinstance(shield.receive(delivery()), Permit)
-    assert isinstance(shield.receive(delivery()), OverLimit)
+    assert isinstance(shield.engine.receive(delivery()), Permit)
+    assert isinstance(shield.engine.receive(delivery()), OverLimit)
     permit(shield)
 
 
 def test_the_ledger_counts_deliveries():
     """Handed over is in flight; acknowledged is delivered; what went back has failed."""
     shield = shield_with(rule(in_flight={"messages": 10}))
-    first, second = shield.receive(delivery()), shield.receive(delivery())
+    first, second = shield.engine.receive(delivery()), shield.engine.receive(delivery())
     assert counts(shield.ledger()) == {"offered": 2, "in_flight": 2}
     first.settle(Outcome.DELIVERED)
     second.settle(Outcome.FAILED)
@@ -90,10 +90,10 @@ def test_max_age_is_for_deliveries():
 def test_a_run_is_admitted_whole_or_not_at_all():
     """Refused, it is not even counted as offered: it can be cut and offered again."""
     shield = shield_with(rule(quota=QUOTA, in_flight={"messages": 100}))
-    assert shield.takes_runs(delivery())
-    assert shield.receive_run(delivery(messages=11)) is None
+    assert shield.engine.takes_runs(delivery())
+    assert shield.engine.receive_run(delivery(messages=11)) is None
     assert counts(shield.ledger()) == {}
-    run = shield.receive_run(delivery(messages=10, size=1000))
+    run = shield.engine.receive_run(delivery(messages=10, size=1000))
     assert counts(shield.ledger()) == {"offered": 10, "in_flight": 10}
     run.settle(Outcome.DELIVERED)
     assert counts(shield.ledger()) == {"offered": 10, "delivered": 10}
@@ -102,7 +102,7 @@ def test_a_run_is_admitted_whole_or_not_at_all():
 @pytest.mark.parametrize("per", ["key", "header:tenant"])
 def test_a_quota_that_tells_deliveries_apart_takes_no_runs(per):
     """Each has to be asked about by itself."""
-    assert not shield_with(rule(quota={"rate": "5/s", "per": per})).takes_runs(delivery())
+    assert not shield_with(rule(quota={"rate": "5/s", "per": per})).engine.takes_runs(delivery())
 
 
 def test_hooks_that_see_each_delivery_take_no_runs():
@@ -113,7 +113,7 @@ def test_hooks_that_see_each_delivery_take_no_runs():
         def shield_before_consume(self, message):
             pass
 
-    assert not shield_with(rule(), plugins=[Sees()]).takes_runs(delivery())
+    assert not shield_with(rule(), plugins=[Sees()]).engine.takes_runs(delivery())
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=8))
@@ -121,15 +121,15 @@ def test_parts_of_a_run_hold_together_what_it_held(parts):
     """However it is split, bound and ledger come back to where they were."""
     total = sum(parts) + 1
     shield = shield_with(rule(in_flight={"messages": total, "bytes": total * 10}))
-    run = shield.receive_run(delivery(messages=total, size=total * 10))
+    run = shield.engine.receive_run(delivery(messages=total, size=total * 10))
     for done, messages in enumerate(parts, 1):
-        part = shield.split(run, messages, messages * 10)
+        part = shield.engine.split(run, messages, messages * 10)
         part.settle(Outcome.DELIVERED)
         assert shield.ledger().delivered == sum(parts[:done])
-        assert shield.receive_run(delivery(messages=total, size=total * 10)) is None
+        assert shield.engine.receive_run(delivery(messages=total, size=total * 10)) is None
     run.settle(Outcome.FAILED)
     assert counts(shield.ledger()) == {"offered": total, "delivered": total - 1, "failed": 1}
-    assert shield.receive_run(delivery(messages=total, size=total * 10)) is not None
+    assert shield.engine.receive_run(delivery(messages=total, size=total * 10)) is not None
 
 
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=8))
@@ -137,13 +137,13 @@ def test_joined_runs_hold_together_what_each_held(runs):
     """As where one is never cut: what is acknowledged frees all of it."""
     total = sum(runs)
     shield = shield_with(rule(in_flight={"messages": total, "bytes": total * 10}))
-    first, *others = (shield.receive_run(delivery(messages=n, size=n * 10)) for n in runs)
+    first, *others = (shield.engine.receive_run(delivery(messages=n, size=n * 10)) for n in runs)
     for other in others:
-        shield.join(first, other)
+        shield.engine.join(first, other)
         assert not other.settle(Outcome.FAILED)
     first.settle(Outcome.DELIVERED)
     assert counts(shield.ledger()) == {"offered": total, "delivered": total}
-    assert shield.receive_run(delivery(messages=total, size=total * 10)) is not None
+    assert shield.engine.receive_run(delivery(messages=total, size=total * 10)) is not None
 
 
 def test_what_was_acknowledged_makes_room_for_the_next():
@@ -152,21 +152,21 @@ def test_what_was_acknowledged_makes_room_for_the_next():
     for _ in range(3):
         use_up(shield).delivered()
     for _ in range(30):
-        shield.receive(delivery()).delivered()
+        shield.engine.receive(delivery()).delivered()
     assert counts(shield.ledger()) == {"offered": 60, "delivered": 60}
 
 
 def test_messages_of_a_run_are_delivered_one_by_one():
     """Each frees its place at once, however many are picked up together."""
     shield = shield_with(rule(in_flight={"messages": 5, "bytes": 500}))
-    run = shield.receive_run(delivery(messages=5, size=500))
+    run = shield.engine.receive_run(delivery(messages=5, size=500))
     part = None
     for done in range(1, 6):
-        part = shield.part_delivered(run, part, 100)
+        part = shield.engine.part_delivered(run, part, 100)
         if done != 2:
             assert counts(shield.ledger()).get("in_flight", 0) == 5 - done
             assert counts(shield.ledger())["delivered"] == done
-    assert shield.receive_run(delivery(messages=5, size=500)) is not None
+    assert shield.engine.receive_run(delivery(messages=5, size=500)) is not None
 
 
 def test_a_policy_that_is_not_patient_hears_of_each_message_of_a_run():
@@ -183,9 +183,9 @@ def test_a_policy_that_is_not_patient_hears_of_each_message_of_a_run():
             self.heard.append(message.messages)
 
     shield = shield_with(rule(hears={}), plugins=[Kinds(policies={"hears": Hears})])
-    run = shield.receive_run(delivery(messages=3, size=30))
-    part = shield.part_delivered(run, None, 10)
-    shield.part_delivered(run, part, 10)
+    run = shield.engine.receive_run(delivery(messages=3, size=30))
+    part = shield.engine.part_delivered(run, None, 10)
+    shield.engine.part_delivered(run, part, 10)
     assert Hears.heard == [1, 1]
     assert counts(shield.ledger()) == {"offered": 3, "delivered": 2, "in_flight": 1}
 
@@ -193,23 +193,23 @@ def test_a_policy_that_is_not_patient_hears_of_each_message_of_a_run():
 def test_messages_of_a_run_that_are_refused_leave_the_others():
     """Split off, one may fail while the rest is delivered."""
     shield = shield_with(rule(in_flight={"messages": 3}))
-    run = shield.receive_run(delivery(messages=3, size=30))
-    part = shield.part_delivered(run, None, 10)
-    shield.split(run, 1, 10).settle(Outcome.FAILED)
-    shield.part_delivered(run, part, 10)
+    run = shield.engine.receive_run(delivery(messages=3, size=30))
+    part = shield.engine.part_delivered(run, None, 10)
+    shield.engine.split(run, 1, 10).settle(Outcome.FAILED)
+    shield.engine.part_delivered(run, part, 10)
     assert counts(shield.ledger()) == {"offered": 3, "delivered": 2, "failed": 1}
 
 
 def test_the_rest_of_a_run_is_withdrawn_as_if_it_had_never_been_offered():
     """Its charges come back, too."""
     shield = shield_with(rule(quota=QUOTA, in_flight={"messages": 10}))
-    run = shield.receive_run(delivery(messages=10, size=1000))
-    shield.part_delivered(run, None, 100)
-    shield.withdraw(run)
-    shield.withdraw(run)
+    run = shield.engine.receive_run(delivery(messages=10, size=1000))
+    shield.engine.part_delivered(run, None, 100)
+    shield.engine.withdraw(run)
+    shield.engine.withdraw(run)
     assert counts(shield.ledger()) == {"offered": 1, "delivered": 1}
-    assert shield.receive_run(delivery(messages=9)) is not None
-    assert shield.receive_run(delivery(messages=1)) is None
+    assert shield.engine.receive_run(delivery(messages=9)) is not None
+    assert shield.engine.receive_run(delivery(messages=1)) is None
 
 
 # --- over the limit ---------------------------------------------------------------------------
@@ -240,11 +240,11 @@ def test_wait_without_a_limit_declines_what_never_will_be_admitted():
 def test_a_wait_with_a_limit_hands_on_afterwards():
     """To the next action of the chain."""
     shield = shield_with(rule(quota={"rate": "1/m", "burst": 1}, over_limit=["wait 90s", "drop"]))
-    assert isinstance(shield.receive(delivery()), Permit)
+    assert isinstance(shield.engine.receive(delivery()), Permit)
     shield.clock.advance(0.5)
     one = held(shield)
     assert one.next(shield.clock.now()) == pytest.approx(59.5)
-    other = shield.receive(delivery())
+    other = shield.engine.receive(delivery())
     shield.clock.advance(60.0)
     assert isinstance(DeferredDelivery(other).next(shield.clock.now()), float)
     assert isinstance(one.next(shield.clock.now()), Permit)
@@ -288,7 +288,7 @@ def test_a_chain_that_only_declines_says_so_with_a_number(caplog):
     """Once a minute: what stands still is never silent."""
     caplog.set_level("WARNING", "shield")
     shield = shield_with(rule(quota={"rate": "1/h", "burst": 1}, over_limit="wait 1s"))
-    shield.receive(delivery())
+    shield.engine.receive(delivery())
     one = held(shield)
     for _ in range(70):
         assert isinstance(one.next(shield.clock.now()), float)
@@ -347,8 +347,8 @@ def test_a_delivery_that_goes_back_to_its_broker_has_failed():
 def test_a_consumer_that_pauses_goes_on_at_the_low_mark():
     """When the bound has emptied that far, and not for every acknowledgement."""
     shield = shield_with(rule(in_flight={"messages": 10}))
-    handed = [shield.receive(delivery()) for _ in range(10)]
-    one = DeferredDelivery(shield.receive(delivery()), low_mark=0.5)
+    handed = [shield.engine.receive(delivery()) for _ in range(10)]
+    one = DeferredDelivery(shield.engine.receive(delivery()), low_mark=0.5)
     for permit_ in handed[:4]:
         permit_.settle(Outcome.DELIVERED)
         assert isinstance(one.next(0.0), float)
@@ -364,8 +364,8 @@ def test_a_consumer_that_pauses_goes_on_at_the_low_mark():
 def test_after_a_second_or_when_its_wait_ends_any_room_will_do(chain, limit_s):
     """Lest it waits for others who wait for it, or is dropped although it could be admitted."""
     shield = shield_with(rule(in_flight={"messages": 10}, **chain))
-    handed = [shield.receive(delivery()) for _ in range(10)]
-    one = DeferredDelivery(shield.receive(delivery()), low_mark=0.5)
+    handed = [shield.engine.receive(delivery()) for _ in range(10)]
+    one = DeferredDelivery(shield.engine.receive(delivery()), low_mark=0.5)
     handed[0].settle(Outcome.DELIVERED)
     assert isinstance(one.next(0.0), float)
     assert isinstance(one.next(limit_s - 0.01), float)
@@ -380,8 +380,8 @@ def test_the_age_is_that_of_the_timestamp():
     shield = shield_with(rule(max_age="30s", over_limit="drop"))
     shield.rules[0].policies[0].wall = lambda: NOW_S
     for written_s in (None, NOW_S - 30, NOW_S + 100):
-        assert isinstance(shield.receive(delivery(written_s=written_s)), Permit)
-    assert isinstance(shield.receive(delivery(written_s=NOW_S - 31)), OverLimit)
+        assert isinstance(shield.engine.receive(delivery(written_s=written_s)), Permit)
+    assert isinstance(shield.engine.receive(delivery(written_s=NOW_S - 31)), OverLimit)
 
 
 # --- hooks ------------------------------------------------------------------------------------
@@ -408,9 +408,9 @@ def test_hooks_see_deliveries_and_only_those():
     hooked = Hooked()
     shield = shield_with(rule(), plugins=[hooked])
     permit(shield, size=5000).settle(Outcome.DELIVERED)
-    shield.receive(delivery()).settle(Outcome.DELIVERED)
+    shield.engine.receive(delivery()).settle(Outcome.DELIVERED)
     with pytest.raises(Reject):
-        shield.receive(delivery(size=5000))
+        shield.engine.receive(delivery(size=5000))
     assert hooked.ended == [("orders", "delivered")]
     assert counts(shield.ledger()) == {"offered": 3, "delivered": 2, "dropped": 1}
 
@@ -424,10 +424,10 @@ def test_asking_whether_one_would_be_admitted_changes_nothing():
         rule(quota=QUOTA), rule(name="shadow", quota={"rate": "1/h", "burst": 1}, mode="shadow")
     )
     for _ in range(20):
-        assert shield.would_receive(delivery())
+        assert shield.engine.would_receive(delivery())
     for _ in range(10):
-        assert isinstance(shield.receive(delivery()), Permit)
-    assert not shield.would_receive(delivery())
+        assert isinstance(shield.engine.receive(delivery()), Permit)
+    assert not shield.engine.would_receive(delivery())
     assert counts(shield.ledger()) == {"offered": 10, "in_flight": 10}
 
 
@@ -442,7 +442,7 @@ def test_a_policy_that_fails_admits_what_it_is_asked_about():
         shield = shield_with(
             rule(fails={}), plugins=[Kinds(policies={"fails": Fails})], on_plugin_error=answer
         )
-        assert shield.would_receive(delivery()) is admits
+        assert shield.engine.would_receive(delivery()) is admits
         assert shield.plugin_errors == {"in.fails": 1}
 
 
@@ -452,20 +452,20 @@ def test_who_has_a_say_in_deliveries_is_known_before_they_come():
         {"match": "*", "quota": "1/s"},
         rule(match="a*", producers="c", max_age="5s", over_limit="drop"),
     )
-    assert shield.receives("abc", "c")
-    assert shield.receives(None, "c")
-    assert not shield.receives("b", "c")
-    assert not shield.receives("abc", "d")
-    assert not shield_with({"match": "*", "quota": "1/s"}).receives(None, "c")
-    assert shield_with(plugins=[Hooked()]).receives("anything", "c")
+    assert shield.engine.receives("abc", "c")
+    assert shield.engine.receives(None, "c")
+    assert not shield.engine.receives("b", "c")
+    assert not shield.engine.receives("abc", "d")
+    assert not shield_with({"match": "*", "quota": "1/s"}).engine.receives(None, "c")
+    assert shield_with(plugins=[Hooked()]).engine.receives("anything", "c")
 
 
 def test_the_pace_of_deliveries_is_the_slowest_of_all_rules():
     """In messages or in bytes; nothing where no rule is a matter of time."""
     shield = shield_with(rule(quota=["10/s", "100B/s"]), rule(name="b", quota="1/h", mode="shadow"))
-    assert shield.pace_s("orders", "c", 5) == pytest.approx(0.1)
-    assert shield.pace_s("orders", "c", 500) == pytest.approx(5.0)
-    assert shield_with(rule(in_flight={"messages": 5})).pace_s("orders", "c", 5) == 0.0
+    assert shield.engine.pace_s("orders", "c", 5) == pytest.approx(0.1)
+    assert shield.engine.pace_s("orders", "c", 500) == pytest.approx(5.0)
+    assert shield_with(rule(in_flight={"messages": 5})).engine.pace_s("orders", "c", 5) == 0.0
 
 
 def test_a_policy_that_fails_says_nothing_about_its_bound():
@@ -480,7 +480,7 @@ def test_a_policy_that_fails_says_nothing_about_its_bound():
 
     plugin = Kinds(policies={"fails": Fails})
     shield = shield_with(rule(in_flight={"messages": 5}, fails={}), plugins=[plugin])
-    assert shield.most_unanswered("orders", "c") == 5
+    assert shield.engine.most_unanswered("orders", "c") == 5
     assert shield.plugin_errors == {"in.fails": 1}
 
 
@@ -492,6 +492,6 @@ def test_the_bound_of_deliveries_is_the_lowest_of_all_rules():
         rule(name="c", in_flight={"messages": 5}, mode="shadow"),
         rule(name="d", in_flight={"bytes": "1MiB"}),
     )
-    assert shield.most_unanswered("orders", "c") == 20
-    assert shield.most_unanswered("other", "c") == 50
-    assert shield_with(rule(quota=QUOTA)).most_unanswered("orders", "c") is None
+    assert shield.engine.most_unanswered("orders", "c") == 20
+    assert shield.engine.most_unanswered("other", "c") == 50
+    assert shield_with(rule(quota=QUOTA)).engine.most_unanswered("orders", "c") is None

@@ -126,7 +126,7 @@ class Books(RuleBasedStateMachine):
             assert ledger.balanced
             assert ledger.offered == self.offered
             assert ledger.in_flight >= 0
-            assert not self.shield.lines
+            assert not self.shield.engine.lines
             assert self.shield.plugin_errors == {}
 
     def teardown(self):

@@ -252,7 +252,7 @@ def test_pressure_is_known_past_as_many_destinations_as_are_remembered(monkeypat
     for number in range(100):
         chosen.admit(message(f"other-{number}"))
     assert chosen.pressure() == 1.0
-    assert len(chosen._core.all_flows()) <= 20
+    assert len(chosen.engine._core.all_flows()) <= 20
 
 
 def test_a_key_that_is_forgotten_gives_nothing_back_to_the_others():
@@ -273,10 +273,10 @@ def test_who_waits_for_answers_is_not_woken_by_a_signal():
     first = permit(chosen)
     over = chosen.admit(Message("orders", 1, "p"))
     woken = []
-    waiter = chosen.line_up(over, lambda: woken.append(1))
+    waiter = chosen.engine.line_up(over, lambda: woken.append(1))
     for _ in range(100):
-        chosen.signals_changed()
+        chosen.engine.signals_changed()
     assert woken == []
     first.delivered()
     assert woken == [1]
-    chosen.leave(waiter)
+    chosen.engine.leave(waiter)

@@ -36,16 +36,18 @@ def message() -> Message:
 def is_sound(shield: Shield, place: str) -> None:
     """Nothing is held, nothing is open, the books balance, and the next message goes through."""
     free: list[bool] = []
-    other = threading.Thread(target=lambda: free.append(shield._core.lock.acquire(False)))
+    other = threading.Thread(target=lambda: free.append(shield.engine._core.lock.acquire(False)))
     other.start()
     other.join()
     assert free == [True], f"struck at {place}, the lock stays taken"
-    shield._core.lock = type(shield._core.lock)()  # the other thread has that one
-    shield._core.struck = True  # as it is with the next one that strikes in a Shield's own code
+    shield.engine._core.lock = type(shield.engine._core.lock)()  # the other thread has that one
+    shield.engine._core.struck = (
+        True  # as it is with the next one that strikes in a Shield's own code
+    )
     ledger = shield.ledger()
     assert ledger.balanced, (place, ledger.as_dict())
     assert ledger.in_flight == 0, (place, ledger.as_dict())
-    assert not shield.lines, place
+    assert not shield.engine.lines, place
     for rule in shield.rules:
         for policy in rule.policies:
             held = getattr(policy, "in_flight", 0)
@@ -117,33 +119,33 @@ def taken_back(shield: Shield) -> None:
 
 
 def received(shield: Shield) -> None:
-    permit = shield.receive(Delivery("q", 10, "c"))
+    permit = shield.engine.receive(Delivery("q", 10, "c"))
     assert type(permit) is Permit
     permit.delivered()
 
 
 def run_of(shield: Shield) -> None:
     """Deliveries are taken out of a run one by one, joined, and given back."""
-    assert shield.takes_runs(Delivery("q", 10, "c"))
-    run = shield.receive_run(Delivery("q", 50, "c", messages=5))
+    assert shield.engine.takes_runs(Delivery("q", 10, "c"))
+    run = shield.engine.receive_run(Delivery("q", 50, "c", messages=5))
     assert run is not None
-    part = shield.part_delivered(run, None, 10)
-    shield.part_delivered(run, part, 10)
-    more = shield.split(run, 1, 10)
-    shield.join(run, more)
-    shield.split(run, 1, 10).settle(Outcome.FAILED)
-    shield.withdraw(run)
+    part = shield.engine.part_delivered(run, None, 10)
+    shield.engine.part_delivered(run, part, 10)
+    more = shield.engine.split(run, 1, 10)
+    shield.engine.join(run, more)
+    shield.engine.split(run, 1, 10).settle(Outcome.FAILED)
+    shield.engine.withdraw(run)
 
 
 def plain(shield: Shield) -> None:
-    flow = shield.plain_flow("q", "p")
+    flow = shield.engine.plain_flow("q", "p")
     assert flow is not None
-    assert shield.admit_plain(flow, 100)
+    assert shield.engine.admit_plain(flow, 100)
 
 
 def plain_settled(shield: Shield) -> None:
-    flow = shield._core.sent["p", "q"]
-    if shield.admit_plain(flow, 100):
+    flow = shield.engine._core.sent["p", "q"]
+    if shield.engine.admit_plain(flow, 100):
         try:
             pass
         finally:
@@ -174,11 +176,11 @@ def kept(shield: Shield) -> None:
     permit = admitted(shield)
     over = shield.admit(message())
     assert type(over) is OverLimit
-    shield.hold(over)
+    shield.engine.hold(over)
     over.keep(End.SPOOLED)
     permit.delivered()
-    shield.line_up_behind(over, lambda: None)
-    second = shield.ask_once(over)
+    shield.engine.line_up_behind(over, lambda: None)
+    second = shield.engine.ask_once(over)
     assert second is not None
     second.delivered()
 

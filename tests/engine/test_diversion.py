@@ -48,10 +48,10 @@ def test_a_kept_message_that_is_admitted_is_in_flight_and_then_delivered(shield)
     permit(shield).delivered()
     claim = over(shield)
     claim.keep(End.BUFFERED)
-    waiter = shield.line_up(claim, lambda: None)
-    assert shield.ask_again(waiter) == pytest.approx(1.0, abs=1e-5)
+    waiter = shield.engine.line_up(claim, lambda: None)
+    assert shield.engine.ask_again(waiter) == pytest.approx(1.0, abs=1e-5)
     shield.clock.advance(1.0)
-    admitted = shield.ask_again(waiter)
+    admitted = shield.engine.ask_again(waiter)
     assert isinstance(admitted, Permit)
     assert counts(shield.ledger()) == {"offered": 2, "delivered": 1, "in_flight": 1}
     admitted.delivered()
@@ -62,21 +62,21 @@ def test_a_stored_message_is_offered_again_without_being_counted_again(shield):
     """Refused it stays spooled; admitted it is in flight; a failed send puts it back."""
     permit(shield).delivered()
     over(shield).keep(End.SPOOLED)
-    assert isinstance(shield.readmit(message(), End.SPOOLED), OverLimit)
+    assert isinstance(shield.engine.readmit(message(), End.SPOOLED), OverLimit)
     assert counts(shield.ledger()) == {"offered": 2, "delivered": 1, "spooled": 1}
     assert sum(shield.ledger().over_limit.values()) == 1
     shield.clock.advance(1.0)
-    admitted = shield.readmit(message(), End.SPOOLED)
+    admitted = shield.engine.readmit(message(), End.SPOOLED)
     assert counts(shield.ledger()) == {"offered": 2, "delivered": 1, "in_flight": 1}
-    shield.settle(admitted, Outcome.OVERLOADED, End.SPOOLED)
+    shield.engine.settle(admitted, Outcome.OVERLOADED, End.SPOOLED)
     assert counts(shield.ledger()) == {"offered": 2, "delivered": 1, "spooled": 1}
 
 
 def test_what_an_earlier_process_left_is_offered_here(shield):
     """It is counted as offered and spooled, so that the ledger balances when it goes out."""
-    shield.found(message(), End.SPOOLED, 3)
+    shield.engine.found(message(), End.SPOOLED, 3)
     assert counts(shield.ledger()) == {"offered": 3, "spooled": 3}
-    assert shield.readmit(message(), End.SPOOLED).settle(Outcome.DELIVERED)
+    assert shield.engine.readmit(message(), End.SPOOLED).settle(Outcome.DELIVERED)
     assert counts(shield.ledger()) == {"offered": 3, "spooled": 2, "delivered": 1}
 
 
@@ -86,11 +86,11 @@ def test_who_waits_behind_holds_nobody_back():
     first = permit(shield)
     stored = over(shield)
     stored.keep(End.SPOOLED)
-    waiter = shield.line_up_behind(stored, lambda: None)
-    assert shield.ask_again(waiter) == float("inf")
+    waiter = shield.engine.line_up_behind(stored, lambda: None)
+    assert shield.engine.ask_again(waiter) == float("inf")
     first.delivered()
     assert isinstance(shield.admit(message()), Permit)
-    assert not isinstance(shield.ask_again(waiter), Permit)
+    assert not isinstance(shield.engine.ask_again(waiter), Permit)
 
 
 def test_who_waits_behind_is_woken_when_there_is_room():
@@ -98,11 +98,11 @@ def test_who_waits_behind_is_woken_when_there_is_room():
     shield = shield_with(ONE_IN_FLIGHT)
     first = permit(shield)
     woken = []
-    waiter = shield.line_up_behind(over(shield), lambda: woken.append(True))
-    shield.ask_again(waiter)
+    waiter = shield.engine.line_up_behind(over(shield), lambda: woken.append(True))
+    shield.engine.ask_again(waiter)
     first.delivered()
     assert woken
-    assert isinstance(shield.ask_again(waiter), Permit)
+    assert isinstance(shield.engine.ask_again(waiter), Permit)
 
 
 def test_a_wait_behind_ends_when_it_is_stopped():
@@ -121,7 +121,7 @@ def test_a_wait_behind_ends_when_it_is_stopped():
     woken.set()
     thread.join(60)
     assert found == [None]
-    assert not shield.lines
+    assert not shield.engine.lines
 
 
 class Watching(Policy, FollowsDiversion):
@@ -145,8 +145,8 @@ def test_policies_hear_when_a_message_is_set_aside_and_when_it_ends(end):
     shield = shield_with({"match": "*", "watching": {}}, plugins=[Kinds({"watching": Watching})])
     (policy,) = shield.rules[0].policies
     claim = over(shield, size=1)
-    shield.hold(claim)
-    shield.hold(claim)
+    shield.engine.hold(claim)
+    shield.engine.hold(claim)
     assert policy.aside == 1
     claim.keep(End.BUFFERED)
     claim.keep(End.SPOOLED)
@@ -159,7 +159,7 @@ def test_what_overflowed_is_still_aside():
     """Until it is brought back."""
     shield = shield_with({"match": "*", "watching": {}}, plugins=[Kinds({"watching": Watching})])
     claim = over(shield, size=1)
-    shield.hold(claim)
+    shield.engine.hold(claim)
     claim.end(End.OVERFLOWED)
     (policy,) = shield.rules[0].policies
     assert policy.aside == 1

@@ -101,11 +101,11 @@ def test_a_childs_locks_are_free_whoever_held_them_at_the_fork():
         import shield.shield
         one = Shield(RULES)
         one.admit(Message("orders", 10, "p")); one.admit(Message("orders", 10, "p"))
-        one.line_up(one.admit(Message("orders", 10, "p")), print)
+        one.engine.line_up(one.admit(Message("orders", 10, "p")), print)
         overflow = one.rules[1].chain[0]
         held, done = threading.Event(), threading.Event()
         def hold():
-            with one._core.lock, shield.shield._default_lock, overflow._lock:
+            with one.engine._core.lock, shield.shield._default_lock, overflow._lock:
                 held.set()
                 done.wait()
         thread = threading.Thread(target=hold)
@@ -116,7 +116,7 @@ def test_a_childs_locks_are_free_whoever_held_them_at_the_fork():
             shield.default()
             over = one.admit(Message("orders", 10, "q")) and one.admit(Message("orders", 10, "q"))
             step = over.rule.chain[0].step(over) if over.rule.chain else None
-            return [admitted, bool(one.lines), type(step).__name__, one.ledger().balanced]
+            return [admitted, bool(one.engine.lines), type(step).__name__, one.ledger().balanced]
         print(in_child(work))
         done.set()
         thread.join()
@@ -247,7 +247,7 @@ def test_a_childs_buffer_is_empty_and_its_own():
             mine.ack()
             return [before, future.result(0).body.decode(), one.ledger().delivered]
         print(in_child(work))
-        one.flush(client.transport, 10)
+        one.engine.flush(client.transport, 10)
         client.ack()
         print(sum(future.done() for future in kept), one.ledger().delivered)
     """)

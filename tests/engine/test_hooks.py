@@ -359,9 +359,9 @@ def test_a_plugins_failure_is_an_event():
 def test_without_hooks_nothing_is_called_per_message():
     """A hook that nobody implements costs nothing: there is nobody to ask."""
     shield = shield_with()
-    assert not shield.watched
-    assert not shield._core.prepares_sent
-    assert not shield._core.prepares_received
+    assert not shield.engine._core.watched
+    assert not shield.engine._core.prepares_sent
+    assert not shield.engine._core.prepares_received
 
 
 def test_a_failure_is_logged_without_the_lock():
@@ -401,6 +401,6 @@ def test_what_comes_back_is_classified_again():
 
     shield = shield_with({"match": "*", "quota": "5/s"}, plugins=[Tenants()])
     message = Message("orders", 1, headers=[("tenant", b"acme")])
-    shield.found(message, End.SPOOLED)
-    shield.readmit(message, End.SPOOLED)
+    shield.engine.found(message, End.SPOOLED)
+    shield.engine.readmit(message, End.SPOOLED)
     assert message.tenant == "acme"

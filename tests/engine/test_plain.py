@@ -15,7 +15,7 @@ QUOTA = {"name": "quota", "match": "*", "quota": {"rate": "10/s", "burst": 5}}
 
 
 def plain(shield):
-    flow = shield.plain_flow("orders", "p")
+    flow = shield.engine.plain_flow("orders", "p")
     assert flow is not None
     return flow
 
@@ -26,14 +26,14 @@ def test_they_are_admitted_as_other_messages_are(sizes):
     one, other = shield_with(BOUND, QUOTA), shield_with(BOUND, QUOTA)
     flow = plain(one)
     for size in sizes:
-        assert one.admit_plain(flow, size) is admits(other, "orders", size)
+        assert one.engine.admit_plain(flow, size) is admits(other, "orders", size)
 
 
 def test_what_is_refused_is_not_counted():
     """It is offered once more, the way that finds out why."""
     shield = shield_with(QUOTA)
     flow = plain(shield)
-    assert [shield.admit_plain(flow, 10) for _ in range(6)] == [True] * 5 + [False]
+    assert [shield.engine.admit_plain(flow, 10) for _ in range(6)] == [True] * 5 + [False]
     assert counts(shield.ledger()) == {"offered": 5, "in_flight": 5}
     assert over(shield).reason == "10/s per producer"
 
@@ -45,11 +45,11 @@ def test_many_are_settled_at_once(outcome, end):
     """And make room for as many."""
     shield = shield_with(BOUND)
     flow = plain(shield)
-    assert all(shield.admit_plain(flow, 200) for _ in range(5))
-    assert not shield.admit_plain(flow, 1)
+    assert all(shield.engine.admit_plain(flow, 200) for _ in range(5))
+    assert not shield.engine.admit_plain(flow, 1)
     flow.run(4, 800).settle(outcome)
     assert counts(shield.ledger()) == {"offered": 5, end: 4, "in_flight": 1}
-    assert [shield.admit_plain(flow, 200) for _ in range(5)] == [True] * 4 + [False]
+    assert [shield.engine.admit_plain(flow, 200) for _ in range(5)] == [True] * 4 + [False]
 
 
 def test_one_whose_send_never_began_gets_its_charge_back():
@@ -57,7 +57,7 @@ def test_one_whose_send_never_began_gets_its_charge_back():
     shield = shield_with(QUOTA)
     flow = plain(shield)
     for _ in range(20):
-        assert shield.admit_plain(flow, 10)
+        assert shield.engine.admit_plain(flow, 10)
         flow.run(1, 10).cancel()
     assert counts(shield.ledger()) == {"offered": 20, "failed": 20}
 
@@ -97,19 +97,19 @@ class Sees(Policy):
 )
 def test_what_must_be_seen_one_by_one_is_not_plain(rules, plugins):
     """The client then offers each as a message."""
-    assert shield_with(*rules, plugins=plugins).plain_flow("orders", "p") is None
+    assert shield_with(*rules, plugins=plugins).engine.plain_flow("orders", "p") is None
 
 
 def test_where_somebody_waits_in_line_nobody_passes_by():
     """Who comes later is offered the way that stands behind them."""
     shield = shield_with({"match": "*", "in_flight": {"messages": 1}})
     flow = plain(shield)
-    assert shield.admit_plain(flow, 1)
-    waiter = shield.line_up(over(shield), lambda: None)
+    assert shield.engine.admit_plain(flow, 1)
+    waiter = shield.engine.line_up(over(shield), lambda: None)
     flow.run(1, 1).delivered()
-    assert not shield.admit_plain(flow, 1)
-    shield.leave(waiter)
-    assert shield.admit_plain(flow, 1)
+    assert not shield.engine.admit_plain(flow, 1)
+    shield.engine.leave(waiter)
+    assert shield.engine.admit_plain(flow, 1)
 
 
 def test_pressure_is_that_on_the_last_of_them():
@@ -117,5 +117,5 @@ def test_pressure_is_that_on_the_last_of_them():
     shield = shield_with(BOUND)
     flow = plain(shield)
     for _ in range(4):
-        shield.admit_plain(flow, 1)
+        shield.engine.admit_plain(flow, 1)
     assert shield.pressure("bound") == pytest.approx(0.8)

@@ -77,8 +77,8 @@ def test_a_refused_message_is_asked_about_once(recorded, way):
     shield = shield_with(*({**rule, kind: {}} for kind in ORDERED), plugins=[recorded])
     refused = {
         "admit": lambda: shield.admit(message()),
-        "receive": lambda: shield.receive(Delivery("orders", 1, "p")),
-        "readmit": lambda: shield.readmit(message(), End.SPOOLED),
+        "receive": lambda: shield.engine.receive(Delivery("orders", 1, "p")),
+        "readmit": lambda: shield.engine.readmit(message(), End.SPOOLED),
     }[way]()
     assert isinstance(refused, OverLimit)
     assert Recorder.calls == [("rule-1", "check"), ("rule-2", "check")]
@@ -207,7 +207,7 @@ def test_there_may_be_very_many_destinations():
     shield = shield_with({"match": "*", "quota": {"rate": "1/h", "burst": 1, "per": "producer"}})
     for number in range(10_050):
         shield.admit(message(f"topic-{number}"))
-    assert len(shield._core.sent) <= 10_000
+    assert len(shield.engine._core.sent) <= 10_000
     assert sum(shield.ledger().over_limit.values()) == 10_049
 
 
@@ -289,7 +289,7 @@ def test_an_answer_may_come_before_its_end():
     assert one.answer(Outcome.DELIVERED)
     assert counts(shield.ledger()) == {"offered": 1, "in_flight": 1}
     assert admits(shield)
-    shield.count(one.flow.account, End.DELIVERED, 1)
+    shield.engine.count(one.flow.account, End.DELIVERED, 1)
     assert shield.ledger().delivered == 1
 
 

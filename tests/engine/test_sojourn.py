@@ -25,7 +25,7 @@ def delivery() -> Delivery:
 
 def late(shield: Shield) -> Refusal:
     """What is said of one that has waited too long."""
-    standing = shield.standing("orders", "c")
+    standing = shield.engine.standing("orders", "c")
     assert standing is not None
     refusal = standing.refusal(delivery(), TOO_LONG_S, shield.clock.now())
     assert refusal is not None
@@ -35,18 +35,18 @@ def late(shield: Shield) -> Refusal:
 def test_only_where_a_rule_says_so_anybody_asks():
     """About that place, that consumer and that direction."""
     shield = shield_with(rule(match="a*", producers="c", over_limit="drop"))
-    assert shield.standing("abc", "c") is not None
-    assert shield.standing("b", "c") is None
-    assert shield.standing("abc", "d") is None
-    assert not shield.takes_runs(Delivery("abc", 0, "c"))
+    assert shield.engine.standing("abc", "c") is not None
+    assert shield.engine.standing("b", "c") is None
+    assert shield.engine.standing("abc", "d") is None
+    assert not shield.engine.takes_runs(Delivery("abc", 0, "c"))
     publish = shield_with({"match": "*", "queue_delay": {}})
-    assert publish.standing("abc", "c") is None
+    assert publish.engine.standing("abc", "c") is None
 
 
 def test_each_queue_stands_for_itself():
     """Two partitions, or two consumers, of one name."""
     shield = shield_with(rule(over_limit="drop"))
-    one, other = shield.standing("orders", "c"), shield.standing("orders", "c")
+    one, other = shield.engine.standing("orders", "c"), shield.engine.standing("orders", "c")
     now = shield.clock.now()
     assert one.refusal(delivery(), TOO_LONG_S, now) is not None
     assert other.refusal(delivery(), 0.0, now) is None
@@ -58,7 +58,7 @@ def test_each_queue_stands_for_itself():
 def test_one_that_would_be_admitted_is_refused_where_it_has_waited_too_long():
     """And charged nothing."""
     shield = shield_with(rule(quota=ONE_AN_HOUR, over_limit="drop"))
-    standing = shield.standing("orders", "c")
+    standing = shield.engine.standing("orders", "c")
     over = standing.offer(delivery(), late(shield), shield.clock.now())
     assert isinstance(over, OverLimit)
     assert isinstance(DeferredDelivery(over).next(shield.clock.now()), Drop)
@@ -71,8 +71,8 @@ def test_one_that_would_be_admitted_is_refused_where_it_has_waited_too_long():
 def test_one_that_a_quota_holds_back_goes_its_chains_other_way(asked):
     """`wait` is for the quota; also where it was waiting for that already."""
     shield = shield_with(rule(quota=ONE_AN_HOUR, over_limit=["wait", "overflow late"]))
-    standing, now = shield.standing("orders", "c"), shield.clock.now()
-    shield.receive(delivery())
+    standing, now = shield.engine.standing("orders", "c"), shield.clock.now()
+    shield.engine.receive(delivery())
     if asked:
         held = DeferredDelivery(standing.offer(delivery(), None, now))
         assert held.next(now) == pytest.approx(3600.0, rel=0.01)
@@ -87,8 +87,8 @@ def test_one_that_a_quota_holds_back_goes_its_chains_other_way(asked):
 def test_the_chain_is_that_of_the_rule_that_bounds_the_wait():
     """The quota's own rule has none: without the other it would wait for ever."""
     shield = shield_with(PACE, rule(over_limit="drop"))
-    shield.receive(delivery())
-    held = DeferredDelivery(shield.receive(delivery()))
+    shield.engine.receive(delivery())
+    held = DeferredDelivery(shield.engine.receive(delivery()))
     assert isinstance(held.next(shield.clock.now()), float)
     assert held.refuse(late(shield), shield.clock.now())
     assert isinstance(held.next(shield.clock.now()), Drop)
@@ -98,8 +98,8 @@ def test_the_chain_is_that_of_the_rule_that_bounds_the_wait():
 def test_where_it_cannot_be_sent_elsewhere_it_is_tried_again_after_a_second(looks):
     """However often its consumer looks meanwhile; handed over instead, if it is admitted."""
     shield = shield_with(PACE, rule(over_limit="overflow late"))
-    shield.receive(delivery())
-    held = DeferredDelivery(shield.receive(delivery()))
+    shield.engine.receive(delivery())
+    held = DeferredDelivery(shield.engine.receive(delivery()))
     refusal = late(shield)
     assert held.refuse(refusal, shield.clock.now())
     for _ in range(3):
@@ -118,7 +118,7 @@ def test_where_it_cannot_be_sent_elsewhere_it_is_tried_again_after_a_second(look
 def test_a_failed_send_goes_on_in_its_chain_however_often_it_is_refused():
     """It is not begun anew before its end."""
     shield = shield_with(rule(over_limit=["overflow late", "drop"]))
-    standing, now = shield.standing("orders", "c"), shield.clock.now()
+    standing, now = shield.engine.standing("orders", "c"), shield.clock.now()
     refusal = late(shield)
     held = DeferredDelivery(standing.offer(delivery(), refusal, now))
     step = held.next(now)
@@ -132,7 +132,7 @@ def test_a_failed_send_goes_on_in_its_chain_however_often_it_is_refused():
 def test_a_rule_in_shadow_counts_what_leaves_too_late():
     """And refuses nothing."""
     shield = shield_with(rule(mode="shadow", over_limit="drop"))
-    standing = shield.standing("orders", "c")
+    standing = shield.engine.standing("orders", "c")
     for _ in range(3):
         now = shield.clock.now()
         assert standing.refusal(delivery(), TOO_LONG_S, now) is None

@@ -31,13 +31,13 @@ class Waiting:
         self.admitted: list[object] = []
         self._changed = threading.Condition()
         self.asked = 0
-        ask_again = shield.ask_again
+        ask_again = shield.engine.ask_again
 
         def counted(waiter, now=None):
             self.asked += 1
             return ask_again(waiter, now)
 
-        shield.ask_again = counted
+        shield.engine.ask_again = counted
 
     def __enter__(self) -> Waiting:
         return self
@@ -140,7 +140,7 @@ def test_a_wait_that_cannot_end_in_time_declines_at_once():
     permit(shield)
     assert wait_in_line(over(shield), 3599.0) is None
     assert shield.clock.waits == 0
-    assert not shield.lines
+    assert not shield.engine.lines
 
 
 def test_a_wait_behind_others_declines_at_once_where_their_turn_takes_too_long():
@@ -169,7 +169,7 @@ def test_a_wait_ends_when_its_time_is_over():
         future = waiting.begin("one", 5.0)
         shield.clock.advance(5.0)
         assert future.result(60) is None
-        assert not shield.lines
+        assert not shield.engine.lines
     assert shield.ledger().in_flight == 2
 
 
@@ -220,19 +220,19 @@ def test_a_cancelled_send_lets_a_quotas_waiter_in_before_its_time():
         assert isinstance(future.result(60), Permit)
 
 
-@pytest.mark.parametrize("look", [Shield.ledger, lambda s: s.admit(message("other"))])
+@pytest.mark.parametrize("look", [lambda s: s.ledger(), lambda s: s.admit(message("other"))])
 def test_an_answer_that_another_thread_picks_up_still_wakes(look):
     """Between a client's answer and its wake-up, somebody may look at the books."""
     shield = held({"match": "orders", "in_flight": {"messages": 1}})
     holder = permit(shield)
     woken = []
-    waiter = shield.line_up(over(shield), lambda: woken.append(True))
-    assert shield.ask_again(waiter) == float("inf")
-    shield.answers.append(holder)  # as `delivered` does, up to here
+    waiter = shield.engine.line_up(over(shield), lambda: woken.append(True))
+    assert shield.engine.ask_again(waiter) == float("inf")
+    shield.engine.answers.append(holder)  # as `delivered` does, up to here
     look(shield)
-    shield.catch_up()
+    shield.engine.catch_up()
     assert woken
-    assert isinstance(shield.ask_again(waiter), Permit)
+    assert isinstance(shield.engine.ask_again(waiter), Permit)
 
 
 def test_waiters_across_two_policies_do_not_deadlock():
@@ -261,7 +261,7 @@ def test_waiters_across_two_policies_do_not_deadlock():
         for parity in (0, 1):
             mine = [n for n in waiting.admitted if n % 2 == parity]
             assert mine == sorted(mine)
-    assert not shield.lines
+    assert not shield.engine.lines
 
 
 def test_waiting_threads_and_answers_in_any_order_lose_no_wake_up():
@@ -284,7 +284,7 @@ def test_waiting_threads_and_answers_in_any_order_lose_no_wake_up():
             future.result(60)
     assert lost == []
     assert shield.ledger().delivered == 1600
-    assert not shield.lines
+    assert not shield.engine.lines
 
 
 def test_a_waiter_that_is_interrupted_leaves_its_line():
@@ -298,7 +298,7 @@ def test_a_waiter_that_is_interrupted_leaves_its_line():
     shield.clock.wait = interrupted
     with pytest.raises(KeyboardInterrupt):
         wait_in_line(over(shield), 10.0)
-    assert not shield.lines
+    assert not shield.engine.lines
 
 
 def test_a_policy_whose_line_raises_holds_up_nobody():
@@ -344,7 +344,7 @@ def test_a_refusal_that_a_policy_keeps_is_not_changed():
 
     shield = shield_with({"match": "*", "full": {}}, plugins=[Kinds({"full": Full})])
     for _ in range(2):
-        shield.line_up(over(shield), lambda: None)
+        shield.engine.line_up(over(shield), lambda: None)
     assert over(shield).retry_after_s == 30.0
     assert over(shield).retry_after_s == 30.0
 

@@ -84,7 +84,7 @@ def target():
 def way(shield, target):
     """The way back of the rule, turned by hand."""
     made = RedriveSession(
-        shield, shield.rules[0], Elsewhere({}, shield.rules[0], "elsewhere").way_back
+        shield.engine, shield.rules[0], Elsewhere({}, shield.rules[0], "elsewhere").way_back
     )
     made.clients.add(target)
     return made
@@ -206,7 +206,7 @@ def test_observers_hear_of_each_that_is_back(target, overflow):
     """As of what was spooled."""
     listening = Listening()
     shield = shield_with(RULE, plugins=[*PLUGINS, listening])
-    made = RedriveSession(shield, shield.rules[0], lambda _client: MemorySource(overflow))
+    made = RedriveSession(shield.engine, shield.rules[0], lambda _client: MemorySource(overflow))
     made.clients.add(target)
     overflow += [diverted(n) for n in range(2)]
     turns(made, 4)
@@ -241,7 +241,9 @@ def test_what_was_set_aside_too_often_is_parked(overflow, target):
     """Where the settings say, on the messages' own broker."""
     settings = {"redrive_attempts": 2, "redrive_park": "parked"}
     shield = shield_with(RULE, plugins=PLUGINS, **settings)
-    way = RedriveSession(shield, shield.rules[0], Elsewhere({}, shield.rules[0], "x").way_back)
+    way = RedriveSession(
+        shield.engine, shield.rules[0], Elsewhere({}, shield.rules[0], "x").way_back
+    )
     way.clients.add(target)
     overflow += [diverted(0, attempt=2), diverted(1)]
     turns(way, 5)
@@ -288,13 +290,13 @@ class Unspeakable(Memory):
 
 def test_a_client_that_cannot_say_whether_it_is_open_is_taken_for_closed(shield, overflow, caplog):
     """It is named in the log, and what another can send comes back all the same."""
-    shield.opened(Unspeakable(Memory.brokers["c"], ""))
+    shield.engine.opened(Unspeakable(Memory.brokers["c"], ""))
     until(lambda: not redrivers())
     assert "Unspeakable" in caplog.text
     assert "who knows" in caplog.text
     overflow.append(diverted(0))
     client = FakeClient(shield)
-    shield.opened(Unspeakable(Memory.brokers["c"], ""))
+    shield.engine.opened(Unspeakable(Memory.brokers["c"], ""))
     until(lambda: client.unanswered)
     client.ack()
     until(lambda: overflow == [])
@@ -334,7 +336,7 @@ def test_closing_waits_for_what_is_sent(overflow):
     client = FakeClient(shield)
     overflow.append(diverted(0))
     until(lambda: client.unanswered)
-    closing = threading.Thread(target=shield.closing, args=(client.transport, 10.0))
+    closing = threading.Thread(target=shield.engine.closing, args=(client.transport, 10.0))
     closing.start()
     closing.join(0.1)
     assert closing.is_alive()
@@ -374,9 +376,9 @@ def test_a_client_that_opens_while_another_closes_leaves_its_session_to_be_close
 
     overflow.append(diverted(0))
     assert sending.wait(10)
-    closing = threading.Thread(target=shield.closing, args=(first.transport, None))
+    closing = threading.Thread(target=shield.engine.closing, args=(first.transport, None))
     closing.start()
-    until(lambda: not shield._core.auto._ways or all(w.ending for w in ways_of(shield)))
+    until(lambda: not shield.engine._core.auto._ways or all(w.ending for w in ways_of(shield)))
     second = FakeClient(shield)
     go_on.set()
     closing.join(10)
@@ -387,7 +389,7 @@ def test_a_client_that_opens_while_another_closes_leaves_its_session_to_be_close
 
 
 def ways_of(shield):
-    return list(shield._core.auto._ways.values())
+    return list(shield.engine._core.auto._ways.values())
 
 
 def test_closing_without_a_limit_has_an_end(shield, overflow):
@@ -395,7 +397,7 @@ def test_closing_without_a_limit_has_an_end(shield, overflow):
     client = FakeClient(shield)
     overflow.append(diverted(0))
     until(lambda: client.unanswered)
-    closing = threading.Thread(target=shield.closing, args=(client.transport, None))
+    closing = threading.Thread(target=shield.engine.closing, args=(client.transport, None))
     closing.start()
     closing.join(10)  # the clock of this shield goes on by itself whenever somebody waits
     assert not closing.is_alive()
@@ -427,7 +429,7 @@ class Counted(MemorySource):
 def counted(shield, target, overflow):
     """A way back from a source that counts."""
     source = Counted(overflow)
-    made = RedriveSession(shield, shield.rules[0], lambda _client: source)
+    made = RedriveSession(shield.engine, shield.rules[0], lambda _client: source)
     made.clients.add(target)
     made.counted = source
     return made

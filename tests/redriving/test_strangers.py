@@ -208,7 +208,7 @@ def test_a_key_that_is_none_is_refused_and_not_shown(found):
 def test_a_key_comes_from_the_environment_too(monkeypatch, text):
     """As it is, or as a list in JSON."""
     monkeypatch.setenv("SHIELD_SIGNING_KEY", text)
-    signer = Shield({}).signer
+    signer = Shield({}).engine.signer
     assert signer is not None
     assert signer.vouches(signed(b"x"))
 

@@ -88,8 +88,8 @@ def envelopes(*keys):
 
 def redriver(shield, source, transport, **more):
     for _ in source.queue:
-        shield.found(source.queue[0].envelope.message(), End.SPOOLED)
-    offer = partial(shield.readmit, where=End.SPOOLED)
+        shield.engine.found(source.queue[0].envelope.message(), End.SPOOLED)
+    offer = partial(shield.engine.readmit, where=End.SPOOLED)
     more = {"failed_as": End.SPOOLED, "clock": shield.clock, **more}
     return Redriver(source, transport, offer, **more)
 

@@ -85,14 +85,14 @@ class Outstanding:
                     permits.append(part.permit)
             self._runs[:begun] = kept
         if permits:
-            self._shield.delivered(permits)
+            self._shield.engine.delivered(permits)
 
     def all_done(self) -> None:
         """Settle everything as delivered."""
         with self._lock:
             runs, self._runs = self._runs, []
         if runs:
-            self._shield.delivered([run.permit for run in runs])
+            self._shield.engine.delivered([run.permit for run in runs])
 
     def lost(self) -> None:
         """Settle everything as failed: whoever gets the partition gets it again."""
@@ -120,7 +120,7 @@ class Outstanding:
         if not below:
             return None
         size = run.permit.message.size * below // run.permit.message.messages
-        part = self._shield.split(run.permit, below, size)
+        part = self._shield.engine.split(run.permit, below, size)
         first, run.first = run.first, offset
         return PermitRun(first, offset, part, joins=run.joins)
 
@@ -128,7 +128,7 @@ class Outstanding:
         """Make the last run one with the run behind it, where that can be; tell whether it is."""
         fits = last.joins and run.joins and last.permit.flow is run.permit.flow
         if fits and last.end <= run.first:
-            self._shield.join(last.permit, run.permit)
+            self._shield.engine.join(last.permit, run.permit)
             last.end = run.end
             return True
         return False

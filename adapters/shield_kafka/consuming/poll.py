@@ -37,11 +37,11 @@ class RecordGate:
         self._name = name
         self._topic = topic
         self._aside = aside
-        self.takes_runs = shield.takes_runs(Delivery(topic, 0, name))
+        self.takes_runs = shield.engine.takes_runs(Delivery(topic, 0, name))
 
     def run(self, records: Sequence[Any]) -> Permit | None:
         """Admit records together, or not at all."""
-        return self._shield.receive_run(
+        return self._shield.engine.receive_run(
             Delivery(
                 self._topic,
                 size_of(records),
@@ -53,7 +53,7 @@ class RecordGate:
 
     def sojourn(self) -> Sojourn | None:
         """Return what asks how long what is fetched now may wait; None where it may for ever."""
-        standing = self._shield.standing(self._topic, self._name)
+        standing = self._shield.engine.standing(self._topic, self._name)
         return None if standing is None else Sojourn(standing, self._shield.clock.now())
 
     def one(self, record: Any, sojourn: Sojourn | None = None) -> Permit | OverLimit | Drop:
@@ -70,7 +70,7 @@ class RecordGate:
         try:
             if sojourn is not None:
                 return sojourn.offer(delivery, self._shield.clock.now())
-            return self._shield.receive(delivery)
+            return self._shield.engine.receive(delivery)
         except Reject:
             return Drop()
 

@@ -49,7 +49,7 @@ class PlainTopics(dict[Any, PlainSends | None]):
         """Find out about a topic, once."""
         if len(self) >= MAX_TOPICS:
             self.clear()
-        flow = self._shield.plain_flow(topic, self._producer)
+        flow = self._shield.engine.plain_flow(topic, self._producer)
         self[topic] = plain = None if flow is None else PlainSends(flow)
         return plain
 

@@ -82,7 +82,7 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         self.shield = chosen = _shield_of(shield)
         self._producer_name = shield_producer or _name(chosen, configs)
         self._record_sender = sender = RecordSender(chosen, self._producer_name)
-        self._signals = Signals(chosen.clock.now, chosen.signals_changed)
+        self._signals = Signals(chosen.clock.now, chosen.engine.signals_changed)
         self._support = SignalSupport(
             chosen.rules, self._producer_name, TELLS, "kafka-python's producer"
         )
@@ -93,8 +93,8 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         internals.on_produced(self, partial(hear, self._signals))
         internals.on_poll(self, partial(look, self._signals))
         self._takes_bytes = not accept_serialized(self.config)
-        self._is_plain = self._takes_bytes and not chosen.prepares
-        self._admit, self._admit_plain = chosen.admit, chosen.admit_plain
+        self._is_plain = self._takes_bytes and not chosen.engine.prepares
+        self._admit, self._admit_plain = chosen.admit, chosen.engine.admit_plain
         if self.config["transactional_id"]:
             self._transaction = sender.use_transactions()
             self._plain: PlainTopics = NotPlain(chosen, self._producer_name)
@@ -103,11 +103,13 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         self._answers = sender.answers
         self._transport.origin = origin = address_like(self.config, topic="").origin
         reader = partial(LagReader, admin_configs(self.config))
-        self._signals.backlogs = Backlogs(origin, reader, chosen.clock, chosen.backlog_changed)
+        self._signals.backlogs = Backlogs(
+            origin, reader, chosen.clock, chosen.engine.backlog_changed
+        )
         _producers.add(self)
         at_childs_end(_close_all)
         if self._transaction is None:
-            chosen.opened(self._transport)
+            chosen.engine.opened(self._transport)
 
     def send(
         self,
@@ -189,7 +191,7 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
         message = Message(
             topic, size, self._producer_name, key, record.headers, None, self._signals
         )
-        if not self.shield.prepares:
+        if not self.shield.engine.prepares:
             return self._decided(self._admit(message), record)
         with rejecting_as(KafkaError):
             verdict = self._admit(message)
@@ -260,7 +262,7 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
             super().flush(timeout)
             return
         deadline = None if timeout is None else time.monotonic() + timeout
-        self.shield.flush(self._transport, timeout)
+        self.shield.engine.flush(self._transport, timeout)
         flush = super().flush
         left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
         internals.flush_whole(flush, left_s)
@@ -275,7 +277,7 @@ class KafkaProducer(Client):  # type: ignore[misc] # kafka-python is untyped
             return
         deadline = None if timeout is None else time.monotonic() + timeout
         if not self._closed:
-            self.shield.closing(self._transport, timeout)
+            self.shield.engine.closing(self._transport, timeout)
         if timeout is not None and deadline is not None:
             timeout = min(timeout, max(0.0, deadline - time.monotonic()))
         super().close(timeout=timeout, null_logger=null_logger)

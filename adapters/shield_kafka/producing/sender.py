@@ -49,7 +49,7 @@ class RecordSender:
         self.producer_name = producer_name
         self.transaction: Transaction | None = None
         """Where ends wait for a commit; None for a producer without transactions."""
-        self.answers = BatchAnswers(shield.delivered, _has_failed)
+        self.answers = BatchAnswers(shield.engine.delivered, _has_failed)
         """What is admitted and not answered."""
         self.overflow_topics = OverflowTopics()
         self.forked = False
@@ -79,7 +79,7 @@ class RecordSender:
 
     def interrupted(self, permit: Permit, future: Any, error: BaseException) -> None:
         """Give back what was not sent; what was, is answered all the same."""
-        self.shield.interrupted(error)
+        self.shield.engine.interrupted(error)
         if future is None:
             permit.cancel()
         else:

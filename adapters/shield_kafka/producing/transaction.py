@@ -36,12 +36,12 @@ class Transaction:
     def commit(self) -> None:
         """Count what the transaction held."""
         for (account, end), messages in self._take().items():
-            self._shield.count(account, end, messages)
+            self._shield.engine.count(account, end, messages)
 
     def abort(self) -> None:
         """Count what the transaction held as failed."""
         for (account, _), messages in self._take().items():
-            self._shield.count(account, End.FAILED, messages)
+            self._shield.engine.count(account, End.FAILED, messages)
 
     def _take(self) -> Counter[tuple[Account, End]]:
         with self._lock:

@@ -35,7 +35,9 @@ class Batch:
     def withdraw(self) -> None:
         """Note that the rest will not be handed over."""
         if self.left:
-            self.shield.withdraw(self.shield.split(self.permit, self.left, self._size))
+            self.shield.engine.withdraw(
+                self.shield.engine.split(self.permit, self.left, self._size)
+            )
             self.left = 0
 
 
@@ -51,14 +53,14 @@ class BatchShare:
     def delivered(self) -> None:
         """Settle as delivered."""
         run = self._run
-        run.part = run.shield.part_delivered(run.permit, run.part, self._size)
+        run.part = run.shield.engine.part_delivered(run.permit, run.part, self._size)
 
     def settle(self, outcome: Outcome) -> None:
         """Settle with any outcome."""
         if outcome is Outcome.DELIVERED:
             self.delivered()
         else:
-            self._run.shield.split(self._run.permit, 1, self._size).settle(outcome)
+            self._run.shield.engine.split(self._run.permit, 1, self._size).settle(outcome)
 
 
 class Batcher:
@@ -89,7 +91,7 @@ class Batcher:
         several = Delivery(
             self._queue, size, self._consumer, written_s=written_s, messages=len(times)
         )
-        permit = self._shield.receive_run(several)
+        permit = self._shield.engine.receive_run(several)
         if permit is None:
             self._most = max(1, len(times) // 2)
             return None

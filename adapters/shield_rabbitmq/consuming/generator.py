@@ -28,7 +28,7 @@ class GeneratorQueue(DeliveryQueue):
     ) -> None:
         super().__init__(session, terms, queue, bool(auto_ack))
         self.arguments = (queue, auto_ack, exclusive)
-        self._covered = self.shield.receives(queue, self.consumer)
+        self._covered = self.shield.engine.receives(queue, self.consumer)
 
     def generate(self, source: Iterator[Item], quiet_s: float | None) -> Iterator[Item]:
         """Yield what the rules admit of what pika yields; nothing, after so long without any."""

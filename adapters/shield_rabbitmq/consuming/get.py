@@ -70,7 +70,7 @@ class GetQueue(DeliveryQueue):
     def may_ask(self) -> bool:
         """Tell whether a message would be admitted, as far as that is known without it."""
         like = Delivery(self.queue, 1, self.consumer)
-        return not self._waiting and self.shield.would_receive(like, self.shield.clock.now())
+        return not self._waiting and self.shield.engine.would_receive(like, self.shield.clock.now())
 
     def take(self, item: Item) -> Handed | None:
         """Return which message is to be handed over after this one has come, as `next`."""

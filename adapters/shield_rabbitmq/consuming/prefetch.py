@@ -29,11 +29,11 @@ def prefetch_for(shield: Shield, consumer: str, queue: str, user: int) -> int:
     No more than the rules let be unacknowledged: what could not be handed over here may as well
     go to another consumer, and must not fill memory.
     """
-    if not shield.receives(queue, consumer):
+    if not shield.engine.receives(queue, consumer):
         return user
-    most = shield.most_unanswered(queue, consumer)
+    most = shield.engine.most_unanswered(queue, consumer)
     if most is None:
-        return user or _ahead(shield.pace_s(queue, consumer, USUAL_SIZE))
+        return user or _ahead(shield.engine.pace_s(queue, consumer, USUAL_SIZE))
     return min(most, user or most, MOST)
 
 

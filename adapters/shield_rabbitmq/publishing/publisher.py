@@ -108,7 +108,7 @@ class Publisher:
         parameters = parameters_of(url)
         self.shield = core.shield_of(shield)
         self._producer = shield_producer or self.shield.settings.producer
-        self._signals = Signals(self.shield.clock.now, self.shield.signals_changed)
+        self._signals = Signals(self.shield.clock.now, self.shield.engine.signals_changed)
         self._support = SignalSupport(
             self.shield.rules, self._producer, PUBLISHER, "shield_rabbitmq.Publisher"
         )
@@ -126,9 +126,9 @@ class Publisher:
             self._transport.origin,
             partial(DepthReader, parameters),
             self.shield.clock,
-            self.shield.backlog_changed,
+            self.shield.engine.backlog_changed,
         )
-        self.shield.opened(self._transport)
+        self.shield.engine.opened(self._transport)
 
     def publish(
         self,
@@ -177,7 +177,7 @@ class Publisher:
         )
         if properties is not None and properties.expiration is not None:
             message.deadline = deadline_of(properties, self.shield.clock.now())
-        if self.shield.prepares:
+        if self.shield.engine.prepares:
             with rejecting_as(AMQPError):
                 verdict = self.shield.admit(message)
             with taken_back(verdict):
@@ -234,7 +234,7 @@ class Publisher:
         deadline = None if timeout is None else time.monotonic() + timeout
         for _ in range(1 if self._send_queue is None else 2):  # what was shed meanwhile is buffered
             left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-            self.shield.flush(self._transport, left_s)
+            self.shield.engine.flush(self._transport, left_s)
             self._writer.flush(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
     def close(self, timeout: float | None = 30.0) -> None:
@@ -248,7 +248,7 @@ class Publisher:
             return
         deadline = None if timeout is None else time.monotonic() + timeout
         if self.sender.refuses is None:
-            self.shield.closing(self._transport, timeout)
+            self.shield.engine.closing(self._transport, timeout)
         self.sender.refuses = PublisherClosedError
         self.sender.limit.close()
         self._writer.close(None if deadline is None else max(0.0, deadline - time.monotonic()))

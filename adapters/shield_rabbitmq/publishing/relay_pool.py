@@ -51,7 +51,7 @@ def bring_back(connection: Any, shield: Shield, producer: str) -> None:
 
     That is the lifecycle of a `Publisher`, for programs that have channels alone.
     """
-    if shield.begins_with_a_client:
+    if shield.engine.begins_with_a_client:
         relay_for(connection, shield, producer)
 
 

@@ -61,7 +61,7 @@ class SojournMonitor:
         return self._engine.newest_first(self._place(delivery), now)
 
     def offer(self, delivery: Delivery, refusal: Refusal | None, now: float) -> Verdict:
-        """Offer a delivery, as `Shield.receive`; over the limit where it has waited too long.
+        """Offer a delivery, as `receive`; over the limit where it has waited too long.
 
         Raises:
             Reject: a plugin's before-hook refused it.

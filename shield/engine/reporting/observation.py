@@ -12,16 +12,6 @@ from shield.transport import Transport
 class Observation(Component):
     """For those outside the deciding: actions, keepers, backlog readers, adapters."""
 
-    @property
-    def prepares(self) -> bool:
-        """Whether plugins look at what is sent before the verdict: to add to it, or reject it."""
-        return self._core.prepares_sent
-
-    @property
-    def plugin_errors(self) -> dict[str, int]:
-        """How often each plugin raised, by its name."""
-        return self._core.hooks.errors
-
     def plugin_failed(self, who: object, error: Exception) -> None:
         """Count and log what a plugin raised; the message goes on without it."""
         self._core.hooks.failed(who, error)

@@ -83,7 +83,7 @@ def test_a_send_that_cannot_begin_fails_its_future_and_charges_nothing(by_hand):
     client = client_with(quota=ONE_A_SECOND)
     _, second, third = publish(client, b"1", b"2", b"3")
     client.missing.add("orders")
-    shield_lines = client.shield.lines
+    shield_lines = client.shield.engine.lines
     drain(client, 1.0)
     assert isinstance(second.exception(0), ConnectionError)
     assert isinstance(third.exception(0), ConnectionError)
@@ -156,15 +156,15 @@ def test_who_waits_in_line_stays_behind_what_was_buffered_before(by_hand):
     publish(client, b"1", b"2", b"3", b"4")
     waits = over(client.shield)
     assert waits.retry_after_s == pytest.approx(4.0, abs=0.001)
-    waiter = client.shield.line_up(waits, lambda: None)
+    waiter = client.shield.engine.line_up(waits, lambda: None)
     publish(client, b"6")
     for _ in range(3):
-        assert not isinstance(client.shield.ask_again(waiter), shield.Permit)
+        assert not isinstance(client.shield.engine.ask_again(waiter), shield.Permit)
         drain(client, 1.0)
     assert sent(client) == [b"1", b"2", b"3", b"4"]
     client.shield.clock.advance(1.0)
     drain(client)
-    assert isinstance(client.shield.ask_again(waiter), shield.Permit)
+    assert isinstance(client.shield.engine.ask_again(waiter), shield.Permit)
     drain(client, 1.0)
     assert sent(client)[-1] == b"6"
 
@@ -203,7 +203,7 @@ def test_a_large_queue_does_not_keep_others_waiting(by_hand):
     drain(client)
     policy.open = True
     drain_of(client.shield.clock).step()
-    client.shield.catch_up()
+    client.shield.engine.catch_up()
     drain_of(client.shield.clock).step()
     assert b"b" in sent(client)
     assert len(client.unanswered) < 250
@@ -288,7 +288,7 @@ def test_what_will_never_be_admitted_is_not_kept(by_hand):
     drain(client, 1.0)
     assert shield.fate(kept) == "dropped"
     assert shield.fate(client.publish("orders", b"3")) == "dropped"
-    assert not client.shield.lines
+    assert not client.shield.engine.lines
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_a_client_that_closes_hands_on_what_cannot_be_sent(by_hand):
     """In the order in which it was published, to the action behind the buffer."""
     client = client_with("buffer", "overflow later", quota=ONE_A_SECOND)
     futures = publish(client, *(b"%d" % n for n in range(4)))
-    client.shield.closing(client.transport, 0.0)
+    client.shield.engine.closing(client.transport, 0.0)
     assert [(r.destination, r.body) for r in client.unanswered[1:]] == [
         ("later", b"1"),
         ("later", b"2"),
@@ -326,7 +326,7 @@ def test_a_client_that_closes_hands_on_what_cannot_be_sent(by_hand):
     assert {shield.fate(future) for future in futures[1:]} == {"overflowed"}
     client.ack()
     assert counts(client.shield.ledger()) == {"offered": 4, "delivered": 1, "overflowed": 3}
-    assert not client.shield.lines
+    assert not client.shield.engine.lines
 
 
 def test_with_nothing_behind_the_buffer_its_messages_are_raised(by_hand):
@@ -365,7 +365,7 @@ def test_what_comes_after_closing_is_not_kept(by_hand):
     client.close()
     _, late = publish(client, b"1", b"2")
     assert shield.fate(late) == "dropped"
-    assert not client.shield.lines
+    assert not client.shield.engine.lines
 
 
 def test_what_comes_while_its_client_closes_goes_on_alone():
@@ -381,7 +381,7 @@ def test_what_comes_while_its_client_closes_goes_on_alone():
     assert {shield.fate(future) for future in late} <= {"dropped", "sent"}
     ledger = client.shield.ledger()
     assert (ledger.delivered + ledger.dropped, ledger.in_flight, ledger.balanced) == (62, 0, True)
-    assert not client.shield.lines
+    assert not client.shield.engine.lines
 
 
 @pytest.mark.parametrize("before", [0, 1, 5])
@@ -402,12 +402,14 @@ def test_one_that_is_kept_just_when_its_client_closes_goes_on_alone(by_hand, mon
     (late,) = publish(client, b"late")
     assert shield.fate(late) == "dropped"
     assert {shield.fate(future) for future in kept} <= {"buffered"}
-    waiting = sum(waiter.messages for line in client.shield.lines.values() for waiter in line)
+    waiting = sum(
+        waiter.messages for line in client.shield.engine.lines.values() for waiter in line
+    )
     assert waiting == before
     for _ in range(before):
         drain(client, 1.0)
     assert sent(client) == [b"first", *(b"%d" % n for n in range(before))]
-    assert not client.shield.lines
+    assert not client.shield.engine.lines
 
 
 def test_a_chain_goes_on_where_it_began():
@@ -620,7 +622,7 @@ def test_many_threads_publish_flush_and_close_at_once():
     ledger = client.shield.ledger()
     assert ledger.balanced
     assert (ledger.offered, ledger.in_flight, ledger.buffered) == (800, 0, 0)
-    assert not client.shield.lines
+    assert not client.shield.engine.lines
 
 
 def test_a_drain_is_gone_with_its_clock():
@@ -699,8 +701,8 @@ def test_what_is_held_back_when_its_client_closes_is_sent(by_hand):
     publish(client, b"2", headers={"delay": "50"})
     (behind,) = publish(client, b"3")
     drain(client, 1.0)
-    client.shield.closing(client.transport, 0.0)
+    client.shield.engine.closing(client.transport, 0.0)
     assert shield.fate(behind) == "dropped"
     drain(client)
     assert sent(client) == [b"1", b"2"]
-    assert not client.shield.lines
+    assert not client.shield.engine.lines

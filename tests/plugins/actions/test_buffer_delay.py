@@ -170,7 +170,7 @@ def test_whatever_happens_each_message_has_one_end(steps):
     client.close()
     assert all(future.done() for future in futures)
     assert client.shield.ledger().buffered == 0
-    assert not client.shield.lines
+    assert not client.shield.engine.lines
 
 
 def test_times_that_do_not_fit_are_refused_at_load():

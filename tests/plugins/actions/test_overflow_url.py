@@ -270,10 +270,10 @@ def test_flush_waits_for_what_is_on_its_way(made):
     client = FakeClient(shield)
     client.publish("orders", b"body")
     began = time.monotonic()
-    shield.flush(client.transport, 0.05)
+    shield.engine.flush(client.transport, 0.05)
     assert time.monotonic() - began >= 0.05
     threading.Timer(0.05, made[0].answer).start()
-    shield.closing(client.transport, 10)
+    shield.engine.closing(client.transport, 10)
     assert counts(shield.ledger()) == {"offered": 1, "overflowed": 1}
 
 
@@ -284,7 +284,7 @@ def test_who_waits_goes_on_only_when_the_chain_has_gone_on(made):
     client.publish("orders", b"body")
     begin, seen = client.begin, []
     waiting = threading.Thread(
-        target=lambda: (shield.closing(client.transport, 10), seen.append("closed"))
+        target=lambda: (shield.engine.closing(client.transport, 10), seen.append("closed"))
     )
 
     def slow(record, answered):
@@ -305,7 +305,7 @@ def test_a_flush_on_the_thread_that_answers_does_not_wait(made):
     client = FakeClient(shield)
     first = client.publish("orders", b"1")
     client.publish("orders", b"2")
-    first.add_done_callback(lambda _: shield.flush(client.transport, None))
+    first.add_done_callback(lambda _: shield.engine.flush(client.transport, None))
     made[0].answer()
     assert counts(shield.ledger()) == {"offered": 2, "overflowed": 2}
 
@@ -374,7 +374,7 @@ def test_a_forked_child_makes_its_own(tmp_path):
 client.publish("orders", b"before").result(60)
 child = os.fork()
 client.publish("orders", b"after").result(60)
-shield.flush(client.transport, 10)
+shield.engine.flush(client.transport, 10)
 if child == 0:
     assert shield.ledger().overflowed == 1, shield.ledger()
     os._exit(0)
@@ -391,5 +391,5 @@ def test_a_fork_needs_no_environment(monkeypatch, made):
     monkeypatch.setenv("HOST_OF_A_PLACE", "host")
     shield = shield_to("overflow place://${HOST_OF_A_PLACE}/x")
     monkeypatch.delenv("HOST_OF_A_PLACE")
-    shield.begin_anew()
+    shield.engine.begin_anew()
     assert [str(place.url) for place in made] == ["place://host/x"] * 2

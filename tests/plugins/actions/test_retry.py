@@ -64,7 +64,7 @@ def test_its_pauses_are_full_jitter_and_grow():
     """Each between nothing and twice what the one before might have been, five seconds at most."""
     longest = [0.0] * 9
     client, policy = fickle(10**9, "retry 9", "drop")
-    client.shield.retries = Unlimited()
+    client.shield.engine.retries = Unlimited()
     for _ in range(300):
         policy.asked.clear()
         retry(over(client.shield), 9)
@@ -124,13 +124,13 @@ def test_who_stands_in_line_comes_first():
     one = shield_with({"match": "*", "quota": {"rate": "1/s", "burst": 1}})
     permit(one)
     waiting, retrying = over(one), over(one)
-    waiter = one.line_up(waiting, lambda: None)
+    waiter = one.engine.line_up(waiting, lambda: None)
     one.clock.advance(1.0)
-    assert one.ask_once(retrying) is None
-    assert isinstance(one.ask_again(waiter), Permit)
+    assert one.engine.ask_once(retrying) is None
+    assert isinstance(one.engine.ask_again(waiter), Permit)
     one.clock.advance(1.0)
-    assert isinstance(one.ask_once(retrying), Permit)
-    assert not one.lines
+    assert isinstance(one.engine.ask_once(retrying), Permit)
+    assert not one.engine.lines
 
 
 def test_it_stands_in_no_line():
@@ -140,7 +140,7 @@ def test_it_stands_in_no_line():
     claim = over(one)
     seen = []
     wait = one.clock.wait
-    one.clock.wait = lambda event, s: (seen.append(bool(one.lines)), wait(event, s))[1]
+    one.clock.wait = lambda event, s: (seen.append(bool(one.engine.lines)), wait(event, s))[1]
     assert isinstance(retry(claim, 1), Permit)
     assert seen == [False]
 
@@ -151,7 +151,7 @@ def test_it_stands_in_no_line():
 def test_without_a_budget_it_declines_at_once():
     """Three in a second, whatever was sent; the fourth does not even wait."""
     client, _ = fickle(10**9, "retry 1", "drop")
-    retries = client.shield.retries
+    retries = client.shield.engine.retries
     granted = [retries.spend(client.shield.clock.now()) for _ in range(4)]
     assert granted == [True, True, True, False]
     client.publish("orders", b"1")
@@ -162,18 +162,18 @@ def test_all_shields_of_a_process_share_one_budget():
     """Those of one clock, as all are outside tests."""
     first, second = Shield(), Shield({"rules": [{"match": "*", "quota": "1/s"}]})
     assert first.clock is second.clock is SYSTEM_CLOCK
-    assert first.retries is second.retries
-    assert shield_with().retries is not first.retries
+    assert first.engine.retries is second.engine.retries
+    assert shield_with().engine.retries is not first.engine.retries
 
 
 def test_every_message_offered_counts_as_a_send():
     """Ten retries for a hundred messages, when they come after the first look at the budget."""
     one = shield_with({"match": "*", "quota": "1000000/s"})
     now = one.clock.now()
-    assert one.retries.left(now)
+    assert one.engine.retries.left(now)
     for _ in range(100):
         permit(one)
-    assert sum(one.retries.spend(now + SAMPLE_EVERY_S) for _ in range(50)) == 10
+    assert sum(one.engine.retries.spend(now + SAMPLE_EVERY_S) for _ in range(50)) == 10
 
 
 sends = st.tuples(st.just("send"), st.integers(1, 400))
@@ -234,14 +234,14 @@ def test_a_shield_that_is_gone_leaves_no_more_than_the_rest_has_sent():
     """What it had sent counts no more; the budget is never larger for it."""
     one = shield_with({"match": "*", "quota": "1000000/s"})
     other = Shield({"rules": [{"match": "*", "quota": "1000000/s"}]}, clock=one.clock)
-    assert one.retries is other.retries
-    assert one.retries.left(one.clock.now())
+    assert one.engine.retries is other.engine.retries
+    assert one.engine.retries.left(one.clock.now())
     for _ in range(1000):
         permit(other)
     del other
     gc.collect()
     one.clock.advance(SAMPLE_EVERY_S)
-    assert sum(one.retries.spend(one.clock.now()) for _ in range(50)) == AT_LEAST
+    assert sum(one.engine.retries.spend(one.clock.now()) for _ in range(50)) == AT_LEAST
 
 
 def test_how_often_must_be_said():

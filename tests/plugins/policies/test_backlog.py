@@ -680,7 +680,8 @@ def test_observers_hear_when_a_backlog_becomes_unknown_and_known_again():
     place = BacklogTarget("orders", "g")
     reader = FakeReader({place: 1})
     ours = [
-        Backlogs("fake://events", lambda: reader, clock, shield.backlog_changed) for _ in range(2)
+        Backlogs("fake://events", lambda: reader, clock, shield.engine.backlog_changed)
+        for _ in range(2)
     ]
     for each in ours:
         each.watch(place)
@@ -705,7 +706,7 @@ def test_a_reader_keeps_no_shield_alive():
     """What is told of changes goes with its client."""
     clock = ManualClock()
     shield = Shield({"rules": []}, clock=clock)
-    backlogs = Backlogs("fake://gone", lambda: FakeReader({}), clock, shield.backlog_changed)
+    backlogs = Backlogs("fake://gone", lambda: FakeReader({}), clock, shield.engine.backlog_changed)
     gone = weakref.ref(shield)
     del shield
     gc.collect()

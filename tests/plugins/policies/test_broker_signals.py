@@ -211,8 +211,8 @@ def test_what_was_set_aside_stays_aside_while_the_connection_is_blocked():
     clock = HeldClock()
     shield = Shield({"rules": [{"match": "*", "blocked": "over_limit"}]}, clock=clock)
     client = FakeClient(shield)
-    shield.found(message(), End.SPOOLED)
-    offer = partial(shield.readmit, where=End.SPOOLED)
+    shield.engine.found(message(), End.SPOOLED)
+    offer = partial(shield.engine.readmit, where=End.SPOOLED)
     source = OneKept(Envelope("orders", b"kept", "fake", producer="p"))
     redriver = Redriver(source, client.transport, offer, clock=clock)
     client.signals.blocked = True

@@ -30,8 +30,10 @@ def one():
 
 def set_aside(one, **kwargs):
     """Have a message of that key set aside by hand."""
-    claim = shield.OverLimit(one._core.flow_of(message(**kwargs)), message(**kwargs), refusal(one))
-    one.hold(claim)
+    claim = shield.OverLimit(
+        one.engine._core.flow_of(message(**kwargs)), message(**kwargs), refusal(one)
+    )
+    one.engine.hold(claim)
     return claim
 
 
@@ -51,9 +53,9 @@ def test_later_messages_of_a_key_that_is_set_aside_are_refused(one):
     assert admits(one, key=b"b")
     assert admits(one)
     assert admits(one, "another topic", key=b"a")
-    one._core.let_go(first.flow, first.message, End.DELIVERED)
+    one.engine._core.let_go(first.flow, first.message, End.DELIVERED)
     assert not admits(one, key=b"a")
-    one._core.let_go(second.flow, second.message, End.DROPPED)
+    one.engine._core.let_go(second.flow, second.message, End.DROPPED)
     assert admits(one, key=b"a")
 
 

@@ -247,7 +247,7 @@ def test_each_connection_has_a_queue_of_its_own(own):
         return held[-1]
 
     def stands(queue: Signals) -> bool:
-        return own.newest_first(hold(queue), own.clock.now())
+        return own.engine.newest_first(hold(queue), own.clock.now())
 
     stuck, well = Signals(own.clock.now), Signals(own.clock.now)
     late_refusal(own, hold(stuck))
@@ -257,7 +257,7 @@ def test_each_connection_has_a_queue_of_its_own(own):
     for one in held:
         one.cancel()
     held.clear()
-    own._core.sent.clear()
+    own.engine._core.sent.clear()
     del stuck, one
     gc.collect()
     assert len(own.rules[0].policies[0]._delays) == 1
@@ -315,8 +315,8 @@ def test_in_shadow_it_counts_what_leaves_too_late_and_sheds_nothing():
         own.clock.advance(0.01)
         assert held.waited(1.0, own.clock.now()) is None
         assert held.waited(1.0, own.clock.now()) is None
-        assert not own.newest_first(held, own.clock.now())
-        own.leaves(held, 1.0, own.clock.now())
+        assert not own.engine.newest_first(held, own.clock.now())
+        own.engine.leaves(held, 1.0, own.clock.now())
         held.delivered()
         if number < 9:
             assert not own.ledger().over_limit
@@ -348,7 +348,7 @@ def test_a_policy_that_raises_about_a_waiting_message_sheds_nothing(own):
     own.rules[0].policies[0].newest_first = fail
     held = permit(own, signals=Signals(own.clock.now))
     assert held.waited(100.0, own.clock.now()) is None
-    assert not own.newest_first(held, own.clock.now())
+    assert not own.engine.newest_first(held, own.clock.now())
     assert sum(own.plugin_errors.values()) == 2
 
 

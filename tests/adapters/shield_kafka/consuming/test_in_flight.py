@@ -31,7 +31,7 @@ def run(
 ) -> PermitRun:
     """Admit a run of records."""
     messages = end - first if messages is None else messages
-    permit = shield.receive_run(Delivery("t", messages * 10, "c", messages=messages))
+    permit = shield.engine.receive_run(Delivery("t", messages * 10, "c", messages=messages))
     assert permit is not None
     return PermitRun(first, end, permit, joins=more.get("joins", True))
 
@@ -95,7 +95,7 @@ def test_what_is_taken_back_is_given_back():
     handed.take_back(4, 10)
     assert counts(shield.ledger()) == {"offered": 10, "in_flight": 4, "failed": 6}
     handed.add(run(shield, 4, 10))
-    assert shield.receive_run(Delivery("t", 10, "c", messages=1)) is None
+    assert shield.engine.receive_run(Delivery("t", 10, "c", messages=1)) is None
     handed.done(10)
     assert counts(shield.ledger()) == {"offered": 16, "delivered": 10, "failed": 6}
 
@@ -147,4 +147,4 @@ def test_whatever_is_committed_in_whatever_parts_the_books_balance(steps):
         assert in_use(shield)[0] == end - committed
     handed.all_done()
     assert shield.ledger().in_flight == 0
-    assert isinstance(shield.receive(Delivery("t", 1, "c")), Permit)
+    assert isinstance(shield.engine.receive(Delivery("t", 1, "c")), Permit)

@@ -51,7 +51,7 @@ class Raising(Held):
 def over() -> OverLimit:
     rule = {"name": "fresh", "match": "*", "direction": "consume", "max_age": "1s"}
     shield = shield_with(rule | {"over_limit": "drop"})
-    verdict = shield.receive(Delivery("orders", 4, "c", b"k", [("a", b"b")], written_s=1.0))
+    verdict = shield.engine.receive(Delivery("orders", 4, "c", b"k", [("a", b"b")], written_s=1.0))
     assert isinstance(verdict, OverLimit)
     return verdict
 
@@ -159,7 +159,7 @@ def test_a_transport_that_never_answers_has_a_limit_of_time(caplog):
     """Then the record goes on in its chain; what is said of it after that changes nothing."""
     rule = {"name": "fresh", "match": "*", "direction": "consume", "max_age": "1s"}
     shield = shield_with(rule | {"over_limit": "drop"}, answer_within=0.05)
-    over = shield.receive(Delivery("orders", 4, "c", b"k", None, written_s=1.0))
+    over = shield.engine.receive(Delivery("orders", 4, "c", b"k", None, written_s=1.0))
     ended: list[int] = []
     transport = Held()
     ours = ConsumerOverflow(CONFIGS)

@@ -22,7 +22,7 @@ class Batches:
     def __init__(self) -> None:
         self.shield = Shield({"rules": [BOUND]})
         self.answers = BatchAnswers(
-            self.shield.delivered, lambda permit, error: permit.settle(outcome_of(error))
+            self.shield.engine.delivered, lambda permit, error: permit.settle(outcome_of(error))
         )
 
     def batch(self) -> FutureProduceResult:

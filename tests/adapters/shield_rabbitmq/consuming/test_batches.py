@@ -136,7 +136,7 @@ def test_a_channel_that_closes_within_a_run():
     worker.run()
     assert worker.got == bodies(0, 1, 2)
     assert worker.counts() == {"offered": 3, "delivered": 3}
-    assert worker.shield.most_unanswered(QUEUE, "worker") == 1000
+    assert worker.shield.engine.most_unanswered(QUEUE, "worker") == 1000
     assert worker.shield.pressure() == 0.0
 
 

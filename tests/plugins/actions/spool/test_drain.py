@@ -43,7 +43,9 @@ def test_an_error_that_nobody_foresaw_is_not_its_end(monkeypatch, caplog):
     monkeypatch.setattr(drains, "TRY_AGAIN_S", 0.01)
     chosen, source, ended = shield_with(), FailsAtFirst(), []
     client = Open()
-    one = SpoolSender(source, client.origin, chosen, lambda _: None, None, 10, ended.append, None)
+    one = SpoolSender(
+        source, client.origin, chosen.engine, lambda _: None, None, 10, ended.append, None
+    )
     with caplog.at_level(logging.ERROR, "shield.spool"):
         one.start(client)
         eventually(lambda: source.asked > 4)
