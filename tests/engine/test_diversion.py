@@ -108,7 +108,7 @@ def test_who_waits_behind_is_woken_when_there_is_room():
 def test_a_wait_behind_ends_when_it_is_stopped():
     """The one who waits is woken and goes away without a permit."""
     shield = shield_with(ONE_IN_FLIGHT)
-    shield.clock = HeldClock()
+    shield.engine.clock = HeldClock()
     permit(shield)
     claim, woken, stopped = over(shield), threading.Event(), threading.Event()
     found = []
@@ -116,7 +116,7 @@ def test_a_wait_behind_ends_when_it_is_stopped():
         target=lambda: found.append(wait_behind(claim, woken, stopped.is_set))
     )
     thread.start()
-    shield.clock.until_waiting(1)
+    shield.engine.clock.until_waiting(1)
     stopped.set()
     woken.set()
     thread.join(60)

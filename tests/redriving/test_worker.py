@@ -157,7 +157,7 @@ class IdleSource(ListSource):
 def test_a_run_is_not_over_while_a_key_has_messages_that_wait_for_another():
     """Nor does the source's own waiting hold them up: an answer lets the next one go at once."""
     shield = shield_with(WIDE)
-    shield.clock = SystemClock()
+    shield.engine.clock = SystemClock()
     source = IdleSource([Envelope("orders", b"%d" % n, "kafka", b"key") for n in range(40)])
     transport = SlowTransport()
     began = time.monotonic()

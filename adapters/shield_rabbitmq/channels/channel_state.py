@@ -104,7 +104,7 @@ class ChannelState:
             return
         self.shield = shield
         self.admit = shield.admit
-        self.signals = Signals(shield.clock.now, shield.signals_changed)
+        self.signals = Signals(shield.clock.now, shield.engine.signals_changed)
         self.listener.tell(self.signals)
         self.listens = listens(shield)
         self.unfit = self.channel_signals.unfit(shield)
@@ -132,7 +132,7 @@ class ChannelState:
         self.acts = self.for_good or self._calls > 0
         confirms = self.channel_signals.confirms
         self.plain = self.acts and self.instrumented is None and not confirms
-        if self.plain and self.shield.prepares:
+        if self.plain and self.shield.engine.prepares:
             self.plain = False
 
     def refuse_unfit(self, destination: str) -> None:

@@ -46,7 +46,7 @@ class DeliveryQueue(SessionQueue):
         self.shield, self.consumer = terms
         self.queue = queue
         self.auto_ack = auto_ack
-        self.standing = self.shield.standing(queue, self.consumer)
+        self.standing = self.shield.engine.standing(queue, self.consumer)
         """Asks for how long they may wait; None where they may for ever."""
         self.ended = False
         """Whether nothing is handed over from here any more."""
@@ -163,7 +163,7 @@ class DeliveryQueue(SessionQueue):
             Reject: a plugin's before-hook refused it.
         """
         if self.standing is None:
-            return self.shield.receive(delivery, now)
+            return self.shield.engine.receive(delivery, now)
         return self.standing.offer(delivery, refusal, now)
 
     def _delivery(self, broker_delivery: BrokerDelivery, now: float) -> Delivery:
@@ -215,7 +215,7 @@ class DeliveryQueue(SessionQueue):
         if now >= self._quiet_until_s:
             self._quiet_until_s = now + LOG_EVERY_S
             log.warning("queue %r: what cannot be diverted for now is handed over", self.queue)
-        return self.shield.let_through(broker_delivery.held.over)
+        return self.shield.engine.let_through(broker_delivery.held.over)
 
     def _try_again(self) -> None:
         """Let those stand in line again that have waited aside for long enough."""
@@ -275,7 +275,7 @@ class DeliveryQueue(SessionQueue):
         """Tell observers that diverting fails, and the log once a minute, with how many did."""
         assert broker_delivery.held is not None
         message = broker_delivery.held.over.message
-        self.shield.report(Kind.NOT_DIVERTED, message, detail=repr(error))
+        self.shield.engine.report(Kind.NOT_DIVERTED, message, detail=repr(error))
         self._failed += 1
         now = self.shield.clock.now()
         if now >= self._quiet_until_s:
@@ -372,8 +372,10 @@ class Consumer(DeliveryQueue):
         super().__init__(session, terms, queue, auto_ack)
         self._callback = callback
         self._handed = session.tags.handed
-        self._now, self._receive = self.shield.clock.now, self.shield.receive
-        takes_runs = not auto_ack and self.shield.takes_runs(Delivery(queue, 0, self.consumer))
+        self._now, self._receive = self.shield.clock.now, self.shield.engine.receive
+        takes_runs = not auto_ack and self.shield.engine.takes_runs(
+            Delivery(queue, 0, self.consumer)
+        )
         self._ahead = Batcher(*terms, queue) if takes_runs and session.dispatches else None
         self._run: Batch | None = None
         """Messages that are admitted already, and come next."""
