@@ -52,7 +52,7 @@ class Consuming:
             return consume(queue, on_message_callback, auto_ack, *more, **named)
         shield, name = terms = state.terms
         self._shield_push(terms, queue, auto_ack)
-        if not shield.receives(queue, name):
+        if not shield.engine.receives(queue, name):
             callback = session.passed_on(on_message_callback, bool(auto_ack))
             return consume(queue, callback, auto_ack, *more, **named)
         consumer = Consumer(session, terms, queue, bool(auto_ack), on_message_callback)
@@ -63,7 +63,7 @@ class Consuming:
     def _shield_open_session(self) -> ConsumerSession | None:
         """Return what keeps this channel's deliveries; None where no rule is about any."""
         state = self._shield_state  # type: ignore[attr-defined]
-        if self._shield_session is None and state.acts and state.shield.receives(None, ""):
+        if self._shield_session is None and state.acts and state.shield.engine.receives(None, ""):
             self._shield_session = session = ConsumerSession(
                 self, self._shield_beneath(), lambda: self._shield_prefetch
             )
@@ -212,7 +212,7 @@ class ConsumingChannel(Consuming):
         if session is None or not callable(callback) or not isinstance(queue, str):
             return get(queue, callback, auto_ack)
         shield, name = terms = self._shield_state.terms  # type: ignore[attr-defined]
-        if not shield.receives(queue, name):
+        if not shield.engine.receives(queue, name):
             return get(queue, session.passed_on(callback, bool(auto_ack)), auto_ack)
         gets = self._shield_gets.of(terms, queue)
         if session.asks_later:
@@ -326,7 +326,7 @@ class BlockingConsuming(Consuming):
         if session is None or not isinstance(queue, str):
             return get(queue, auto_ack)
         shield, name = terms = self._shield_state.terms  # type: ignore[attr-defined]
-        if not shield.receives(queue, name):
+        if not shield.engine.receives(queue, name):
             return session.got(get(queue, auto_ack), auto_ack)
         gets = self._shield_gets.of(terms, queue)
         handed = gets.next()

@@ -551,7 +551,7 @@ def test_where_answers_come_in_nobody_waits(method):
     )
     first, _ = publish(client, b"1", b"2")
     done = []
-    end = getattr(client.shield, method)
+    end = getattr(client.shield.engine, method)
     first.add_done_callback(lambda _: done.append(end(client.transport, None)))
     client.ack(1)
     assert done
@@ -570,7 +570,7 @@ def test_on_the_thread_that_drains_nobody_waits(method):
 
     def callback(_):
         threads.append(threading.current_thread().name)
-        getattr(client.shield, method)(client.transport, None)
+        getattr(client.shield.engine, method)(client.transport, None)
 
     second.add_done_callback(callback)
     assert isinstance(second.exception(10), ConnectionError)

@@ -21,13 +21,13 @@ def asked(shield: Shield, monkeypatch: Any) -> list[int]:
     numbers: list[int] = []
 
     def noting(name: str) -> None:
-        decide = getattr(shield, name)
+        decide = getattr(shield.engine, name)
 
         def note(delivery: Any, now: float | None = None) -> Any:
             numbers.append(delivery.messages)
             return decide(delivery, now)
 
-        monkeypatch.setattr(shield, name, note)
+        monkeypatch.setattr(shield.engine, name, note)
 
     noting("receive")
     noting("receive_run")
