@@ -65,12 +65,12 @@ def test_a_message_is_accepted_once_it_is_on_disk(spooling):
 
 def test_what_is_spooled_goes_out_when_the_rules_admit_it(spooling):
     """In order, each once, with an id and its attempt; then the ledger has it as delivered."""
-    client = spooling.client({"quota": {"rate": "100/s", "burst": 1}})
-    bodies = [b"%d" % number for number in range(20)]
+    client = spooling.client({"quota": {"rate": "5/s", "burst": 1}})
+    bodies = [b"%d" % number for number in range(5)]
     for body in bodies:
         client.publish("orders", body)
-    assert arrived(client, 20) == bodies
-    assert counts(client.shield.ledger()) == {"offered": 20, "delivered": 20}
+    assert arrived(client, 5) == bodies
+    assert counts(client.shield.ledger()) == {"offered": 5, "delivered": 5}
     headers = client.arrived["orders"][-1].headers
     assert headers["shield-attempt"] == "1"
     assert len(headers["shield-message-id"]) == 36
