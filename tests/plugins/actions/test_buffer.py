@@ -506,14 +506,14 @@ def test_a_flush_does_not_wait_for_what_comes_later():
 
 def test_one_thread_drains_for_all_and_goes_when_nothing_is_kept():
     """It is there while there is something for it to do."""
-    until(lambda: not buffer_threads())
+    until(lambda: not buffer_threads(), 60.0)  # those of tests before, on a busy machine
     clients = [real_client("buffer", producer=f"p{n}") for n in range(5)]
     for client in clients:
         publish(client, *[b"x"] * 10)
     assert len(buffer_threads()) == 1
     for client in clients:
         client.flush(None)
-    until(lambda: not buffer_threads(), LINGER_S + 5)
+    until(lambda: not buffer_threads(), LINGER_S + 30)
     publish(clients[0], *[b"x"] * 10)
     clients[0].flush(None)
     assert clients[0].shield.ledger().delivered == 20
@@ -524,10 +524,10 @@ def test_closing_sends_what_it_can_in_its_time():
     client = real_client("buffer", "drop", rate="100/s")
     publish(client, *[b"x"] * 200)
     began = time.monotonic()
-    client.close(0.4)
+    client.close(1.0)
     took_s = time.monotonic() - began
     ledger = client.shield.ledger()
-    assert 0.25 < took_s < 5
+    assert 0.7 < took_s < 10
     assert ledger.delivered >= 20
     assert ledger.delivered + ledger.dropped == 200
     assert ledger.balanced
