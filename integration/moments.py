@@ -24,7 +24,8 @@ from integration.redriving import command, run
 from integration.test_transports import amqp_url
 from tests.eventually import eventually
 
-FAULTS = ("kill", "stop", "freeze the broker", "cut", "restart the broker")
+FREEZE = "freeze the broker"
+FAULTS = ("kill", "stop", FREEZE, "cut", "restart the broker")
 ACTORS = ("worker", "worker", "redrive of the overflow", "redrive of the spool")
 LONGEST_LIFE_S, LONGEST_STOP_S = 1.5, 3.0
 Arrived = tuple[bytes, str | None]
@@ -42,18 +43,26 @@ class Moment:
 
 
 def schedule(seed: int, moments: int) -> list[Moment]:
-    """As many of each fault as of any other, in an order, and at times, that the seed gives."""
+    """As many of each fault as of any other, in an order, and at times, that the seed gives.
+
+    The first is a broker that is frozen under the worker for long enough: then the overflow is at
+    its bound, and messages go to the spool.
+    """
     chance = random.Random(seed)
     faults = [FAULTS[number % len(FAULTS)] for number in range(moments)]
+    faults.remove(FREEZE)
     chance.shuffle(faults)
     return [
-        Moment(
-            chance.choice(ACTORS) if number else "worker",
-            chance.uniform(0, LONGEST_LIFE_S),
-            fault,
-            chance.uniform(0, LONGEST_STOP_S),
-        )
-        for number, fault in enumerate(faults)
+        Moment("worker", chance.uniform(0, LONGEST_LIFE_S), FREEZE, LONGEST_STOP_S),
+        *(
+            Moment(
+                chance.choice(ACTORS),
+                chance.uniform(0, LONGEST_LIFE_S),
+                fault,
+                chance.uniform(0, LONGEST_STOP_S),
+            )
+            for fault in faults
+        ),
     ]
 
 
