@@ -75,8 +75,9 @@ def producer(bootstrap: str, *rules: dict[str, object], **configs: object) -> Ka
 
 
 def test_a_send_that_is_admitted(bootstrap):
-    """Asked, charged, and handed to kafka-python."""
-    with producer(bootstrap, {"match": "orders", "quota": "1000/s"}) as client:
+    """Asked, charged, and handed to kafka-python, which lingers: no answer comes meanwhile."""
+    rule = {"match": "orders", "quota": "1000/s"}
+    with producer(bootstrap, rule, linger_ms=500) as client:
         for _ in range(2):
             client.send("orders", b"before").get(timeout=10)
         with traced() as trip:
