@@ -76,10 +76,7 @@ def producer(bootstrap: str, *rules: dict[str, object], **configs: object) -> Ka
 
 def test_a_send_that_is_admitted(bootstrap):
     """Asked, charged, and handed to kafka-python, which lingers: no answer comes meanwhile."""
-    rule = {
-        "match": "orders",
-        "quota": "1000/h",
-    }  # an account of GCRA's that is not turned over now
+    rule = {"match": "orders", "quota": {"rate": "1000/h", "burst": 10}}
     with producer(bootstrap, rule, linger_ms=500) as client:
         for _ in range(2):
             client.send("orders", b"before").get(timeout=10)
