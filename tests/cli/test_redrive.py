@@ -190,7 +190,8 @@ def test_what_cannot_be_done_is_one_line_and_status_2(run, brokers, arguments, l
 SCRIPT = """
 import sys
 from importlib import metadata
-from shield import Kind, Shield, registry
+from shield import Kind, Shield
+from shield.config import registry
 from shield.testing import FakeClient
 from shield.cli import main
 from tests.memory import Memory, PLUGIN, diverted
