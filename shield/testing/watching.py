@@ -20,7 +20,7 @@ ROUNDS = 5
 FIRST_ROUNDS = 2
 """How many of them may fill caches."""
 TRIES = 3
-"""How often growth must be seen to be believed."""
+"""How many tries must show growth before it counts as one."""
 
 
 def expect_quick(call: Callable[[], object], calls: int, what: str) -> None:
@@ -37,7 +37,7 @@ def expect_no_growth(work: Callable[[], object], most_bytes: int, what: str) -> 
 
     What comes and goes, as a cache that fills, is no growth: the least of the later times counts
     against the most of the first ones. Nor is what another thread of the program happens to keep:
-    what grows by this work grows each of the `TRIES`.
+    what grows by this work grows in each of the `TRIES`.
     """
     grown = _grown(work)
     for _ in range(TRIES - 1):
