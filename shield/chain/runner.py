@@ -13,7 +13,9 @@ from shield.action import Action, Decline, Divert, Drop, Keep, Raise, Retry, Ste
 from shield.algorithms.backoff import Backoff
 from shield.chain.blocking import pause
 from shield.chain.retained import Retained
+from shield.clients.diversion import send_through
 from shield.clients.pending import MessagePort
+from shield.envelope import Envelope
 from shield.errors import DeliveryUnknownError
 from shield.headers import BROKER, diverted
 from shield.plugin_results import step_in
@@ -247,26 +249,21 @@ def _carry(
         return None
     result = port.pending("overflowed")
     caller = threading.current_thread()
-    engine = over.engine
+
+    def envelope() -> Envelope:
+        marks = {**diverted(over), **_broker(port.client)}
+        return port.envelope().diverted(marks, over.engine.signer)
 
     def end(error: Exception | None) -> None:
-        engine.heard_of(number)
         if error is not None:
-            engine.transport_failed(transport, error)
+            over.engine.transport_failed(transport, error)
         try:
             with nullcontext() if threading.current_thread() is caller else answering():
                 diverted_ended(over, port, position, error)
         finally:
             step.done()  # only now: who waits for it may close the client the chain goes on through
 
-    ended = once(end)
-    number = engine.hands_on(port.client, ended)
-    try:
-        marks = {**diverted(over), **_broker(port.client)}
-        transport.send(port.envelope().diverted(marks, over.engine.signer), ended)
-    except Exception as error:
-        engine.plugin_failed(transport, error)
-        ended(error)
+    send_through(transport, port.client, over, envelope, end)
     return result
 
 

@@ -86,7 +86,7 @@ class ConsumerOverflow:
                 self._note_failed(record, over, step, error)
             sending.error, sending.ended = error, True
 
-        send_through(transport, over, lambda: self._envelope(record, over, step), ended)
+        send_through(transport, transport, over, lambda: self._envelope(record, over, step), ended)
         return sending
 
     def _envelope(self, record: Any, over: OverLimit, step: Divert) -> Envelope:

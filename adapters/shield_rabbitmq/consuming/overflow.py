@@ -40,7 +40,7 @@ def send_diverted(
     """
     if step.transport is not None:
         whole = partial(_envelope, connection, held, broker_delivery)
-        send_through(step.transport, held.over, whole, ended)
+        send_through(step.transport, step.transport, held.over, whole, ended)
         return
     finish = once(ended)  # who answers may also raise
     try:
