@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from collections.abc import Mapping
 
 from pydantic import Field
 
-from shield import Message, Outcome, Policy, Refusal, Rule, StrictModel, Traits, hookimpl
-from shield.capabilities import CarriesOver, Observable, Randomized, SelectsVictims
+from shield import Message, Outcome, Policy, Rule, StrictModel, Traits, hookimpl
+from shield.capabilities import CarriesOver, Observable
+from shield.plugins.policies.by_chance import ByChance
 from shield.policy import PUBLISH
 from shield.units import Share
 
@@ -38,7 +38,7 @@ class AcceptSlice:
         self.requests = self.accepts = 0
 
 
-class ProbabilisticThrottle(Policy, Randomized, Observable, CarriesOver):
+class ProbabilisticThrottle(ByChance, Observable, CarriesOver):
     """Refuses by chance, ever more of what is offered, while the broker accepts too little of it.
 
         p = max(0, (requests - k * accepts) / (requests + 1)), over 60 s in 20 slices
@@ -65,6 +65,7 @@ class ProbabilisticThrottle(Policy, Randomized, Observable, CarriesOver):
     Settings = ProbabilisticThrottleSettings
     traits = Traits(directions=PUBLISH)
     shorthand = "k"
+    reason = "throttled"
 
     def __init__(self, settings: ProbabilisticThrottleSettings, rule: Rule, name: str) -> None:
         super().__init__(settings, rule, name)
@@ -73,29 +74,11 @@ class ProbabilisticThrottle(Policy, Randomized, Observable, CarriesOver):
         self._most = settings.most
         self._slices: deque[AcceptSlice] = deque()
         self._requests = self._accepts = 0
-        self._beside_chooser: bool | None = None
-        self.random = random.random
-        """Where chance decides; tests put a sequence of their own here."""
 
     def on_offer(self, message: Message, now: float) -> None:
         """Draw for the message, and count it as a request where it is to be refused."""
-        if message.draw is None:
-            message.draw = self.random()
-        if message.draw < self.rejection_share(message, now):
+        if self.draw(message) < self.rejection_share(message, now):
             self._count(now, accepted=False)
-
-    def check(self, message: Message, now: float) -> Refusal | None:
-        """Admit unless the draw is against it; one that was not offered anew draws the lowest."""
-        if self._beside_chooser is None:
-            self._beside_chooser = any(
-                isinstance(policy, SelectsVictims) for policy in self.rule.policies
-            )
-        if self._beside_chooser:
-            return None
-        share = self.rejection_share(message, now)
-        if share <= 0.0 or (message.draw or 0.0) >= share:
-            return None
-        return Refusal(self, "throttled", self._next_change_s(now))
 
     def release(self, message: Message, outcome: Outcome, now: float) -> None:
         """Count an answer as a request, accepted or not."""
@@ -142,7 +125,7 @@ class ProbabilisticThrottle(Policy, Randomized, Observable, CarriesOver):
             slices[-1].accepts += 1
             self._accepts += 1
 
-    def _next_change_s(self, now: float) -> float:
+    def retry_after_s(self, now: float) -> float:
         """Return when the oldest slice is forgotten, three seconds at the most."""
         oldest = next(s.begun for s in self._slices if now - s.begun < SLICE_S * SLICES)
         return min(SLICE_S, oldest + SLICE_S * SLICES - now)

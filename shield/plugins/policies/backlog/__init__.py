@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Hashable, Mapping
 from typing import Literal
 
@@ -14,14 +13,14 @@ from shield import (
     Message,
     Outcome,
     Policy,
-    Refusal,
     Rule,
     StrictModel,
     Traits,
     hookimpl,
 )
-from shield.capabilities import Observable, Queues, Randomized, ReadsSignals, SelectsVictims
+from shield.capabilities import Observable, Queues, ReadsSignals
 from shield.plugins.policies.backlog.gauge import BacklogGauge
+from shield.plugins.policies.by_chance import ByChance
 from shield.policy import PUBLISH
 from shield.units import Seconds, Share
 
@@ -77,7 +76,7 @@ class BacklogSettings(StrictModel):
         return self
 
 
-class Backlog(Policy, Randomized, ReadsSignals, Queues, Observable):
+class Backlog(ByChance, ReadsSignals, Queues, Observable):
     """Refuses from `limit` on, and less and less down to `release`, while too much waits.
 
     With b how much waits, engaged once b >= limit and until b <= release * limit:
@@ -115,6 +114,7 @@ class Backlog(Policy, Randomized, ReadsSignals, Queues, Observable):
     traits = Traits(directions=PUBLISH)
     required_signals = frozenset({"backlogs"})
     wakes_on_signal = False
+    reason = "backlog"
 
     def __init__(self, settings: BacklogSettings, rule: Rule, name: str) -> None:
         super().__init__(settings, rule, name)
@@ -125,32 +125,20 @@ class Backlog(Policy, Randomized, ReadsSignals, Queues, Observable):
         self._gauges: dict[tuple[str, str], BacklogGauge] = {}
         """By broker and destination; looked up several times for each message."""
         self._stale_s = STALE * settings.every
-        self._beside_chooser: bool | None = None
-        self.random = random.random
-        """Where chance decides; tests put a sequence of their own here."""
 
     def on_offer(self, message: Message, now: float) -> None:
         """Draw for the message, and have its place watched."""
-        if message.draw is None:
-            message.draw = self.random()
+        self.draw(message)
         gauge = self._gauge(message)
         if gauge is None:
             self._begin_to_watch(message)
         elif (age_s := gauge.age_s(now)) is None or age_s > self._stale_s:
             self._watch_again(message, gauge)
 
-    def check(self, message: Message, now: float) -> Refusal | None:
-        """Admit unless the draw is against it; one that was not offered anew draws the lowest."""
-        if self._beside_chooser is None:
-            self._beside_chooser = any(
-                isinstance(policy, SelectsVictims) for policy in self.rule.policies
-            )
-        if self._beside_chooser:
-            return None
-        share = self.rejection_share(message, now)
-        if share <= 0.0 or (message.draw or 0.0) >= share:
-            return None
-        return Refusal(self, "backlog", self.settings.every)
+    def retry_after_s(self, now: float) -> float:
+        """Return how often it is read."""
+        every_s: float = self.settings.every
+        return every_s
 
     def acquire(self, message: Message, now: float) -> None:
         """Count it: it will wait there."""
