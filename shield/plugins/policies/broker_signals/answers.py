@@ -42,11 +42,11 @@ class AnswerShare(GradedSignalPolicy):
     Settings = AnswerShareSettings
     shorthand = "above"
     wakes_on_signal = False
+    limit_key = "above"
     kind: ClassVar[Literal["nacks", "returns"]]
 
     def __init__(self, settings: AnswerShareSettings, rule: Rule, name: str) -> None:
         super().__init__(settings, rule, name)
-        self.limit = settings.above
         self._minimum = settings.minimum
 
     def measure(self, signals: Signals, now: float) -> float:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from shield import Rule, Signals, StrictModel
+from shield import Signals, StrictModel
 from shield.plugins.policies.broker_signals.signal_policy import GradedSignalPolicy, SignalPolicy
 from shield.units import Seconds
 
@@ -71,10 +71,7 @@ class BrokerThrottle(GradedSignalPolicy):
     shorthand = "above"
     required_signals = frozenset({"throttled_until"})
     reason = "throttled by the broker"
-
-    def __init__(self, settings: BrokerThrottleSettings, rule: Rule, name: str) -> None:
-        super().__init__(settings, rule, name)
-        self.limit = settings.above
+    limit_key = "above"
 
     def measure(self, signals: Signals, now: float) -> float:
         """Return for how many seconds the client holds back yet."""

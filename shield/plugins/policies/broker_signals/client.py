@@ -113,10 +113,7 @@ class ClientQueueAge(GradedSignalPolicy):
     shorthand = "above"
     required_signals = frozenset({"waits_since"})
     reason = "queue time"
-
-    def __init__(self, settings: ClientQueueAgeSettings, rule: Rule, name: str) -> None:
-        super().__init__(settings, rule, name)
-        self.limit = settings.above
+    limit_key = "above"
 
     def measure(self, signals: Signals, now: float) -> float:
         """Return for how many seconds the oldest has waited."""
@@ -155,10 +152,7 @@ class RequestsInFlight(GradedSignalPolicy):
     required_signals = frozenset({"requests"})
     reason = "requests"
     reaching_is_over = True
-
-    def __init__(self, settings: RequestsInFlightSettings, rule: Rule, name: str) -> None:
-        super().__init__(settings, rule, name)
-        self.limit = settings.limit
+    limit_key = "limit"
 
     def measure(self, signals: Signals, now: float) -> float:
         """Return how many are unanswered."""

@@ -42,10 +42,10 @@ class ConfirmLatency(GradedSignalPolicy):
     shorthand = "over_baseline"
     required_signals = frozenset({"latency", "in_flight"})
     reason = "confirm latency"
+    limit_key = "over_baseline"
 
     def __init__(self, settings: ConfirmLatencySettings, rule: Rule, name: str) -> None:
         super().__init__(settings, rule, name)
-        self.limit = settings.over_baseline
         self._min_in_flight = settings.min_in_flight
 
     def measure(self, signals: Signals, now: float) -> float:
@@ -108,11 +108,11 @@ class ConfirmWindow(GradedSignalPolicy, Paces):
     Settings = ConfirmWindowSettings
     required_signals = frozenset({"window_used"})
     reason = "confirm window"
+    limit_key = "limit"
     reaching_is_over = True
 
     def __init__(self, settings: ConfirmWindowSettings, rule: Rule, name: str) -> None:
         super().__init__(settings, rule, name)
-        self.limit = settings.limit
         self._above = settings.above
         self._slope = settings.delay / (settings.limit - settings.above)
         self._most_s = settings.delay

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Hashable
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from shield import Message, Policy, Refusal, Signals, Traits
+from shield import Message, Policy, Refusal, Rule, Signals, Traits
 from shield.capabilities import Observable, Queues, ReadsSignals
 from shield.policy import PUBLISH
 
@@ -25,7 +25,13 @@ class SignalPolicy(Policy, ReadsSignals, Queues):
     """Of its refusals."""
     reaching_is_over: ClassVar[bool] = False
     limit: float = 1.0
-    """Set in `__init__` where settings say so."""
+    limit_key: ClassVar[str | None] = None
+    """The setting that says it, where there is one."""
+
+    def __init__(self, settings: Any, rule: Rule, name: str) -> None:
+        super().__init__(settings, rule, name)
+        if self.limit_key is not None:
+            self.limit = getattr(settings, self.limit_key)
 
     @abstractmethod
     def measure(self, signals: Signals, now: float) -> float:
