@@ -19,7 +19,6 @@ from shield.clients.pending import MessagePort
 from shield.verdict import OverLimit, Permit
 
 Result = TypeVar("Result")
-Ring = Callable[[], None]
 LONGEST_S = 3600.0
 """A loop's timers are looked at again so often at least."""
 

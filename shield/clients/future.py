@@ -54,9 +54,8 @@ class LazyFuture(Future[Result]):
     """What `shield.fate` says of it."""
 
     def __init__(self) -> None:
-        self._condition: Any = (
-            LazyCondition()
-        )  # what follows is as `Future` does it (Python 3.11 to 3.14)
+        # As `Future` does it (Python 3.11 to 3.14), but for the condition.
+        self._condition: Any = LazyCondition()
         self._state = "PENDING"
         self._result = None
         self._exception = None
